@@ -1,0 +1,40 @@
+# `make help` lists the targets. Everything runs in .venv, built from pyproject.toml and constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := demo
+
+.PHONY: help install demo test test-all lint format clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: .venv/installed ## build .venv with the tested versions
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "skelcl needs Python 3.11 or newer, found " + sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: install ## raw files → store → AS-CAL → numbers and pictures, on generated data, in minutes
+	BIN=$(BIN) sh experiments/demo.sh $(DEMO)
+
+test: install ## fast test suite (real-data tests run when SKELCL_NW_UCLA is set)
+	$(BIN)/python -m pytest -q
+
+test-all: install ## the slow tests too
+	$(BIN)/python -m pytest -q -m 'not gpu'
+
+lint: install ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install ## let ruff format and fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove everything that was built or generated
+	rm -rf .venv $(DEMO) .pytest_cache .mypy_cache .ruff_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
