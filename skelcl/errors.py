@@ -1,0 +1,14 @@
+"""Errors that a user can mend, and how they are told."""
+
+import sys
+from typing import NoReturn
+
+
+class InputError(ValueError):
+    """A file, folder or option that cannot be used; its message is one line that names the place and the fix."""
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print one line on stderr and leave with an exit code."""
+    print(f"skelcl: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,94 @@
+"""What all tests share: one thread, no network, no global state left behind."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["WANDB_MODE"] = "offline"
+os.environ["WANDB_SILENT"] = "true"
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+from skelcl.clips import Clips
+from skelcl.skeleton import Skeleton
+
+settings.register_profile("tests", derandomize=True, deadline=None, max_examples=25)
+settings.load_profile("tests")
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _clean_process(monkeypatch, tmp_path):
+    """A fixed command line and seed for each test; no process group survives it."""
+    monkeypatch.setattr("sys.argv", ["skelcl"])
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    torch.manual_seed(0)
+    yield
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+@pytest.fixture
+def toy():
+    """The eight-class toy problem on which the paper's claims can be checked in a second a run.
+
+    Class y moves joint 2 + (y mod 3) along axis y // 3; amplitude, phase and base pose are nuisance.
+    """
+    return toy_clips
+
+
+def toy_clips(clips_per_class, seed=0):
+    """Clips of 20 frames, 5 joints, 1 person, in one fixed random order; the base pose is the same for every seed."""
+    pose = torch.randn(5, 3, generator=torch.Generator().manual_seed(1234)) * 0.3
+    random = torch.Generator().manual_seed(seed)
+    n = 8 * clips_per_class
+    label = torch.arange(8).repeat_interleave(clips_per_class)[torch.randperm(n, generator=random)]
+    amplitude = 0.4 + 0.2 * torch.rand(n, 1, generator=random)
+    phase = 0.6 * torch.pi * torch.rand(n, 1, generator=random)
+    t = torch.linspace(0, 2 * torch.pi, 21)[:-1]
+    x = pose.expand(n, 20, 5, 3).clone() + 0.05 * torch.randn(n, 1, 5, 3, generator=random)
+    movement = amplitude * torch.sin((1 + label % 2)[:, None] * t + phase)
+    x[torch.arange(n)[:, None], torch.arange(20), (2 + label % 3)[:, None], (label // 3)[:, None]] += movement
+    index = torch.arange(n)
+    frames = torch.full((n,), 20)
+    return Clips(x.flatten(0, 1), 20 * index, frames, 0 * index + 1, 0 * index, label, index, TOY)
+
+
+TOY = Skeleton(
+    "toy5", ("base", "spine", "a", "b", "c"), (1, 1, 1, 1, 1), (), {"all": (0, 1, 2, 3, 4)}, 1, 1, (0, 1), (2, 3)
+)
+
+
+@pytest.fixture(scope="session")
+def ucla(tmp_path_factory):
+    """Folder of stores with a miniature NW-UCLA, made from raw files: 10 actions, 3 performers, 3 views."""
+    from skelcl.data.formats.nw_ucla import prepare, sequence_id, write_json
+    from skelcl.data.store import Recording
+
+    raw = tmp_path_factory.mktemp("raw")
+    random = np.random.default_rng(0)
+    pose = random.normal(size=(20, 3))
+    for label in range(10):
+        for subject in range(1, 4):
+            for view in (1, 2, 3):
+                t = np.linspace(0, 2 * np.pi, 6 + (label + 2 * subject + view) % 5)[:, None, None]
+                joints = pose + 0.5 * np.sin((1 + label % 3) * t + label) * random.normal(size=(20, 3))
+                name = sequence_id(label, subject, 0, view)
+                joints = (joints + [0, 0, 3]).astype(np.float32)[None]
+                write_json(raw, Recording(name, joints, label, subject, camera=view, replication=0))
+    root = tmp_path_factory.mktemp("stores")
+    prepare([raw], root)
+    return root
+
+
+@pytest.fixture
+def skelcl(monkeypatch, tmp_path):
+    """Runs a ``skelcl`` command in this process, in an empty folder."""
+    from skelcl.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: main([str(word) for word in words])
