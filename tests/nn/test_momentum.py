@@ -1,0 +1,109 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from skelcl.nn import Ema, Projector, Queue
+
+
+def filled(value):
+    layer = nn.Linear(3, 2)
+    for parameter in layer.parameters():
+        nn.init.constant_(parameter, value)
+    return layer
+
+
+def test_twin_starts_equal_frozen_and_apart():
+    layer = nn.Linear(3, 2)
+    twin = Ema(layer)
+    for mine, its in zip(layer.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(mine, its)
+        assert mine.data_ptr() != its.data_ptr()
+        assert not its.requires_grad
+    assert not twin(torch.randn(1, 3)).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("momentum", "sources", "expected"),
+    [(0.999, (1, 1, 1), (0.001, 0.001999, 0.002997001)), (0.9, (1, 2, 3), (0.1, 0.29, 0.561))],
+)
+def test_twin_follows(momentum, sources, expected):
+    twin = Ema(filled(0.0), momentum)
+    for source, value in zip(sources, expected, strict=True):
+        twin.update(filled(float(source)))
+        for parameter in twin.parameters():
+            torch.testing.assert_close(parameter, torch.full_like(parameter, value), rtol=1e-6, atol=0)
+
+
+def test_twin_of_equal_weights_does_not_move():
+    layer = nn.Linear(50, 50)
+    twin = Ema(layer, 0.999)
+    twin.update(layer)
+    assert all(torch.equal(a, b) for a, b in zip(layer.parameters(), twin.parameters(), strict=True))
+
+
+def rows(start, count):
+    return torch.arange(start, start + count, dtype=torch.float32)[:, None].expand(-1, 2), torch.arange(start, start + count)
+
+
+def test_queue_wraps():
+    queue = Queue(5, 2)
+    before = queue.keys.clone()
+    queue.push(*rows(1, 3))
+    assert queue.pointer == 3
+    assert queue.keys[:3, 0].tolist() == [1, 2, 3]
+    assert torch.equal(queue.keys[3:], before[3:])
+    queue.push(*rows(11, 3))
+    assert queue.pointer == 1
+    assert queue.keys[:, 0].tolist() == [13, 2, 3, 11, 12]
+    queue.push(*rows(21, 2))
+    assert queue.pointer == 3
+    assert queue.keys[:, 0].tolist() == [13, 21, 22, 11, 12]
+    assert queue.index.tolist() == [13, 21, 22, 11, 12]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 5, 7, 12])
+def test_queue_equals_a_ring_written_one_key_at_a_time(batch):
+    queue, ring, pointer = Queue(5, 2), [None] * 5, 0
+    for step in range(7):
+        keys, index = rows(100 * step, batch)
+        queue.push(keys, index)
+        for value in keys[:, 0].tolist():
+            ring[pointer] = value
+            pointer = (pointer + 1) % 5
+        assert queue.pointer == pointer
+        if step * batch >= 5:
+            assert queue.keys[:, 0].tolist() == ring
+
+
+def test_queue_starts_as_the_reference_does():
+    queue = Queue(16384, 256)
+    assert queue.keys.abs().max().item() <= math.sqrt(3 / 256) + 1e-8
+    assert queue.keys.norm(dim=1).mean().item() == pytest.approx(1.0, abs=2e-3)
+
+
+@pytest.mark.parametrize(("size", "clips", "pointer"), [(16384, 37646, 4878), (16384, 40091, 7323), (16384, 63026, 13874), (16384, 54468, 5316)])
+def test_pointer_after_one_epoch(size, clips, pointer):
+    queue = Queue(size, 1)
+    for start in range(0, clips, 4096):
+        count = min(4096, clips - start)
+        queue.push(torch.ones(count, 1), torch.ones(count, dtype=torch.int64))
+    assert queue.pointer == pointer
+
+
+def test_everything_is_in_the_state():
+    queue, copy = Queue(5, 2), Queue(5, 2)
+    queue.push(*rows(1, 7))
+    copy.load_state_dict(queue.state_dict())
+    assert torch.equal(copy.keys, queue.keys)
+    assert copy.pointer == queue.pointer == 2
+
+
+@pytest.mark.parametrize(("kind", "dim", "weights"), [("none", 8, 0), ("linear", 512, 1), ("mlp", 512, 2)])
+def test_projector(kind, dim, weights):
+    head = Projector(8, kind)
+    assert head.dim == dim == head(torch.randn(3, 8)).shape[1]
+    layers = [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
+    assert len(layers) == weights
+    assert all(layer.weight.std().item() == pytest.approx(0.01, rel=0.3) for layer in layers)
