@@ -1,0 +1,71 @@
+"""What every method shares: an encoder, its deterministic view, optimisation and reproducible randomness."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from skelcl.clips import Clips
+from skelcl.encoders import Encoder
+from skelcl.seeding import generator
+from skelcl.transforms import View
+
+
+class Features(TypedDict):
+    """What a self-supervised method gives for evaluation: features (N, dim), label (N,), store position (N,)."""
+
+    features: Tensor
+    label: Tensor
+    index: Tensor
+
+
+class Method(pl.LightningModule):
+    """Base of all methods. A subclass adds its parts in ``__init__`` and tells the paper's story in ``training_step``.
+
+    Args:
+        encoder: Maps views to features; the part that is kept after pre-training.
+        eval_view: Deterministic view under which features are taken.
+        optimizer: From trainable parameters to an optimiser.
+        scheduler: From the optimiser to a schedule that steps once an epoch; None keeps the learning rate.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        eval_view: View,
+        optimizer: OptimizerCallable,
+        scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.eval_view = eval_view
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+
+    def forward(self, clips: Clips) -> Tensor:
+        """Features (N, dim) of the deterministic view."""
+        return self.encoder(self.eval_view(clips))
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """One optimiser over everything trainable, one epoch-wise schedule."""
+        optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
+        config = OptimizerLRSchedulerConfig(optimizer=optimizer)
+        if self.make_scheduler is not None:
+            config["lr_scheduler"] = {"scheduler": self.make_scheduler(optimizer), "interval": "epoch"}
+        return config
+
+    def step_generator(self, batch_idx: int) -> torch.Generator:
+        """Randomness of one training step, derived from (seed, rank, epoch, batch): a resumed run draws it again."""
+        return generator(self.global_rank, self.current_epoch, batch_idx, device=self.device)
+
+    def validation_step(self, clips: Clips, batch_idx: int, dataloader_idx: int = 0) -> Features:
+        """Features for whichever evaluation listens."""
+        return {"features": self(clips), "label": clips.label, "index": clips.index}
+
+    test_step = validation_step
+    predict_step = validation_step
