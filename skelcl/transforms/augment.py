@@ -1,0 +1,313 @@
+"""Augmentations: random per clip, never shared by the batch, split into drawing parameters and using them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Generic, NamedTuple, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from skelcl.skeleton import Skeleton
+from skelcl.transforms.normalize import require_3d, transform
+from skelcl.transforms.resample import present
+from skelcl.transforms.view import Step
+
+P = TypeVar("P")
+
+
+class Augmentation(Step, Generic[P]):
+    """A step that draws parameters for every clip and then uses them."""
+
+    @abstractmethod
+    def draw(self, x: Tensor, generator: Generator | None = None) -> P:
+        """Independent parameters for each of the N clips of x (N, C, T, V, M)."""
+
+    @abstractmethod
+    def augment(self, x: Tensor, params: P) -> Tensor:
+        """The augmented x (N, C, T, V, M): a pure function of its arguments."""
+
+    def forward(self, x: Tensor, skeleton: Skeleton, generator: Generator | None = None) -> Tensor:
+        """Draws parameters and uses them."""
+        return self.augment(x, self.draw(x, generator))
+
+
+class Reverse(Augmentation[Tensor]):
+    """Plays clips backwards.
+
+    Args:
+        probability: Share of the clips that are reversed.
+        valid_only: Reverse up to the last frame with anybody in it, so that padding stays behind. False reverses the
+            whole window as published, which moves the zeros to the front.
+
+    Raises:
+        ValueError: If ``probability`` is not in [0, 1].
+    """
+
+    def __init__(self, probability: float = 0.5, valid_only: bool = False) -> None:
+        super().__init__()
+        self.probability = _share(probability, "Reverse", "probability")
+        self.valid_only = valid_only
+
+    def draw(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+        """The source frame of every frame, (N, T) int64."""
+        n, _, frames = x.shape[:3]
+        frame = torch.arange(frames, device=x.device)
+        length = torch.full((n,), frames, device=x.device)
+        if self.valid_only:
+            length = (present(x).any(2) * (frame + 1)).amax(1)
+        backwards = torch.rand(n, device=x.device, generator=generator) < self.probability
+        swap = backwards[:, None] & (frame < length[:, None])
+        return torch.where(swap, length[:, None] - 1 - frame, frame)
+
+    def augment(self, x: Tensor, params: Tensor) -> Tensor:
+        """The frames of x in the order ``params`` (N, T)."""
+        rows, blocks = _rows(x)
+        start = torch.arange(0, len(rows), x.shape[2], device=x.device).view(len(x), blocks, 1)
+        return _unrows(rows.index_select(0, (start + params[:, None]).flatten()), x)
+
+
+class Shear(Augmentation[Tensor]):
+    """Multiplies every joint by a matrix with ones on the diagonal and six random entries off it.
+
+    Args:
+        amplitude: The entries are uniform in ±amplitude. AS-CAL takes 1, AimCLR 0.5.
+
+    Raises:
+        ValueError: If ``amplitude`` is negative, or the data are not 3D.
+    """
+
+    def __init__(self, amplitude: float = 1.0) -> None:
+        super().__init__()
+        if amplitude < 0:
+            raise ValueError(f"Shear: amplitude must not be negative, got {amplitude}")
+        self.amplitude = amplitude
+
+    def draw(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+        """One matrix per clip, (N, 3, 3)."""
+        matrix = (2 * torch.rand(len(x), 3, 3, device=x.device, generator=generator) - 1) * self.amplitude
+        matrix.diagonal(dim1=1, dim2=2).fill_(1.0)
+        return matrix
+
+    def augment(self, x: Tensor, params: Tensor) -> Tensor:
+        """Every joint of x multiplied by the matrix (N, 3, 3) of its clip."""
+        require_3d(x, "Shear")
+        return transform(x, params)
+
+
+class Rotate(Augmentation[Tensor]):
+    """Turns clips about the axes of the coordinate system.
+
+    A main axis is chosen uniformly; its angle is uniform in [0, max_degrees], one-sided as AS-CAL published it, and
+    those of the two other axes in [0, minor_max_degrees]. The rotations are composed as R_z·R_y·R_x. Equal bounds and
+    ``symmetric`` give the rotation of CTR-GCN: three independent angles, ±17.2° each.
+
+    Args:
+        max_degrees: Largest angle about the main axis.
+        minor_max_degrees: Largest angle about the other axes; AimCLR takes 1.
+        symmetric: Draw from [−max, max] instead of [0, max].
+
+    Raises:
+        ValueError: If an angle is negative, or the data are not 3D.
+    """
+
+    def __init__(self, max_degrees: float = 30.0, minor_max_degrees: float = 0.0, symmetric: bool = False) -> None:
+        super().__init__()
+        if max_degrees < 0 or minor_max_degrees < 0:
+            raise ValueError(f"Rotate: angles must not be negative, got {max_degrees} and {minor_max_degrees}")
+        self.max_degrees = max_degrees
+        self.minor_max_degrees = minor_max_degrees
+        self.symmetric = symmetric
+
+    def draw(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+        """One rotation matrix per clip, (N, 3, 3)."""
+        main = torch.randint(3, (len(x), 1), device=x.device, generator=generator)
+        largest = torch.where(main == torch.arange(3, device=x.device), self.max_degrees, self.minor_max_degrees)
+        share = torch.rand(len(x), 3, device=x.device, generator=generator)
+        return rotation((2 * share - 1 if self.symmetric else share) * largest.deg2rad())
+
+    def augment(self, x: Tensor, params: Tensor) -> Tensor:
+        """Every joint of x multiplied by the matrix (N, 3, 3) of its clip."""
+        require_3d(x, "Rotate")
+        return transform(x, params)
+
+
+class GaussianNoise(Augmentation[Tensor]):
+    """Adds independent normal noise to every coordinate.
+
+    Args:
+        std: Standard deviation in the unit of x.
+        on_missing: Add noise to absent bodies and missing frames too, as AS-CAL's release does.
+
+    Raises:
+        ValueError: If ``std`` is negative.
+    """
+
+    def __init__(self, std: float = 0.05, on_missing: bool = False) -> None:
+        super().__init__()
+        if std < 0:
+            raise ValueError(f"GaussianNoise: std must not be negative, got {std}")
+        self.std = std
+        self.on_missing = on_missing
+
+    def draw(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+        """The noise, in the shape of x."""
+        n, channels, frames, joints, bodies = x.shape
+        # Drawn in the order of memory: torch fills a permuted tensor one number at a time, eight times slower.
+        noise = torch.randn(n, bodies, channels, frames, joints, dtype=x.dtype, device=x.device, generator=generator)
+        return noise.mul_(self.std).permute(0, 2, 3, 4, 1)
+
+    def augment(self, x: Tensor, params: Tensor) -> Tensor:
+        """Adds the noise ``params`` (N, C, T, V, M) where a body is seen."""
+        if self.on_missing:
+            return x + params
+        return torch.addcmul(x, params, present(x)[:, None, :, None].to(x.dtype))
+
+
+class GaussianBlur(Augmentation[Tensor]):
+    """Smooths the motion of clips with a Gaussian of 15 frames; beyond the window lie zeros.
+
+    Args:
+        max_sigma: Largest standard deviation in frames; it is uniform in [min_sigma, max_sigma].
+        min_sigma: Smallest standard deviation in frames.
+        probability: Share of the clips that are blurred.
+        normalize_kernel: Divide the kernel by its sum. AS-CAL's release does not, which scales motion up to fivefold.
+        on_missing: Let motion leak into missing frames, as AS-CAL's release does.
+
+    Raises:
+        ValueError: If not 0 < min_sigma ≤ max_sigma, or ``probability`` is not in [0, 1].
+    """
+
+    radius = 7
+
+    def __init__(
+        self,
+        max_sigma: float = 2.0,
+        min_sigma: float = 0.1,
+        probability: float = 0.5,
+        normalize_kernel: bool = True,
+        on_missing: bool = False,
+    ) -> None:
+        super().__init__()
+        if not 0 < min_sigma <= max_sigma:
+            raise ValueError(f"GaussianBlur: 0 < min_sigma <= max_sigma is required, got {min_sigma} and {max_sigma}")
+        self.max_sigma = max_sigma
+        self.min_sigma = min_sigma
+        self.probability = _share(probability, "GaussianBlur", "probability")
+        self.normalize_kernel = normalize_kernel
+        self.on_missing = on_missing
+
+    def draw(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+        """The standard deviation of every clip in frames, zero for no blur, (N,)."""
+        share, coin = torch.rand(2, len(x), device=x.device, generator=generator).unbind()
+        sigma = self.min_sigma + (self.max_sigma - self.min_sigma) * share
+        return torch.where(coin < self.probability, sigma, 0.0)
+
+    def augment(self, x: Tensor, params: Tensor) -> Tensor:
+        """Blurs x over time with the standard deviations ``params`` (N,)."""
+        offset = torch.arange(-self.radius, self.radius + 1, device=x.device)
+        # A width far below one frame leaves the middle weight alone: no blur needs no branch.
+        kernel = torch.exp(-offset.square() / (2 * params[:, None].clamp(min=1e-3).square()))
+        if self.normalize_kernel:
+            kernel = kernel / kernel.sum(1, keepdim=True)
+        rows, blocks = _rows(x)
+        frames = x.shape[2]
+        source = torch.arange(frames, device=x.device)[:, None] + offset
+        inside = (source >= 0) & (source < frames)
+        start = torch.arange(0, len(rows), frames, device=x.device)[:, None, None]
+        index = (start + source.clamp(0, frames - 1)).view(-1, len(offset))
+        weight = (kernel[:, None, None] * inside).expand(-1, blocks, -1, -1).reshape(-1, len(offset))
+        # A bag of 15 weighted rows is a convolution with a kernel per clip, without unfolding the coordinates.
+        blurred = _unrows(F.embedding_bag(index, rows, mode="sum", per_sample_weights=weight.to(x.dtype)), x)
+        return blurred if self.on_missing else blurred * present(x)[:, None, :, None].to(x.dtype)
+
+
+class Masked(NamedTuple):
+    """Joints (N, V) and frames (N, T), bool, that a joint mask hides together."""
+
+    joints: Tensor
+    frames: Tensor
+
+
+class JointMask(Augmentation[Masked]):
+    """Zeroes a random set of joints in a random set of frames, the same joints in each of them.
+
+    Both sets have exactly the drawn size; sizes larger than the clip are cut to it.
+
+    Args:
+        joints: Fewest and most joints, drawn uniformly.
+        frames: Fewest and most frames, drawn uniformly. None: 50 to 100 when T ≥ 100, else 20 to 50, as AS-CAL.
+
+    Raises:
+        ValueError: If a range is not 0 ≤ fewest ≤ most.
+    """
+
+    def __init__(self, joints: tuple[int, int] = (5, 15), frames: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        for name, span in (("joints", joints), ("frames", frames or (0, 0))):
+            if not 0 <= span[0] <= span[1]:
+                raise ValueError(f"JointMask: {name} must satisfy 0 <= fewest <= most, got {span[0]} and {span[1]}")
+        self.joints = joints
+        self.frames = frames
+
+    def draw(self, x: Tensor, generator: Generator | None = None) -> Masked:
+        """The hidden joints and frames of every clip."""
+        n, _, frames, joints = x.shape[:4]
+        span = self.frames or ((50, 100) if frames >= 100 else (20, 50))
+        return Masked(
+            _subset(n, joints, self.joints, x.device, generator), _subset(n, frames, span, x.device, generator)
+        )
+
+    def augment(self, x: Tensor, params: Masked) -> Tensor:
+        """Zeroes the joints of ``params`` in its frames."""
+        hidden = params.joints[:, None, None, :, None] & params.frames[:, None, :, None, None]
+        return x * (~hidden).to(x.dtype)
+
+
+class ChannelMask(Augmentation[Tensor]):
+    """Zeroes one randomly chosen coordinate axis of every clip."""
+
+    def draw(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+        """The hidden axis of every clip, (N,) int64."""
+        return torch.randint(x.shape[1], (len(x),), device=x.device, generator=generator)
+
+    def augment(self, x: Tensor, params: Tensor) -> Tensor:
+        """Zeroes the axis ``params`` (N,)."""
+        kept = torch.arange(x.shape[1], device=x.device) != params[:, None]
+        return x * kept[:, :, None, None, None].to(x.dtype)
+
+
+def rotation(angles: Tensor) -> Tensor:
+    """R_z·R_y·R_x for angles (N, 3) in rad about x, y and z, each R the transpose of the usual right-handed one."""
+    (cx, cy, cz), (sx, sy, sz) = angles.cos().unbind(1), angles.sin().unbind(1)
+    one, zero = torch.ones_like(cx), torch.zeros_like(cx)
+    about_x = torch.stack((one, zero, zero, zero, cx, sx, zero, -sx, cx), 1).view(-1, 3, 3)
+    about_y = torch.stack((cy, zero, -sy, zero, one, zero, sy, zero, cy), 1).view(-1, 3, 3)
+    about_z = torch.stack((cz, sz, zero, -sz, cz, zero, zero, zero, one), 1).view(-1, 3, 3)
+    return about_z @ about_y @ about_x
+
+
+def _share(value: float, name: str, option: str) -> float:
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name}: {option} must be in [0, 1], got {value}")
+    return value
+
+
+def _subset(n: int, size: int, span: tuple[int, int], device: torch.device, generator: Generator | None) -> Tensor:
+    """A random subset of ``size`` things per clip, with a random number of members in ``span``, (N, size) bool."""
+    count = torch.randint(span[0], span[1] + 1, (n, 1), device=device, generator=generator)
+    rank = torch.rand(n, size, device=device, generator=generator).argsort(1).argsort(1)
+    return rank < count
+
+
+def _rows(x: Tensor) -> tuple[Tensor, int]:
+    """Views x (N, C, T, V, M) as rows of V joints (N·M·C·T, V), and the M·C blocks of T rows that a clip has."""
+    _, channels, _, joints, bodies = x.shape
+    return x.permute(0, 4, 1, 2, 3).reshape(-1, joints), bodies * channels
+
+
+def _unrows(rows: Tensor, x: Tensor) -> Tensor:
+    """The inverse of :func:`_rows`, in the shape of x."""
+    n, channels, frames, joints, bodies = x.shape
+    return rows.view(n, bodies, channels, frames, joints).permute(0, 2, 3, 4, 1)

@@ -1,0 +1,187 @@
+"""Normalisation recipes of the literature, applied to the sampled frames only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from skelcl.clips import Clips
+from skelcl.transforms.resample import planar, present
+
+Recipe = Literal["none", "root", "sgn", "agcn", "stgcn50", "ucla_minmax"]
+Scale = Literal["none", "torso"]
+
+_TINY = 1e-6
+"""Below this an axis, an angle (rad) or a length (unit of the store) counts as zero."""
+
+
+class Normalize(nn.Module):
+    """Moves, turns or scales bodies by one of the published recipes.
+
+    Args:
+        recipe: ``none``: camera space. ``root``: every body minus its own origin joint, frame by frame (AS-CAL).
+            ``sgn``: minus the origin joint of body 0 in its first frame, one constant per clip (SGN, CTR-GCN, MAMP).
+            ``agcn``: minus the origin joint of body 0 frame by frame, then one rotation per clip that turns the trunk
+            of body 0 in its first frame to +z and its shoulders to +x (2s-AGCN and most contrastive methods); where
+            body 0 is missing, other bodies are turned but not moved. ``stgcn50``: every body minus its own centre
+            joint, then turned about y frame by frame so that the shoulders lie along x, with one sign per sampled
+            sequence as published (CrosSCLR, AimCLR). ``ucla_minmax``: every axis stretched to [−1, 1] over all frames
+            and shown bodies of the clip (CTR-GCN on NW-UCLA); centring and scale have no effect on it.
+        scale: ``torso`` divides by the distance of origin and centre joint of body 0 in its first frame.
+
+    Raises:
+        ValueError: If ``recipe`` or ``scale`` is unknown, or a recipe for 3D data meets other data.
+    """
+
+    def __init__(self, recipe: Recipe = "none", scale: Scale = "none") -> None:
+        super().__init__()
+        if recipe not in get_args(Recipe):
+            raise ValueError(f"Normalize: recipe must be one of {', '.join(get_args(Recipe))}, got {recipe!r}")
+        if scale not in get_args(Scale):
+            raise ValueError(f"Normalize: scale must be one of {', '.join(get_args(Scale))}, got {scale!r}")
+        self.recipe = recipe
+        self.scale = scale
+
+    def forward(self, x: Tensor, clips: Clips) -> Tensor:
+        """The normalised x.
+
+        Args:
+            x: Sampled frames of the clips in camera space, (N, C, T, V, M).
+            clips: The clips themselves, for what depends on frames that were not sampled.
+
+        Returns:
+            x (N, C, T, V, M), in memory (N, M, C, T, V); zeros stay zeros.
+        """
+        x = _RECIPES[self.recipe](x, clips)
+        return x / _torso(clips)[:, None, None, None, None] if self.scale == "torso" else x
+
+
+def transform(x: Tensor, matrix: Tensor) -> Tensor:
+    """One matrix per clip, (N, 3, 3), applied to every joint of x (N, 3, T, V, M) as a column vector."""
+    frames, joints = x.shape[2:4]
+    flat = x.permute(0, 4, 1, 2, 3).flatten(3)
+    return (matrix[:, None] @ flat).view(*flat.shape[:3], frames, joints).permute(0, 2, 3, 4, 1)
+
+
+def require_3d(x: Tensor, name: str) -> None:
+    """Refuses x (N, C, …) with C ≠ 3 in the name of a transform.
+
+    Raises:
+        ValueError: If C is not three.
+    """
+    if x.shape[1] != 3:
+        raise ValueError(f"{name} needs 3D coordinates (C = 3), got C = {x.shape[1]}")
+
+
+def _subtract(x: Tensor, shift: Tensor) -> Tensor:
+    # Writing the difference straight into the planar layout saves a pass over the coordinates.
+    out = torch.empty_permuted(x.shape, (0, 4, 1, 2, 3), dtype=x.dtype, device=x.device)
+    return torch.sub(x, shift, out=out)
+
+
+def _where_present(constant: Tensor, x: Tensor) -> Tensor:
+    """A constant per clip (N, C) where a body is seen, else zero: (N, C, T, 1, M)."""
+    return constant[:, :, None, None, None] * present(x)[:, None, :, None]
+
+
+def _none(x: Tensor, clips: Clips) -> Tensor:
+    return planar(x)
+
+
+def _root(x: Tensor, clips: Clips) -> Tensor:
+    origin = clips.skeleton.origin
+    return _subtract(x, x[:, :, :, origin : origin + 1])
+
+
+def _sgn(x: Tensor, clips: Clips) -> Tensor:
+    return _subtract(x, _where_present(clips.reference[:, clips.skeleton.origin], x))
+
+
+def _agcn(x: Tensor, clips: Clips) -> Tensor:
+    require_3d(x, "Normalize(recipe='agcn')")
+    origin = clips.skeleton.origin
+    shift = x[:, :, :, origin : origin + 1, :1] * present(x)[:, None, :, None]
+    return transform(_subtract(x, shift), _upright(clips))
+
+
+def _upright(clips: Clips) -> Tensor:
+    """(N, 3, 3): turns the trunk of the reference body to +z and then its shoulders to +x."""
+    (lower, upper), (right, left) = clips.skeleton.up, clips.skeleton.across
+    body = clips.reference
+    first = _turn(body[:, upper] - body[:, lower], 2)
+    shoulders = (first @ (body[:, left] - body[:, right])[..., None])[..., 0]
+    return _turn(shoulders, 0) @ first
+
+
+def _turn(vector: Tensor, axis: int) -> Tensor:
+    """The smallest rotation that turns ``vector`` (N, 3) to the positive ``axis``, (N, 3, 3); identity if none."""
+    target = torch.zeros_like(vector)
+    target[:, axis] = 1.0
+    normal = torch.linalg.cross(vector, target)
+    size = torch.linalg.vector_norm(normal, dim=1)
+    angle = torch.atan2(size, vector[:, axis])
+    x, y, z = (normal / size.clamp(min=_TINY)[:, None]).unbind(1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), 1).view(-1, 3, 3)
+    angle = torch.where((size < _TINY) | (angle < _TINY), 0.0, angle)[:, None, None]
+    eye = torch.eye(3, dtype=vector.dtype, device=vector.device)
+    return eye + angle.sin() * cross + (1 - angle.cos()) * (cross @ cross)
+
+
+def _stgcn50(x: Tensor, clips: Clips) -> Tensor:
+    require_3d(x, "Normalize(recipe='stgcn50')")
+    center, (right, left) = clips.skeleton.center, clips.skeleton.across
+    x = _subtract(x, x[:, :, :, center : center + 1])
+    ahead, _, aside = (x[:, :, :, right] - x[:, :, :, left])[:, :, :, None].unbind(1)
+    # The published code adds 1e-4 to the length and decides the sign of the angle once for all frames of a body.
+    cos = ahead / (torch.hypot(ahead, aside) + 1e-4)
+    sin = (1 - cos.square()).sqrt()
+    sin = torch.where(aside.sum(1, keepdim=True) >= 0, -sin, sin)
+    across, up, depth = x.unbind(1)
+    turned = torch.empty_like(x)
+    turned[:, 0] = cos * across - sin * depth
+    turned[:, 1] = up
+    turned[:, 2] = sin * across + cos * depth
+    return turned
+
+
+def _ucla_minmax(x: Tensor, clips: Clips) -> Tensor:
+    low, high = _extent(clips)
+    span = torch.where(high > low, high - low, 1.0)
+    # 2·(x − low)/span − 1, written so that missing coordinates need a mask once.
+    middle = low + span / 2
+    return _subtract(x, _where_present(middle, x)) * (2 / span)[:, :, None, None, None]
+
+
+def _extent(clips: Clips) -> tuple[Tensor, Tensor]:
+    """Smallest and largest coordinate per axis over all frames of the shown bodies, two (N, C)."""
+    count = clips.frames * clips.bodies.clamp(max=clips.num_persons)
+    clip = torch.repeat_interleave(count)
+    row = torch.arange(len(clip), device=clip.device) + (clips.offsets - count.cumsum(0) + count)[clip]
+    low, high = clips.joints[row].aminmax(dim=1)
+    size = (len(clips), low.shape[1])
+    where = clip[:, None].expand_as(low)
+    return (
+        low.new_full(size, torch.inf).scatter_reduce(0, where, low.nan_to_num(torch.inf), "amin"),
+        high.new_full(size, -torch.inf).scatter_reduce(0, where, high.nan_to_num(-torch.inf), "amax"),
+    )
+
+
+def _torso(clips: Clips) -> Tensor:
+    """Distance of origin and centre joint of the reference body, (N,); 1 where it is too small to divide by."""
+    body = clips.reference
+    length = torch.linalg.vector_norm(body[:, clips.skeleton.center] - body[:, clips.skeleton.origin], dim=1)
+    return torch.where(length < _TINY, 1.0, length)
+
+
+_RECIPES: dict[str, Callable[[Tensor, Clips], Tensor]] = {
+    "none": _none,
+    "root": _root,
+    "sgn": _sgn,
+    "agcn": _agcn,
+    "stgcn50": _stgcn50,
+    "ucla_minmax": _ucla_minmax,
+}

@@ -1,0 +1,173 @@
+"""Time samplers: from a ragged batch of clips to views of one length."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from math import isfinite
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from skelcl.clips import Clips
+
+
+class Sampler(nn.Module, ABC):
+    """Chooses T frames of every clip: the first thing a view does.
+
+    Args:
+        frames: T, the length of the view.
+
+    Raises:
+        ValueError: If ``frames`` is less than one.
+    """
+
+    def __init__(self, frames: int) -> None:
+        super().__init__()
+        if frames < 1:
+            raise ValueError(f"{type(self).__name__}: frames must be at least 1, got {frames}")
+        self.frames = frames
+
+    @abstractmethod
+    def forward(self, clips: Clips, generator: Generator | None = None) -> Tensor:
+        """The sampled coordinates.
+
+        Args:
+            clips: N clips of any length.
+            generator: Source of randomness on the device of the clips; None is torch's own.
+
+        Returns:
+            x (N, C, T, V, M), exact zeros for absent bodies and missing frames.
+        """
+
+
+class Truncate(Sampler):
+    """The first T frames at their own speed, zeros behind shorter clips, as AS-CAL takes them.
+
+    Args:
+        frames: T, the length of the view.
+    """
+
+    def forward(self, clips: Clips, generator: Generator | None = None) -> Tensor:
+        """The first T frames of every clip as x (N, C, T, V, M)."""
+        frame = torch.arange(self.frames, device=clips.frames.device)
+        inside = frame < clips.frames[:, None]
+        source = torch.where(inside, frame, 0)[..., None]
+        return _blend(clips, source, inside[..., None].to(clips.joints.dtype))
+
+
+class CropResize(Sampler):
+    """A random stretch of every clip, resized to T frames by linear interpolation.
+
+    The stretch has min(max(⌊p·L⌋, min_frames), L) of the L true frames, p uniform in ``crop``, at a uniform start:
+    the temporal augmentation of CTR-GCN and of most contrastive methods.
+
+    Args:
+        frames: T, the length of the view.
+        crop: Smallest and largest share p of the clip.
+        min_frames: Shortest stretch in true frames; shorter clips are taken whole.
+
+    Raises:
+        ValueError: If ``crop`` is not 0 < low ≤ high ≤ 1 or a length is less than one.
+    """
+
+    def __init__(self, frames: int, crop: tuple[float, float] = (0.5, 1.0), min_frames: int = 64) -> None:
+        super().__init__(frames)
+        low, high = crop
+        if not 0.0 < low <= high <= 1.0:
+            raise ValueError(f"CropResize: crop must satisfy 0 < low <= high <= 1, got {low} and {high}")
+        if min_frames < 1:
+            raise ValueError(f"CropResize: min_frames must be at least 1, got {min_frames}")
+        self.crop = (low, high)
+        self.min_frames = min_frames
+
+    def draw(self, clips: Clips, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Random start and length of the stretch in true frames, two (N,) int64."""
+        low, high = self.crop
+        share, place = torch.rand(2, len(clips), device=clips.frames.device, generator=generator).unbind()
+        length = ((low + (high - low) * share) * clips.frames).long()
+        length = length.clamp(min=self.min_frames).minimum(clips.frames)
+        room = clips.frames - length
+        return (place * (room + 1)).long().minimum(room), length
+
+    def forward(self, clips: Clips, generator: Generator | None = None) -> Tensor:
+        """A random stretch of every clip as x (N, C, T, V, M)."""
+        return _resize(clips, *self.draw(clips, generator), self.frames)
+
+
+class Resize(Sampler):
+    """The middle of every clip, resized to T frames by linear interpolation. Deterministic.
+
+    Args:
+        frames: T, the length of the view.
+        crop: Share p of the clip that is kept: ⌊(1 − p)·L/2⌋ of the L frames are cut at either end.
+
+    Raises:
+        ValueError: If ``crop`` is not in (0, 1].
+    """
+
+    def __init__(self, frames: int, crop: float = 1.0) -> None:
+        super().__init__(frames)
+        if not (isfinite(crop) and 0.0 < crop <= 1.0):
+            raise ValueError(f"Resize: crop must be in (0, 1], got {crop}")
+        self.crop = crop
+
+    def forward(self, clips: Clips, generator: Generator | None = None) -> Tensor:
+        """The middle of every clip as x (N, C, T, V, M)."""
+        # Double precision, because the published crops round a product such as 0.05·40/2 that is whole only on paper.
+        cut = ((1.0 - self.crop) * clips.frames.double() / 2).long()
+        return _resize(clips, cut, clips.frames - 2 * cut, self.frames)
+
+
+def present(x: Tensor) -> Tensor:
+    """Which bodies are seen in which frames: any non-zero coordinate of x (N, C, T, V, M) → (N, T, M) bool."""
+    return x.abs().sum((1, 3)) > 0
+
+
+def planar(x: Tensor) -> Tensor:
+    """The same x (N, C, T, V, M), held in memory as (N, M, C, T, V).
+
+    One 3×3 matrix then multiplies a clip in long runs, a time step is one row of joints, and the (N·M, C, T, V) that
+    graph convolutions want is a view.
+    """
+    return x.permute(0, 4, 1, 2, 3).contiguous().permute(0, 2, 3, 4, 1)
+
+
+def _resize(clips: Clips, start: Tensor, length: Tensor, frames: int) -> Tensor:
+    """Frames [start, start + length) of every clip, linearly resized to ``frames`` with the half-pixel convention.
+
+    Output i reads source u = (i + 1/2)·length/frames − 1/2, clamped to the stretch, like
+    ``torch.nn.functional.interpolate(mode="linear", align_corners=False)``.
+    """
+    # u times 2·frames is a whole number: in integers neither the frame nor its weight suffers from rounding.
+    unit = 2 * frames
+    odd = torch.arange(1, unit, 2, device=length.device)
+    u = (odd * length[:, None] - frames).clamp(min=0).minimum(unit * (length[:, None] - 1))
+    low = u // unit
+    high = (low + 1).minimum(length[:, None] - 1)
+    weight = (u - low * unit).to(clips.joints.dtype) / unit
+    return _blend(clips, start[:, None, None] + torch.stack((low, high), -1), torch.stack((1 - weight, weight), -1))
+
+
+def _blend(clips: Clips, source: Tensor, weight: Tensor) -> Tensor:
+    """Weighted sums of source frames of the shown bodies, for ``source`` and ``weight`` (N, T, K).
+
+    Missing frames do not bleed: the source frame of the largest weight decides whether the output is present, and a
+    present output ignores a missing neighbour (K is 1 or 2). Weights that are all zero give zeros.
+    """
+    body = torch.arange(clips.num_persons, device=source.device)[:, None, None]
+    shown = body < clips.bodies[:, None, None, None]
+    rows = (clips.offsets[:, None, None, None] + body * clips.frames[:, None, None, None]) + source[:, None]
+    # What is not shown still has to read something finite, to be multiplied by zero.
+    anywhere = (clips.offsets + clips.first)[:, None, None, None]
+    if clips.gaps:
+        rows = torch.where(shown, rows, anywhere)
+        seen = ~clips.joints[:, 0, 0][rows].isnan()
+        nearest = weight.argmax(-1, keepdim=True)[:, None].expand(-1, clips.num_persons, -1, -1)
+        shown = shown & seen.gather(-1, nearest)
+        rows = torch.where(seen, rows, rows.flip(-1))
+    rows = torch.where(shown, rows, anywhere)
+    bags = weight[:, None] * shown
+    # A bag of weighted rows is gather, interpolation and masking in one pass over the coordinates.
+    x = F.embedding_bag(rows.flatten(0, 2), clips.joints.flatten(1), mode="sum", per_sample_weights=bags.flatten(0, 2))
+    return x.view(*rows.shape[:3], *clips.joints.shape[1:]).permute(0, 4, 2, 3, 1)

@@ -1,0 +1,56 @@
+"""Input streams that are derived from joint coordinates."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Generator, Tensor
+
+from skelcl.skeleton import Skeleton
+from skelcl.transforms.resample import present
+from skelcl.transforms.view import Step
+
+Kind = Literal["joint", "bone", "motion", "bone_motion"]
+
+
+class Stream(Step):
+    """Joints, bones, or the motion of either.
+
+    Args:
+        kind: ``joint`` leaves x as it is; ``bone`` is child − parent, zero at the root; ``motion`` is
+            x[t + 1] − x[t], zero in the last frame and wherever either frame of that body is missing;
+            ``bone_motion`` is the motion of the bones.
+
+    Raises:
+        ValueError: If ``kind`` is none of these.
+    """
+
+    def __init__(self, kind: Kind = "joint") -> None:
+        super().__init__()
+        if kind not in get_args(Kind):
+            raise ValueError(f"Stream: kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
+        self.kind = kind
+
+    def forward(self, x: Tensor, skeleton: Skeleton, generator: Generator | None = None) -> Tensor:
+        """The stream of x (N, C, T, V, M), in the same shape."""
+        if self.kind == "bone":
+            return bone(x, skeleton)
+        if self.kind == "motion":
+            return motion(x, present(x))
+        if self.kind == "bone_motion":
+            return motion(bone(x, skeleton), present(x))
+        return x
+
+
+def bone(x: Tensor, skeleton: Skeleton) -> Tensor:
+    """Joint minus parent joint of x (N, C, T, V, M); the root becomes zero."""
+    return x - x[:, :, :, list(skeleton.parents)]
+
+
+def motion(x: Tensor, seen: Tensor) -> Tensor:
+    """x[t + 1] − x[t] of x (N, C, T, V, M); zero in the last frame and where ``seen`` (N, T, M) fails in either."""
+    moved = torch.zeros_like(x)
+    both = (seen[:, 1:] & seen[:, :-1])[:, None, :, None]
+    moved[:, :, :-1] = (x[:, :, 1:] - x[:, :, :-1]) * both
+    return moved

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+
+from skelcl.clips import Clips
+from skelcl.skeleton import NTU25
+from skelcl.transforms import Normalize, Resize, Truncate, present
+from skelcl.transforms.normalize import Recipe
+
+RECIPES = get_args(Recipe)
+
+
+def slow_turn(vector: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Rotation about v × target by the angle between them, element by element (Rodrigues)."""
+    axis = np.cross(vector, target)
+    angle = np.arccos(np.clip(vector @ target / np.linalg.norm(vector), -1, 1))
+    if np.linalg.norm(axis) < 1e-6 or angle < 1e-6:
+        return np.eye(3)
+    x, y, z = axis / np.linalg.norm(axis)
+    c, s, d = np.cos(angle), np.sin(angle), 1 - np.cos(angle)
+    return np.array(
+        [
+            [c + x * x * d, x * y * d - z * s, x * z * d + y * s],
+            [y * x * d + z * s, c + y * y * d, y * z * d - x * s],
+            [z * x * d - y * s, z * y * d + x * s, c + z * z * d],
+        ]
+    )
+
+
+def slow(recipe: str, x: np.ndarray, clips: Clips) -> np.ndarray:
+    """One clip, body, frame and joint after the other, float64 (N, C, T, V, M)."""
+    s = clips.skeleton
+    out = np.zeros_like(x)
+    for n in range(len(x)):
+        frames, bodies = int(clips.frames[n]), min(int(clips.bodies[n]), clips.num_persons)
+        start = int(clips.offsets[n])
+        rows = clips.joints[start : start + frames * bodies].double().numpy()
+        reference = clips.joints[start + int(clips.first[n])].double().numpy()
+        matrix = slow_turn(reference[s.up[1]] - reference[s.up[0]], np.array([0.0, 0, 1]))
+        shoulders = matrix @ (reference[s.across[1]] - reference[s.across[0]])
+        matrix = slow_turn(shoulders, np.array([1.0, 0, 0])) @ matrix
+        low, high = np.nanmin(rows, axis=(0, 1)), np.nanmax(rows, axis=(0, 1))
+        for m in range(x.shape[4]):
+            sign = 1.0
+            if recipe == "stgcn50":
+                aside = x[n, 2, :, s.across[0], m] - x[n, 2, :, s.across[1], m]
+                sign = -1.0 if aside.sum() >= 0 else 1.0
+            for t in range(x.shape[2]):
+                if not x[n, :, t, :, m].any():
+                    continue
+                for v in range(x.shape[3]):
+                    p = x[n, :, t, v, m]
+                    if recipe == "root":
+                        p = p - x[n, :, t, s.origin, m]
+                    elif recipe == "sgn":
+                        p = p - reference[s.origin]
+                    elif recipe == "agcn":
+                        p = matrix @ (p - x[n, :, t, s.origin, 0])
+                    elif recipe == "stgcn50":
+                        p = p - x[n, :, t, s.center, m]
+                        vx, _, vz = x[n, :, t, s.across[0], m] - x[n, :, t, s.across[1], m]
+                        angle = sign * np.arccos(vx / (np.sqrt(vx**2 + vz**2) + 1e-4))
+                        c, i = np.cos(angle), np.sin(angle)
+                        p = np.array([c * p[0] - i * p[2], p[1], i * p[0] + c * p[2]])
+                    elif recipe == "ucla_minmax":
+                        p = 2 * (p - low) / (high - low) - 1
+                    out[n, :, t, v, m] = p
+    return out
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("gaps", [False, True])
+def test_recipes_equal_slow_twins(make_clips, recipe, gaps):
+    clips = make_clips(gaps=gaps, num_persons=2)
+    x = Resize(9)(clips)
+    expected = slow(recipe, x.double().numpy(), clips)
+    np.testing.assert_allclose(Normalize(recipe)(x, clips).numpy(), expected, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_reference_of_a_late_body(still_life, recipe):
+    x = Truncate(8)(still_life)
+    expected = slow(recipe, x.double().numpy(), still_life)
+    np.testing.assert_allclose(Normalize(recipe)(x, still_life).numpy(), expected, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("scale", ["none", "torso"])
+def test_what_is_missing_stays_missing(make_clips, recipe, scale):
+    clips = make_clips(gaps=True, num_persons=3)
+    for sampler in (Truncate(50), Resize(20)):
+        x = sampler(clips)
+        y = Normalize(recipe, scale)(x, clips)
+        assert not y.permute(0, 2, 4, 1, 3)[~present(x)].any()
+        assert y.isfinite().all()
+
+
+@pytest.mark.parametrize("recipe", ["none", "root", "sgn", "agcn", "ucla_minmax"])
+def test_normalising_and_resampling_commute(make_clips, recipe):
+    clips = make_clips(bodies=(1, 2, 2, 1, 2))
+    longest = int(clips.frames.max())
+    whole = Normalize(recipe)(Truncate(longest)(clips), clips)
+    for n in range(len(clips)):
+        length, bodies = int(clips.frames[n]), int(clips.bodies[n])
+        rows = whole[n, :, :length, :, :bodies].permute(3, 1, 2, 0).reshape(-1, 25, 3)
+        one = torch.zeros(1, dtype=torch.int64)
+        normalised = Clips(
+            rows, one, torch.tensor([length]), torch.tensor([bodies]), one, one, one, NTU25, clips.num_persons
+        )
+        late = Normalize(recipe)(Resize(17)(clips), clips)[n]
+        torch.testing.assert_close(Resize(17)(normalised)[0], late, rtol=1e-5, atol=1e-5)
+
+
+def test_root_golden_values():
+    skeleton = NTU25
+    zero = torch.zeros(1, dtype=torch.int64)
+    clips = Clips(torch.zeros(1, 25, 3), zero, zero + 1, zero + 1, zero, zero, zero, skeleton)
+    x = torch.arange(36.0).view(3, 2, 3, 2)[None]
+    y = Normalize("root")(x, clips)
+    assert torch.equal(y, torch.tensor([-2.0, 0.0, 2.0])[:, None].expand(1, 3, 2, 3, 2))
+    assert torch.equal(Normalize("root")(y, clips), y)
+
+
+def test_agcn_lays_the_shoulders_of_the_reference_along_x(make_clips):
+    clips = make_clips()
+    y = Normalize("agcn")(Truncate(1)(clips), clips)[:, :, 0, :, 0]
+    shoulders = torch.nn.functional.normalize(y[:, :, 4] - y[:, :, 8], dim=1)
+    torch.testing.assert_close(shoulders, torch.tensor([1.0, 0.0, 0.0]).expand(5, 3), rtol=0, atol=1e-5)
+    assert torch.equal(y[:, :, 1], torch.zeros(5, 3))
+
+
+def person() -> Clips:
+    """One frame of a body that stands along +y and whose shoulders run along a diagonal of the floor."""
+    joints = torch.zeros(1, 25, 3)
+    joints[0, 0, 1], joints[0, 1, 1], joints[0, 20, 1] = 0.9, 1.2, 1.5
+    joints[0, 4] = torch.tensor([0.1, 1.5, 0.1])
+    joints[0, 8] = torch.tensor([-0.1, 1.5, -0.1])
+    joints[0, :, 2] += 3.0
+    zero = torch.zeros(1, dtype=torch.int64)
+    return Clips(joints, zero, zero + 1, zero + 1, zero, zero, zero, NTU25)
+
+
+def test_agcn_of_a_standing_person_points_the_trunk_up():
+    clips = person()
+    y = Normalize("agcn")(Truncate(1)(clips), clips)[0, :, 0, :, 0]
+    torch.testing.assert_close(y[:, 0], torch.tensor([0.0, 0.0, -0.3]), rtol=0, atol=1e-6)
+    torch.testing.assert_close(y[:, 4] - y[:, 8], torch.tensor([0.08**0.5, 0.0, 0.0]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_agcn_leaves_degenerate_references_alone(sign):
+    clips = person()
+    clips.joints.zero_()
+    clips.joints[0, 0, 2] = -sign  # a trunk along ±z: no axis to turn about; shoulders of length zero
+    x = Truncate(1)(clips)
+    assert torch.equal(Normalize("agcn")(x, clips), x)
+
+
+def test_agcn_turns_others_where_the_first_body_is_missing(still_life):
+    x = Truncate(8)(still_life)
+    y = Normalize("agcn")(x, still_life)
+    lengths = torch.linalg.vector_norm(x[1, :, :2, :, 1], dim=0)
+    assert lengths.min() > 0
+    torch.testing.assert_close(torch.linalg.vector_norm(y[1, :, :2, :, 1], dim=0), lengths, rtol=1e-5, atol=1e-5)
+
+
+def test_stgcn50_lays_the_shoulders_along_x():
+    clips = person()
+    y = Normalize("stgcn50")(Truncate(1)(clips), clips)[0, :, 0, :, 0]
+    across = y[:, 8] - y[:, 4]
+    assert across[0] == pytest.approx(0.08**0.5, rel=1e-3)
+    assert abs(float(across[2])) < 0.01  # the published 1e-4 in the length leaves an angle of 0.03 rad
+    assert float(y[1, 0]) == pytest.approx(-0.6)
+
+
+def test_minmax_spans_the_cube_over_all_frames_and_a_flat_axis_stays_finite(make_clips):
+    clips = make_clips(frames=(31,), bodies=(2,))
+    y = Normalize("ucla_minmax")(Truncate(31)(clips), clips)
+    torch.testing.assert_close(y.amin((0, 2, 3, 4)), torch.full((3,), -1.0))
+    torch.testing.assert_close(y.amax((0, 2, 3, 4)), torch.full((3,), 1.0))
+    assert torch.equal(Normalize("ucla_minmax")(Truncate(5)(clips), clips), y[:, :, :5])
+    clips.joints[:, :, 2] = 7.0
+    flat = Normalize("ucla_minmax")(Truncate(31)(clips), clips)
+    assert torch.equal(flat[:, 2], torch.full_like(flat[:, 2], -1.0))
+
+
+def test_torso_scale_makes_the_torso_one(make_clips):
+    clips = make_clips()
+    y = Normalize("root", "torso")(Truncate(1)(clips), clips)
+    torso = torch.linalg.vector_norm(y[:, :, 0, 20, 0] - y[:, :, 0, 1, 0], dim=1)
+    torch.testing.assert_close(torso, torch.ones(5))
+
+
+def test_torso_of_length_zero_is_not_divided_by():
+    clips = person()
+    clips.joints[0, 20] = clips.joints[0, 1]
+    x = Truncate(1)(clips)
+    assert torch.equal(Normalize("none", "torso")(x, clips), x)
+
+
+def test_recipes_without_geometry_take_any_channels(make_clips):
+    clips = make_clips(channels=2)
+    x = Resize(4)(clips)
+    for recipe in ("none", "root", "sgn", "ucla_minmax"):
+        assert Normalize(recipe)(x, clips).shape == x.shape
+    for recipe in ("agcn", "stgcn50"):
+        with pytest.raises(ValueError, match=recipe):
+            Normalize(recipe)(x, clips)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="recipe must be one of none, root"):
+        Normalize("mean")
+    with pytest.raises(ValueError, match="scale must be one of none, torso"):
+        Normalize("root", "std")
