@@ -1,0 +1,24 @@
+"""Data sets: raw files → store → loaders."""
+
+from typing import TYPE_CHECKING
+
+from skelcl.data.store import Recording, SkeletonStore, StoreError
+
+if TYPE_CHECKING:
+    from skelcl.data.datamodule import SkeletonDataModule
+    from skelcl.data.nw_ucla import NWUCLA
+    from skelcl.data.synthetic import Synthetic
+
+__all__ = ["NWUCLA", "Recording", "SkeletonDataModule", "SkeletonStore", "StoreError", "Synthetic"]
+
+
+def __getattr__(name: str) -> object:
+    # Lightning takes seconds and 200 MB to import; `skelcl data prepare` does without it.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from skelcl.data.datamodule import SkeletonDataModule
+    from skelcl.data.nw_ucla import NWUCLA
+    from skelcl.data.synthetic import Synthetic
+
+    globals().update(SkeletonDataModule=SkeletonDataModule, NWUCLA=NWUCLA, Synthetic=Synthetic)
+    return globals()[name]

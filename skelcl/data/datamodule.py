@@ -1,0 +1,341 @@
+"""SkeletonDataModule: splits of a store, and loaders that yield ragged batches of clips."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from skelcl.clips import Clips
+from skelcl.data.store import SkeletonStore, StoreError, leaked
+from skelcl.errors import InputError
+from skelcl.seeding import generator
+from skelcl.skeleton import Skeleton
+
+
+class ClipDataset(Dataset[Clips | Tensor]):
+    """Batches of a store by the positions of their clips: the loader's "sample" is a whole batch.
+
+    Args:
+        store: The store.
+        num_persons: Bodies to keep of each clip.
+        index_only: Yield the positions, (N,) int64, instead of the clips.
+    """
+
+    def __init__(self, store: SkeletonStore, num_persons: int, index_only: bool = False) -> None:
+        self.store = store
+        self.num_persons = num_persons
+        self.index_only = index_only
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, positions: int | Sequence[int] | np.ndarray) -> Clips | Tensor:
+        where = np.atleast_1d(np.asarray(positions, np.int64))
+        return torch.from_numpy(where) if self.index_only else self.store.clips(where, self.num_persons)
+
+
+class ShuffledBatches(DistributedSampler[np.ndarray]):
+    """Batches of positions in an order that depends on the run's seed and the epoch alone.
+
+    The permutation is cut into global batches of ``batch_size · ranks`` clips, and each of these into one block per
+    rank, so R ranks see together exactly what one process with an R times larger batch sees, in rank order. With
+    several ranks the last batch is filled up from the start of the permutation until it divides evenly.
+
+    Being a DistributedSampler it is left in place by Lightning, which also tells it the epoch.
+
+    Args:
+        positions: Clips to shuffle, (N,).
+        batch_size: Clips per batch and rank.
+        ranks: Number of processes.
+        rank: Number of this process.
+        drop_last: Leave out the last batch when it is not full.
+    """
+
+    def __init__(
+        self, positions: np.ndarray, batch_size: int, ranks: int = 1, rank: int = 0, drop_last: bool = False
+    ) -> None:
+        super().__init__(ClipPositions(positions), num_replicas=ranks, rank=rank)
+        self.positions = np.asarray(positions, np.int64)
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.positions), self.batch_size * self.num_replicas)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        order = torch.randperm(len(self.positions), generator=generator(self.epoch)).numpy()
+        shuffled = self.positions[order]
+        step = self.batch_size * self.num_replicas
+        for first in range(0, len(self) * step, step):
+            batch = shuffled[first : first + step]
+            block = -(-len(batch) // self.num_replicas)
+            batch = np.concatenate([batch, np.resize(shuffled, block * self.num_replicas - len(batch))])
+            yield batch[self.rank * block : (self.rank + 1) * block]
+
+
+class OrderedBatches(DistributedSampler[np.ndarray]):
+    """Batches of positions in their given order, each clip exactly once over all ranks.
+
+    Every rank owns one contiguous part; parts differ by one clip at most, and a part may be empty.
+
+    Args:
+        positions: Clips in order, (N,).
+        batch_size: Clips per batch and rank.
+        ranks: Number of processes.
+        rank: Number of this process.
+    """
+
+    def __init__(self, positions: np.ndarray, batch_size: int, ranks: int = 1, rank: int = 0) -> None:
+        super().__init__(ClipPositions(positions), num_replicas=ranks, rank=rank, shuffle=False)
+        self.part = np.array_split(np.asarray(positions, np.int64), ranks)[rank]
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.part) // self.batch_size)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for first in range(0, len(self.part), self.batch_size):
+            yield self.part[first : first + self.batch_size]
+
+
+class ClipPositions(Dataset[int]):
+    """Gives a sampler the number of its clips.
+
+    Args:
+        positions: Clips, (N,).
+    """
+
+    def __init__(self, positions: np.ndarray) -> None:
+        self.positions = positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+class SkeletonDataModule(pl.LightningDataModule, ABC):
+    """Loaders over one store. A data set is a subclass that names its store and its split rule.
+
+    Loaders yield :class:`~skelcl.clips.Clips`. Training batches are shuffled by (seed, epoch). Evaluation loaders are
+    ordered, without padding and without duplicates, on any number of processes. ``test`` and ``val`` are pairs:
+    gallery first, queries second. The gallery of ``test`` is the whole training part, queries of ``validation``
+    included.
+
+    Args:
+        root: Folder of the stores.
+        batch_size: Clips per batch and process.
+        num_workers: Processes that assemble batches. A batch is a copy of memory slices, so 0 is usually fastest.
+        preload: ``none`` maps the store, ``memory`` reads it into main memory, ``device`` keeps it whole on the
+            accelerator and sends only clip numbers, without workers; outside a Trainer, pass such a batch through
+            :meth:`on_after_batch_transfer`.
+        num_persons: M, bodies of a view.
+        validation: ``none``, or a part of the training performers as queries of a nearest-neighbour check, the other
+            training clips being the gallery: ``seen`` trains on both (without labels), ``held-out`` on the gallery
+            alone.
+        validation_share: Share of the training performers that become queries; of each class when there are fewer than
+            three performers. The choice depends on their numbers alone, never on the seed.
+        drop_last: Whether an epoch leaves out its last, smaller batch.
+        predict_split: Part that ``predict`` encodes.
+
+    Attributes:
+        store: The open store.
+        skeleton: Layout of its joints.
+        class_names: Names of the classes by label.
+        num_classes: Their number.
+        ids: Names of the clips by position.
+        parts: ``train`` (what training sees), ``gallery`` and ``query`` (validation), ``train_all`` and ``test``;
+            positions in the store, (N,) int64.
+        subsets: Named parts of the test clips whose metrics are reported beside the whole: ``test_clean``, those whose
+            coordinates do not occur in the training part; positions in the store, (N,) int64. Empty when no clip does.
+
+    Raises:
+        StoreError: There is no usable store, or a part of the split is empty.
+        InputError: An argument lies outside its range.
+    """
+
+    dataset: ClassVar[str]
+    """Name of the store below ``root``."""
+    always_clean: ClassVar[bool] = False
+    """Whether ``test_clean`` is a subset even when no test clip is a copy."""
+
+    def __init__(
+        self,
+        root: str | Path = "data",
+        batch_size: int = 64,
+        num_workers: int = 0,
+        preload: Literal["none", "memory", "device"] = "none",
+        num_persons: int = 1,
+        validation: Literal["none", "seen", "held-out"] = "none",
+        validation_share: float = 0.2,
+        drop_last: bool = False,
+        predict_split: Literal["train", "test", "all"] = "test",
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or num_workers < 0 or num_persons < 1:
+            raise InputError("batch_size and num_persons must be at least 1, num_workers at least 0")
+        if not 0 < validation_share < 1:
+            raise InputError(f"validation_share must lie between 0 and 1, not {validation_share}")
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.preload = preload
+        self.num_persons = num_persons
+        self.validation = validation
+        self.validation_share = validation_share
+        self.drop_last = drop_last
+        self.predict_split = predict_split
+        self.store = SkeletonStore(Path(root) / self.dataset, in_memory=preload == "memory")
+        self.skeleton: Skeleton = self.store.skeleton
+        self.class_names: list[str] = list(self.store.meta["classes"])
+        self.num_classes = len(self.class_names)
+        self.ids: np.ndarray = self.store.ids
+        self.parts = self._split()
+        self.subsets = self._subsets()
+        self._whole: dict[torch.device, Clips] = {}
+        self._told = False
+        # With fewer clips than processes some have none; padding would count clips twice.
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+
+    @abstractmethod
+    def train_mask(self, index: dict[str, np.ndarray]) -> np.ndarray:
+        """Which clips are the training part; all others are the test part.
+
+        Args:
+            index: Columns of the store, each (N,).
+
+        Returns:
+            (N,) bool.
+        """
+
+    def _split(self) -> dict[str, np.ndarray]:
+        mask = self.train_mask(self.store.index)
+        train = np.flatnonzero(mask)
+        parts = {"train": train, "train_all": train, "test": np.flatnonzero(~mask)}
+        for name, part in parts.items():
+            if not len(part):
+                raise StoreError(f"{self.store.path}: the {name} part is empty under this split")
+        if self.validation != "none":
+            query = validation_queries(self.store.index, train, self.validation_share)
+            parts["query"] = train[query]
+            parts["gallery"] = train[~query]
+            if not len(parts["query"]) or not len(parts["gallery"]):
+                raise StoreError(f"{self.store.path}: too few training clips for a validation part")
+            if self.validation == "held-out":
+                parts["train"] = parts["gallery"]
+        return parts
+
+    def _subsets(self) -> dict[str, np.ndarray]:
+        mask = np.zeros(len(self.store), bool)
+        mask[self.parts["train_all"]] = True
+        clean = np.flatnonzero(~mask & ~leaked(self.store.index["content"], mask))
+        return {"test_clean": clean} if self.always_clean or len(clean) < len(self.parts["test"]) else {}
+
+    def setup(self, stage: str) -> None:
+        """Tells the sizes of the split, once.
+
+        Args:
+            stage: Ignored; everything is ready after construction.
+        """
+        if self._told:
+            return
+        self._told = True
+        sizes = {"train": len(self.parts["train"]), "test": len(self.parts["test"])}
+        sizes |= {name: len(part) for name, part in self.subsets.items()}
+        if self.validation != "none":
+            sizes |= {f"validation {name}": len(self.parts[name]) for name in ("gallery", "query")}
+        listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        rank_zero_info(f"{self.dataset}: {listed} clips, {self.num_classes} classes")
+
+    def train_dataloader(self) -> DataLoader[Clips | Tensor]:
+        """The training part, shuffled anew in every epoch."""
+        ranks, rank = self._ranks
+        return self._loader(ShuffledBatches(self.parts["train"], self.batch_size, ranks, rank, self.drop_last))
+
+    def val_dataloader(self) -> list[DataLoader[Clips | Tensor]]:
+        """Gallery and queries of the validation part; empty without one."""
+        if self.validation == "none":
+            # An empty list is how Lightning is told that there is no validation; it still asks whether that was meant.
+            warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")
+            return []
+        return [self._ordered("gallery"), self._ordered("query")]
+
+    def test_dataloader(self) -> list[DataLoader[Clips | Tensor]]:
+        """The training part as gallery and the test part as queries."""
+        return [self._ordered("train_all"), self._ordered("test")]
+
+    def predict_dataloader(self) -> DataLoader[Clips | Tensor]:
+        """The part named by ``predict_split``, in the order of the ids."""
+        if self.predict_split == "all":
+            return self._loader(OrderedBatches(np.arange(len(self.store)), self.batch_size, *self._ranks))
+        return self._ordered("train_all" if self.predict_split == "train" else "test")
+
+    @property
+    def _ranks(self) -> tuple[int, int]:
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
+
+    def _ordered(self, part: str) -> DataLoader[Clips | Tensor]:
+        return self._loader(OrderedBatches(self.parts[part], self.batch_size, *self._ranks))
+
+    def _loader(self, batches: ShuffledBatches | OrderedBatches) -> DataLoader[Clips | Tensor]:
+        on_device = self.preload == "device"
+        workers = 0 if on_device else self.num_workers
+        return DataLoader(
+            ClipDataset(self.store, self.num_persons, index_only=on_device),
+            sampler=batches,
+            batch_size=None,  # the sampler yields whole batches
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available() and not on_device,
+        )
+
+    def on_after_batch_transfer(self, batch: Clips | Tensor, dataloader_idx: int) -> Clips:
+        """Turns clip numbers into clips on their device, under ``preload="device"``; other batches pass.
+
+        Args:
+            batch: Clips, or positions (N,) int64.
+            dataloader_idx: Ignored.
+
+        Returns:
+            The clips.
+        """
+        if not isinstance(batch, Tensor):
+            return batch
+        if batch.device not in self._whole:
+            self._whole = {batch.device: self.store.preload(self.num_persons).to(batch.device)}
+        return self._whole[batch.device][batch]
+
+
+def validation_queries(index: dict[str, np.ndarray], train: np.ndarray, share: float) -> np.ndarray:
+    """Chooses the training clips that ask in validation.
+
+    Whole performers are chosen, by a hash of their numbers; clips of each class when there are fewer than three
+    performers, by a hash of their ids. At least one performer, or clip of a class, stays in the gallery.
+
+    Args:
+        index: Columns of the store.
+        train: Positions of the training part, (N,).
+        share: Share of the performers, or of the clips of a class, that ask.
+
+    Returns:
+        (N,) bool.
+    """
+
+    def chosen(names: Sequence[str]) -> set[str]:
+        count = min(max(1, round(share * len(names))), len(names) - 1)
+        return set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
+
+    subjects = index["subject"][train].astype(str)
+    if len(performers := np.unique(subjects)) >= 3:
+        return np.isin(subjects, list(chosen(performers.tolist())))
+    ids, labels = index["id"][train], index["label"][train]
+    return np.isin(ids, [name for label in np.unique(labels) for name in chosen(ids[labels == label].tolist())])

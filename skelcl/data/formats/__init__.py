@@ -1,0 +1,1 @@
+"""Raw file formats: pure functions from one file to recordings, and back."""

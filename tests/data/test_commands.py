@@ -1,0 +1,152 @@
+import os
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from skelcl.data.commands import COMMANDS, check, list_stores, prepare, statistics
+from skelcl.data.store import DatasetInfo, Recording, SkeletonStore, Source, StoreError, convert
+from skelcl.parsing import call
+from skelcl.skeleton import KINECT20
+
+
+def run(*words):
+    return call("skelcl data", COMMANDS, [str(word) for word in words])
+
+
+def squeezed(text):
+    return [re.sub(r" {2,}", " | ", line.strip()) for line in text.splitlines()]
+
+
+def test_prepare_reports_what_it_did(raw_folder, tmp_path, capsys):
+    raw = shutil.copytree(raw_folder, tmp_path / "raw")
+    (raw / "a01_s01_e00_v01.json").write_text("")
+    run("prepare", "nw-ucla", "--raw", raw, "--root", tmp_path / "data", "--max_failed", "0.1")
+    printed = capsys.readouterr().out
+    assert "failed: 1 × empty" in printed
+    assert f"{tmp_path / 'data' / 'nw-ucla'}: 74 sequences" in printed
+    assert SkeletonStore(tmp_path / "data" / "nw-ucla").report["notices"][0]["id"] == "a01_s01_e00_v01"
+
+
+def test_prepare_takes_several_places(raw_folder, tmp_path):
+    for n, file in enumerate(sorted(raw_folder.iterdir())):
+        (tmp_path / f"part{n % 2}").mkdir(exist_ok=True)
+        shutil.copy(file, tmp_path / f"part{n % 2}")
+    parts = [word for n in (0, 1) for word in ("--raw+", tmp_path / f"part{n}")]
+    run("prepare", "nw-ucla", *parts, "--root", tmp_path / "data")
+    assert len(SkeletonStore(tmp_path / "data" / "nw-ucla")) == 75
+
+
+def test_more_failures_than_accepted_leave_no_store(raw_folder, tmp_path):
+    raw = shutil.copytree(raw_folder, tmp_path / "raw")
+    (raw / "a01_s01_e00_v01.json").write_text("[")
+    with pytest.raises(StoreError, match=r"1 of 75 files .*a01_s01_e00_v01\.json: not valid JSON .*--max_failed"):
+        prepare("nw-ucla", raw, tmp_path / "data")
+    assert os.listdir(tmp_path / "data") == [".nw-ucla.partial"]
+    (raw / "a01_s01_e00_v01.json").write_bytes((raw_folder / "a01_s01_e00_v01.json").read_bytes())
+    prepare("nw-ucla", raw, tmp_path / "data")
+    assert os.listdir(tmp_path / "data") == ["nw-ucla"]
+
+
+def test_raw_must_be_named():
+    with pytest.raises(StoreError, match="--raw is missing"):
+        run("prepare", "nw-ucla")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("prepare", "ntu"), ("prepare", "nw-ucla", "--rwa", "x"), ("check",), ("prepare", "nw-ucla", "--jobs", "a")],
+)
+def test_a_wrong_command_line_is_one_line_and_code_2(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run(*words)
+    assert caught.value.code == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_check_counts_the_miniature(root, recordings, capsys):
+    assert run("check", "nw-ucla", "--root", root) == 0
+    by_name = capsys.readouterr().out
+    assert run("check", root / "nw-ucla") == 0
+    assert capsys.readouterr().out == by_name
+    frames = [recording.joints.shape[1] for recording in recordings.values()]
+    jumps = sum(
+        bool((np.linalg.norm(np.diff(recording.joints[0].astype(float), axis=0), axis=-1) > 0.5).any())
+        for recording in recordings.values()
+    )
+    assert squeezed(by_name) == [
+        str(root / "nw-ucla"),
+        "sequences | 75, of which 0 have a single frame",
+        "classes | 5 of 10, 15 to 15 sequences each",
+        "performers, cameras, setups | 5, 3, unknown",
+        f"frames | {sum(frames)}; per sequence min {min(frames)} / median {np.median(frames):g} / max {max(frames)}",
+        "bodies | 75 with 1",
+        "missing joints | 0 in 0 sequences (interpolated when loaded)",
+        "missing frames of a body | 0 in 0 sequences",
+        f"jumps of a joint > 0.5 m | in {jumps} sequences",
+        "coordinates > 10 m | in 0 sequences",
+        "test_view 1 | train 50 / test 25; copies: 0 of the test part in training, 5 within training",
+        "test_view 2 | train 50 / test 25; copies: 5 of the test part in training, 0 within training",
+        "test_view 3 | train 50 / test 25; copies: 5 of the test part in training, 0 within training",
+        "checksums | as written",
+    ]
+
+
+def test_statistics_find_defects_within_tracks_only(tmp_path, monkeypatch):
+    monkeypatch.setattr("skelcl.data.commands._CLIPS_AT_ONCE", 2)
+    still = np.ones((2, 4, 20, 3), np.float32)
+    still[1] = 3  # far from the first body, but no joint moves
+    jump = np.ones((1, 3, 20, 3), np.float32)
+    jump[0, 2, 7, 1] = 1.6
+    slow = np.ones((1, 3, 20, 3), np.float32)
+    slow[0, 2, 7, 1] = 1.4
+    lost = np.ones((1, 5, 20, 3), np.float32)
+    lost[0, 1] = 0
+    lost[0, 3, 2] = lost[0, 4, 2] = lost[0, 4, 3] = 0
+    far = np.full((1, 1, 20, 3), -11, np.float32)
+    clips = {"a": still, "b": jump, "c": slow, "d": lost, "e": far, "f": far}
+    sources = [Source(name, [Recording(name, joints, label=0)], name) for name, joints in clips.items()]
+    info = DatasetInfo("other", KINECT20, ("x", "y"), reader=1, axes="y up")
+    rows = statistics(convert(tmp_path, info, sources, list, kind="memory"))
+    assert rows["sequences"] == "6, of which 2 have a single frame"
+    assert rows["classes"] == "1 of 2, 6 to 6 sequences each"
+    assert rows["bodies"] == "5 with 1, 1 with 2"
+    assert rows["missing joints"].startswith("3 in 1 sequences")
+    assert rows["missing frames of a body"] == "1 in 1 sequences"
+    assert rows["jumps of a joint > 0.5 m"] == "in 1 sequences"
+    assert rows["coordinates > 10 m"] == "in 2 sequences"
+    assert rows["copies"] == "1"
+
+
+def test_check_finds_a_flipped_bit(own_root, capsys):
+    file = own_root / "nw-ucla" / "joints.npy"
+    data = bytearray(file.read_bytes())
+    data[5000] ^= 1
+    file.write_bytes(data)
+    assert check("nw-ucla", own_root) == 1
+    printed = capsys.readouterr().out
+    assert "checksums | differ" in squeezed(printed)
+    assert f"{file}: the checksum differs" in printed
+    assert "--overwrite true" in printed
+
+
+def test_check_refuses_what_is_no_store(own_root):
+    (own_root / "nw-ucla" / "meta.json").unlink()
+    with pytest.raises(StoreError, match=r"no meta\.json"):
+        check("nw-ucla", own_root)
+    with pytest.raises(StoreError, match="no store at"):
+        check("ntu60", own_root)
+
+
+def test_list_shows_stores_and_damage(own_root, tmp_path, capsys):
+    assert run("list", "--root", own_root) == 0
+    header, line = capsys.readouterr().out.splitlines()
+    assert header.split() == ["store", "sequences", "frames", "classes", "joints", "MB"]
+    assert line.split()[:2] == [str(own_root / "nw-ucla"), "75"]
+    with (own_root / "nw-ucla" / "joints.npy").open("ab") as stream:
+        stream.write(b"?")
+    assert list_stores(own_root) == 1
+    assert "bytes instead of" in capsys.readouterr().out
+    assert list_stores(tmp_path / "nothing") == 0
+    assert "no stores in" in capsys.readouterr().out

@@ -1,0 +1,345 @@
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from lightning.pytorch.cli import LightningArgumentParser
+
+from skelcl.clips import Clips
+from skelcl.data import NWUCLA, SkeletonDataModule, StoreError
+from skelcl.data.datamodule import OrderedBatches, ShuffledBatches, validation_queries
+from skelcl.skeleton import KINECT20
+
+
+def collect(loader):
+    return [batch.index.tolist() for batch in loader]
+
+
+def flat(batches):
+    return [int(n) for batch in batches for n in batch]
+
+
+# Samplers
+
+sizes = {
+    "count": st.integers(1, 40),
+    "batch": st.integers(1, 9),
+    "ranks": st.integers(1, 4),
+    "epoch": st.integers(0, 3),
+}
+
+
+def shuffled(count, batch, ranks, epoch, drop_last=False):
+    """Batches of each rank."""
+    result = []
+    for rank in range(ranks):
+        sampler = ShuffledBatches(np.arange(count) + 100, batch, ranks, rank, drop_last)
+        sampler.set_epoch(epoch)
+        result.append([part.tolist() for part in sampler])
+        assert len(sampler) == len(result[-1])
+    return result
+
+
+@given(**sizes)
+def test_ranks_with_smaller_batches_see_what_one_process_sees(count, batch, ranks, epoch):
+    (whole,) = shuffled(count, batch * ranks, 1, epoch)
+    parts = shuffled(count, batch, ranks, epoch)
+    assert sorted(flat(whole)) == list(range(100, 100 + count))
+    for n, expected in enumerate(whole):
+        together = [position for part in parts for position in part[n]]
+        assert len({len(part[n]) for part in parts}) == 1
+        assert together[: len(expected)] == expected
+        padding = -len(expected) % ranks
+        order = flat(whole)
+        assert together[len(expected) :] == [order[i % count] for i in range(padding)]
+
+
+@given(**sizes)
+def test_drop_last_leaves_out_the_partial_batch_only(count, batch, ranks, epoch):
+    kept = shuffled(count, batch, ranks, epoch, drop_last=True)
+    everything = shuffled(count, batch, ranks, epoch)
+    for rank in range(ranks):
+        assert kept[rank] == everything[rank][: count // (batch * ranks)]
+        assert all(len(part) == batch for part in kept[rank])
+
+
+@given(**{name: sizes[name] for name in ("count", "batch", "ranks")})
+def test_ordered_batches_cover_each_clip_once_in_order(count, batch, ranks):
+    samplers = [OrderedBatches(np.arange(count) * 2, batch, ranks, rank) for rank in range(ranks)]
+    parts = [list(sampler) for sampler in samplers]
+    assert [len(sampler) for sampler in samplers] == [len(part) for part in parts]
+    assert [n for part in parts for n in flat(part)] == [2 * n for n in range(count)]
+    assert all(len(b) == batch for part in parts for b in part[:-1])
+    assert all(0 < len(b) <= batch for part in parts for b in part)
+    lengths = [len(flat(part)) for part in parts]
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_the_order_depends_on_seed_and_epoch_alone(monkeypatch):
+    first = shuffled(40, 8, 1, 0)
+    torch.manual_seed(99)
+    assert shuffled(40, 8, 1, 0) == first
+    assert shuffled(40, 8, 1, 1) != first
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    assert shuffled(40, 8, 1, 0) != first
+
+
+# Splits
+
+
+def test_facts_are_there_after_construction(root):
+    data = NWUCLA(root)
+    assert isinstance(data, SkeletonDataModule)
+    assert data.skeleton == KINECT20
+    assert (data.num_classes, data.num_persons, len(data.class_names)) == (10, 1, 10)
+    assert data.class_names[7] == "doffing"
+    assert data.ids[0] == "a01_s01_e00_v01"
+
+
+@pytest.mark.parametrize("test_view", [1, 2, 3])
+def test_the_split_holds_out_one_view(root, test_view):
+    data = NWUCLA(root, test_view=test_view)
+    test = {name for name in data.ids.tolist() if name.endswith(f"v0{test_view}")}
+    assert {str(data.ids[n]) for n in data.parts["test"]} == test
+    assert {str(data.ids[n]) for n in data.parts["train"]} == set(data.ids.tolist()) - test
+    # Action 1 was recorded once for views 2 and 3: a leak when one of them is the test part.
+    leak = {name for name in test if name.startswith("a02") and test_view != 1}
+    clean = data.subsets["test_clean"]
+    assert {str(data.ids[n]) for n in clean} == test - leak
+    assert clean.dtype == np.int64
+
+
+def test_clean_subset_appears_only_where_it_says_something(root):
+    class Quiet(NWUCLA):
+        always_clean = False
+
+    assert set(NWUCLA(root, test_view=1).subsets) == {"test_clean"}
+    assert Quiet(root, test_view=1).subsets == {}
+    assert set(Quiet(root, test_view=3).subsets) == {"test_clean"}
+
+
+@pytest.mark.parametrize("validation", ["seen", "held-out"])
+@pytest.mark.parametrize(("share", "performers"), [(0.2, 1), (0.4, 2), (0.99, 4), (0.01, 1)])
+def test_validation_asks_with_whole_performers(root, validation, share, performers):
+    data = NWUCLA(root, validation=validation, validation_share=share)
+    subject = data.store.index["subject"]
+    gallery, query = (set(data.parts[name].tolist()) for name in ("gallery", "query"))
+    assert gallery | query == set(data.parts["train_all"].tolist())
+    assert not gallery & query
+    assert len(set(subject[list(query)])) == performers
+    assert not set(subject[list(query)]) & set(subject[list(gallery)])
+    assert set(data.parts["train"].tolist()) == (gallery | query if validation == "seen" else gallery)
+    loaders = data.val_dataloader()
+    assert [sorted(flat(collect(loader))) for loader in loaders] == [sorted(gallery), sorted(query)]
+    assert sorted(flat(collect(data.test_dataloader()[0]))) == sorted(gallery | query)
+
+
+def test_validation_queries_ignore_seed_and_order(root, monkeypatch):
+    chosen = set(NWUCLA(root, validation="seen").parts["query"].tolist())
+    monkeypatch.setenv("PL_GLOBAL_SEED", "12")
+    data = NWUCLA(root, validation="seen")
+    assert set(data.parts["query"].tolist()) == chosen
+    backwards = data.parts["train_all"][::-1]
+    assert set(backwards[validation_queries(data.store.index, backwards, 0.2)].tolist()) == chosen
+
+
+def test_few_performers_are_split_by_class():
+    labels = np.repeat([0, 1, 2], [10, 5, 1])
+    index = {
+        "id": np.array([f"x{n:02d}" for n in range(16)]),
+        "label": labels,
+        "subject": np.repeat([1, 2], 8),
+    }
+    query = validation_queries(index, np.arange(16), 0.3)
+    assert [int(query[labels == label].sum()) for label in range(3)] == [3, 2, 0]  # one clip of a class stays
+
+
+# Loaders
+
+
+def test_batches_are_the_stored_clips(root, recordings):
+    data = NWUCLA(root, batch_size=7)
+    for loader, part in zip(data.test_dataloader(), ("train_all", "test"), strict=True):
+        seen = []
+        for clips in loader:
+            seen += clips.index.tolist()
+            for n in range(len(clips)):
+                recording = recordings[str(data.ids[clips.index[n]])]
+                shown = clips[torch.tensor([n])].at(torch.arange(int(clips.frames[n]))[None])[0, 0]
+                np.testing.assert_array_equal(shown.numpy(), recording.joints[0])
+                assert clips.label[n] == recording.label
+        assert seen == data.parts[part].tolist()
+
+
+@pytest.mark.parametrize("preload", ["none", "memory", "device"])
+def test_preloading_changes_no_batch(root, preload):
+    plain, other = NWUCLA(root, batch_size=7), NWUCLA(root, batch_size=7, preload=preload)
+    frame = torch.zeros(7, 2, dtype=torch.int64)
+    for expected, batch in zip(plain.train_dataloader(), other.train_dataloader(), strict=True):
+        assert isinstance(batch, torch.Tensor) == (preload == "device")
+        clips = other.on_after_batch_transfer(batch, 0)
+        assert isinstance(clips, Clips)
+        for name in ("index", "label", "frames", "bodies", "first", "reference"):
+            torch.testing.assert_close(getattr(clips, name), getattr(expected, name), rtol=0, atol=0)
+        rows = frame[: len(clips)]
+        torch.testing.assert_close(clips.at(rows), expected.at(rows), rtol=0, atol=0)
+
+
+def test_workers_change_no_batch(root):
+    batches = [collect(NWUCLA(root, batch_size=20, num_workers=n).train_dataloader()) for n in (0, 2)]
+    assert batches[0] == batches[1]
+    assert [len(batch) for batch in batches[0]] == [20, 20, 10]
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 50), ("test", 25), ("all", 75)])
+def test_predict_encodes_the_named_part(root, split, count):
+    seen = flat(collect(NWUCLA(root, predict_split=split).predict_dataloader()))
+    assert len(seen) == count
+    assert seen == sorted(seen)
+
+
+class Watcher(pl.LightningModule):
+    """Notes what arrives."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen = {}
+
+    def note(self, name, clips):
+        assert isinstance(clips, Clips)
+        self.seen.setdefault(name, []).append(clips.index.tolist())
+
+    def training_step(self, clips, batch_idx):
+        self.note(f"train{self.current_epoch}", clips)
+        return self.weight * 0
+
+    def validation_step(self, clips, batch_idx, dataloader_idx=0):
+        self.note(f"val{dataloader_idx}", clips)
+
+    def test_step(self, clips, batch_idx, dataloader_idx=0):
+        self.note(f"test{dataloader_idx}", clips)
+
+    def predict_step(self, clips, batch_idx):
+        self.note("predict", clips)
+        return clips.label
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def trainer(tmp_path, **options):
+    return pl.Trainer(
+        default_root_dir=tmp_path, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("preload", ["none", "device"])
+def test_trainer_keeps_the_samplers_and_tells_them_the_epoch(root, tmp_path, preload):
+    data = NWUCLA(root, batch_size=16, preload=preload, validation="seen")
+    model = Watcher()
+    runs = trainer(tmp_path, max_epochs=2)
+    runs.fit(model, data)
+    runs.test(model, data)
+    runs.predict(model, data, return_predictions=False)
+    for epoch in (0, 1):
+        (expected,) = shuffled(50, 16, 1, epoch)
+        order = [[int(data.parts["train"][n - 100]) for n in batch] for batch in expected]
+        assert model.seen[f"train{epoch}"] == order
+    for name, part in {"test0": "train_all", "test1": "test", "predict": "test"}.items():
+        assert flat(model.seen[name]) == data.parts[part].tolist()
+    assert flat(model.seen["val0"]) == 2 * data.parts["gallery"].tolist()
+    assert flat(model.seen["val1"]) == 2 * data.parts["query"].tolist()
+
+
+def test_resuming_continues_the_order(root, tmp_path):
+    whole, first, second = Watcher(), Watcher(), Watcher()
+    trainer(tmp_path, max_epochs=2).fit(whole, NWUCLA(root, batch_size=16))
+    run = trainer(tmp_path, max_epochs=1)
+    run.fit(first, NWUCLA(root, batch_size=16))
+    run.save_checkpoint(tmp_path / "last.ckpt")
+    trainer(tmp_path, max_epochs=2).fit(second, NWUCLA(root, batch_size=16), ckpt_path=tmp_path / "last.ckpt")
+    assert second.seen == {"train1": whole.seen["train1"]}
+
+
+class Shares(Watcher):
+    """Writes what each rank got."""
+
+    def on_test_end(self):
+        torch.save(self.seen, f"{self.trainer.default_root_dir}/{self.trainer.state.fn.value}{self.global_rank}.pt")
+
+    on_fit_end = on_test_end
+
+
+def test_two_processes_share_the_clips(root, tmp_path):
+    data = NWUCLA(root, batch_size=8)
+    runs = trainer(tmp_path, max_epochs=1, devices=2, strategy="ddp_fork")
+    runs.fit(Shares(), data)
+    runs.test(Shares(), data)
+    seen = [torch.load(tmp_path / f"fit{rank}.pt")["train0"] for rank in (0, 1)]
+    (expected,) = shuffled(50, 16, 1, 0)
+    assert [[*a, *b] for a, b in zip(*seen, strict=True)] == [
+        [int(data.parts["train"][n - 100]) for n in batch] for batch in expected
+    ]
+    tested = [torch.load(tmp_path / f"test{rank}.pt") for rank in (0, 1)]
+    assert [n for part in tested for n in flat(part["test1"])] == data.parts["test"].tolist()
+    assert [n for part in tested for n in flat(part["test0"])] == data.parts["train_all"].tolist()
+
+
+def test_setup_tells_the_sizes_once(root, caplog):
+    data = NWUCLA(root, validation="held-out")
+    with caplog.at_level("INFO"):
+        data.setup("fit")
+        data.setup("test")
+    lines = [record.message for record in caplog.records if "nw-ucla" in record.message]
+    assert lines == [
+        "nw-ucla: train 40, test 25, test_clean 20, validation gallery 40, validation query 10 clips, 10 classes"
+    ]
+
+
+# Bad input and the command line
+
+
+def test_a_missing_store_names_the_command(tmp_path):
+    with pytest.raises(StoreError, match=f"skelcl data prepare nw-ucla --raw <files> --root {tmp_path}"):
+        NWUCLA(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"batch_size": 0}, {"num_workers": -1}, {"num_persons": 0}, {"validation_share": 1.0}]
+)
+def test_arguments_out_of_range(root, arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        NWUCLA(root, **arguments)
+
+
+def test_an_empty_part_is_an_error(root):
+    class Nothing(NWUCLA):
+        def train_mask(self, index):
+            return np.zeros(len(index["id"]), bool)
+
+    with pytest.raises(StoreError, match="train part is empty"):
+        Nothing(root)
+
+
+def test_every_option_is_on_the_command_line(root):
+    parser = LightningArgumentParser()
+    parser.add_lightning_class_args(SkeletonDataModule, "data", subclass_mode=True)
+    config = parser.parse_args(["--data=NWUCLA", f"--data.root={root}", "--data.test_view=2", "--data.preload=device"])
+    options = set(config.data.init_args.as_dict())
+    assert options == {
+        "root", "test_view", "batch_size", "num_workers", "preload", "num_persons", "validation", "validation_share",
+        "drop_last", "predict_split",
+    }  # fmt: skip
+    assert parser.instantiate_classes(config).data.test_view == 2
+
+
+def test_the_shipped_block_is_this_class(root, request):
+    file = request.config.rootpath / "experiments" / "data" / "nw_ucla.yaml"
+    parser = LightningArgumentParser()
+    parser.add_lightning_class_args(SkeletonDataModule, "data", subclass_mode=True)
+    config = parser.parse_args([f"--data={file}", f"--data.init_args.root={root}"])
+    data = parser.instantiate_classes(config).data
+    assert (type(data), data.test_view, data.batch_size) == (NWUCLA, 3, 64)
