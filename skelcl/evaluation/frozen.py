@@ -1,0 +1,283 @@
+"""What ``test`` reports of a self-supervised method: kNN and linear probe on frozen features, files and pictures."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import importlib.util
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from skelcl.encoders.base import Encoder
+from skelcl.errors import InputError
+from skelcl.evaluation.features import FeatureBank, StepFeatures, named_clips, run_directory, step_features
+from skelcl.evaluation.knn import knn_predict
+from skelcl.evaluation.probe import PRESETS, ProbeName, ProbeResult, linear_probe
+
+RANDOM_SEED = 0
+
+Split = tuple[Tensor, Tensor, Tensor]
+"""Features (N, D), labels (N,) and store positions (N,) of a split."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Test clips as kNN and the linear probe see them, on the CPU, in the order of the store."""
+
+    features: Tensor
+    label: Tensor
+    knn: Tensor
+    probe: ProbeResult
+
+    def scores(self, which: Tensor) -> dict[str, float]:
+        """Accuracies (0…1) over the clips in ``which``, (N,) bool."""
+        label, knn, logits = self.label[which], self.knn[which], self.probe.logits[which]
+        top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices
+        linear = top5[:, 0]
+        return {
+            "knn_top1": _mean(knn == label),
+            "knn_mean_class": _mean_class(label, knn),
+            "linear_top1": _mean(linear == label),
+            "linear_top5": _mean((top5 == label[:, None]).any(1)),
+            "linear_mean_class": _mean_class(label, linear),
+        }
+
+
+class FrozenEvaluation(pl.Callback):
+    """Judges the frozen encoder on ``test``: loader 0 is the training part with labels, loader 1 the test part.
+
+    Every clip is encoded once. Logs ``test/knn_top1`` (cosine) and ``test/linear_top1`` (last epoch of the probe),
+    top-5 and mean-class accuracy, the same for each named subset of the data (``test_clean/…``), and the accuracies of
+    the same encoder with random weights (``test/random_…``). Writes ``results.json``, ``per_class.csv``,
+    ``confusion.csv`` and pictures to the run's folder. Silent for methods that give no features.
+
+    Args:
+        k: Neighbours that vote in kNN; the protocol of the literature is 1.
+        probe: Published setting of the linear probe.
+        probe_seed: Seed of the probe's first weights and shuffling.
+        random_encoder: Also judge a copy of the encoder with redrawn weights: what is owed to training shows beside it.
+        paper_compat: Also log ``test/linear_top1_best_on_test``, the best epoch as chosen on the test set, which many
+            papers print.
+        figures: Also draw the confusion matrix and a map of the features, where matplotlib is installed.
+    """
+
+    def __init__(
+        self,
+        k: int = 1,
+        probe: ProbeName = "as_cal",
+        probe_seed: int = 0,
+        random_encoder: bool = True,
+        paper_compat: bool = False,
+        figures: bool = True,
+    ) -> None:
+        if k < 1:
+            raise InputError(f"k must be at least 1, not {k}")
+        self.k = k
+        self.probe = probe
+        self.probe_seed = probe_seed
+        self.random_encoder = random_encoder
+        self.paper_compat = paper_compat
+        self.figures = figures
+        self._banks: dict[str, tuple[FeatureBank, FeatureBank]] = {}
+        self._random: Encoder | None = None
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget an earlier test."""
+        self._banks = {}
+        self._random = None
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,  # noqa: ANN401  (whatever the method's step returns)
+        batch: object,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the features of a batch, and those of the random encoder.
+
+        Raises:
+            InputError: If there are more test loaders than gallery and queries.
+        """
+        given = step_features(outputs)
+        if given is None:
+            return
+        if dataloader_idx > 1:
+            raise InputError("FrozenEvaluation wants two test loaders, the training part and the test part, not more")
+        self._keep("learned", dataloader_idx, given)
+        if self.random_encoder:
+            if self._random is None:
+                self._random = random_twin(cast(Encoder, pl_module.encoder))
+            view = cast(torch.nn.Module, pl_module.eval_view)
+            with trainer.precision_plugin.forward_context():
+                features = self._random(view(batch))
+            self._keep("random", dataloader_idx, {**given, "features": features})
+
+    def _keep(self, encoder: str, loader: int, given: StepFeatures) -> None:
+        for place, bank in enumerate(self._banks.setdefault(encoder, (FeatureBank(), FeatureBank()))):
+            # The other bank gets an empty batch: gathering needs its width even where a process has no clip of it.
+            n = len(given["label"]) if place == loader else 0
+            bank.update(given["features"][:n], given["label"][:n], given["index"][:n])
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Judge on the first process, log on all.
+
+        Raises:
+            InputError: If one of the two loaders gave no clips.
+        """
+        if not self._banks:
+            return
+        features = {encoder: (gallery.compute(), query.compute()) for encoder, (gallery, query) in self._banks.items()}
+        if not all(len(label) for _, label, _ in features["learned"]):
+            raise InputError("FrozenEvaluation needs clips from two test loaders, the training part and the test part")
+        self._banks, self._random = {}, None
+        directory = run_directory(trainer)
+        metrics: dict[str, float] = {}
+        if trainer.is_global_zero:
+            metrics = self._report(trainer, pl_module, features, directory)
+        metrics = trainer.strategy.broadcast(metrics)
+        pl_module.log_dict(metrics, batch_size=1, sync_dist=True)
+
+    def _report(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        features: dict[str, tuple[Split, Split]],
+        directory: Path | None,
+    ) -> dict[str, float]:
+        (gallery, gallery_label, _), (query, query_label, query_index) = features["learned"]
+        data = named_clips(trainer)
+        if data is None:
+            class_names = [str(label) for label in range(int(torch.cat([gallery_label, query_label]).max()) + 1)]
+        else:
+            class_names = list(data.class_names)
+        subsets = {"test": torch.ones(len(query), dtype=torch.bool)}
+        for name, positions in ({} if data is None else data.subsets).items():
+            which = torch.isin(query_index.cpu(), torch.as_tensor(positions))
+            if which.any():
+                subsets[name] = which
+
+        names = {"learned": type(pl_module).__name__, "random": "random encoder"}
+        judged = {}
+        for encoder, (train, test) in features.items():
+            pl_module.print(
+                f"linear probe {self.probe!r} on the {names[encoder]}'s features: {PRESETS[self.probe].epochs} epochs, "
+                f"{len(gallery)} training and {len(query)} test clips …"
+            )
+            judged[encoder] = self._judge(train, test, len(class_names))
+        learned = judged["learned"]
+        scores = {
+            (encoder, subset): one.scores(which) for encoder, one in judged.items() for subset, which in subsets.items()
+        }
+        metrics = {f"{subset}/{key}": value for subset in subsets for key, value in scores["learned", subset].items()}
+        if self.paper_compat:
+            metrics["test/linear_top1_best_on_test"] = learned.probe.best_on_test
+        if "random" in judged:
+            for subset in subsets:
+                for key in ("knn_top1", "linear_top1"):
+                    metrics[f"{subset}/random_{key}"] = scores["random", subset][key]
+
+        if directory is not None:
+            directory.mkdir(parents=True, exist_ok=True)
+            results = {
+                "method": type(pl_module).__name__,
+                "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
+                "selection": "last epoch",
+                "knn": {"k": self.k, "metric": "cosine"},
+                "probe": {"preset": self.probe, "seed": self.probe_seed, **asdict(PRESETS[self.probe])},
+                "random_encoder_seed": RANDOM_SEED if "random" in judged else None,
+                "feature_width": query.shape[1],
+                "gallery_clips": len(gallery),
+                "query_clips": {subset: int(which.sum()) for subset, which in subsets.items()},
+                "classes": len(class_names),
+                "metrics": metrics,
+            }
+            (directory / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+            confusion = _write_tables(directory, learned, subsets, class_names)
+            if self.figures and importlib.util.find_spec("matplotlib") is not None:
+                _draw(directory, learned, confusion, class_names)
+        shown = [encoder for encoder in ("random", "learned") if encoder in judged]
+        rows = {names[encoder]: [scores[encoder, subset] for subset in subsets] for encoder in shown}
+        head = f"top-1 in %: {self.k}-NN (cosine) and linear probe {self.probe!r} (last epoch)"
+        where = "" if directory is None else f"\nfiles: {directory}"
+        pl_module.print(f"\n{head}\n{_table(list(subsets), rows)}{where}\n")
+        return metrics
+
+    def _judge(self, train: Split, test: Split, num_classes: int) -> Judged:
+        predicted = knn_predict(train[0], train[1], test[0], self.k, num_classes)
+        probed = linear_probe(train[:2], test[:2], num_classes, PRESETS[self.probe], self.probe_seed)
+        probed = ProbeResult(probed.logits.cpu(), probed.train_loss.cpu(), probed.test_top1.cpu())
+        return Judged(test[0].cpu(), test[1].cpu(), predicted.cpu(), probed)
+
+
+def random_twin(encoder: Encoder) -> Encoder:
+    """A frozen copy of an encoder with redrawn weights, the same in every run and on every device."""
+    with torch.inference_mode(False):
+        twin = copy.deepcopy(encoder)
+        device = next(iter(twin.parameters())).device
+        twin.cpu()
+        with torch.random.fork_rng(devices=[]):
+            # Not torch.manual_seed: that would reseed the accelerators too, which fork_rng then leaves changed.
+            torch.default_generator.manual_seed(RANDOM_SEED)
+            twin.reset_parameters()
+        return twin.to(device).eval().requires_grad_(False)
+
+
+def _mean(right: Tensor) -> float:
+    return float(right.double().mean())
+
+
+def _mean_class(label: Tensor, predicted: Tensor) -> float:
+    support = label.bincount()
+    right = label[predicted == label].bincount(minlength=len(support))
+    return float((right.double() / support)[support > 0].mean())
+
+
+def _write_tables(directory: Path, learned: Judged, subsets: dict[str, Tensor], class_names: Sequence[str]) -> Tensor:
+    """Write ``per_class.csv`` and ``confusion.csv``; returns the confusion matrix (K, K), rows are true classes."""
+    linear = learned.probe.logits.argmax(1)
+    with (directory / "per_class.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        columns = ("support", "knn_top1", "linear_top1")
+        table.writerow(["class", *(f"{subset}/{column}" for subset in subsets for column in columns)])
+        for c, name in enumerate(class_names):
+            row: list[str | int] = [name]
+            for which in subsets.values():
+                mine = which & (learned.label == c)
+                right = (learned.knn[mine] == c, linear[mine] == c)
+                row += [int(mine.sum()), *(f"{_mean(r):.4f}" if mine.any() else "" for r in right)]
+            table.writerow(row)
+    k = len(class_names)
+    confusion = torch.bincount(learned.label * k + linear, minlength=k * k).view(k, k)
+    with (directory / "confusion.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["true \\ predicted", *class_names])
+        table.writerows([name, *row] for name, row in zip(class_names, confusion.tolist(), strict=True))
+    return confusion
+
+
+def _draw(directory: Path, learned: Judged, confusion: Tensor, class_names: Sequence[str]) -> None:
+    from skelcl import plotting
+
+    plotting.confusion_matrix(confusion.numpy(), class_names).savefig(directory / "confusion.png", dpi=150)
+    picture = plotting.embedding(learned.features.numpy(), learned.label.numpy(), class_names)
+    picture.savefig(directory / "embedding.png", dpi=150)
+
+
+def _table(subsets: Sequence[str], rows: dict[str, list[dict[str, float]]]) -> str:
+    short = [subset.removeprefix("test").removeprefix("_") for subset in subsets]
+    columns = [f"{kind} {name}".strip() for name in short for kind in ("kNN", "linear")]
+    width, first = max(map(len, columns)) + 3, max(map(len, rows)) + 2
+    lines = [" " * first + "".join(f"{column:>{width}}" for column in columns)]
+    for name, scores in rows.items():
+        values = [score[key] for score in scores for key in ("knn_top1", "linear_top1")]
+        lines.append(f"{name:<{first}}" + "".join(f"{100 * value:>{width}.1f}" for value in values))
+    return "\n".join(lines)

@@ -1,0 +1,166 @@
+"""Nearest-neighbour classification of frozen features, as a function, a metric and a monitor during pre-training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from skelcl.errors import InputError
+from skelcl.evaluation.features import check_features, step_features
+
+GALLERY_CHUNK = 65536
+
+
+def knn_predict(
+    gallery: Tensor,
+    gallery_label: Tensor,
+    query: Tensor,
+    k: int = 1,
+    num_classes: int | None = None,
+    chunk: int = 1024,
+) -> Tensor:
+    """Class of each query by majority vote of its k nearest gallery features under cosine similarity.
+
+    Computed in float32 whatever the features' type and autocast say. A tie goes to the class with the larger summed
+    similarity, then to the smallest class id.
+
+    Args:
+        gallery: Labelled features, (G, D).
+        gallery_label: Their classes, (G,) int64.
+        query: Features to classify, (Q, D).
+        k: Number of neighbours that vote.
+        num_classes: Number of classes; the largest gallery label + 1 when None.
+        chunk: Queries compared at once; bounds the memory to ``chunk`` × 65,536 similarities.
+
+    Returns:
+        Predicted classes, (Q,) int64.
+
+    Raises:
+        InputError: If k is not in 1…G, a label is outside 0…num_classes − 1 or a feature is not finite.
+    """
+    if not 1 <= k <= len(gallery):
+        raise InputError(f"k={k} nearest neighbours need 1 ≤ k ≤ {len(gallery)}, the number of gallery clips")
+    if num_classes is None:
+        num_classes = int(gallery_label.max()) + 1
+    check_features("gallery", gallery, gallery_label, num_classes)
+    check_features("query", query)
+    with torch.autocast(gallery.device.type, enabled=False):
+        gallery = F.normalize(gallery.float(), dim=1)
+        query = F.normalize(query.float(), dim=1)
+        votes = [_vote(*_nearest(gallery, gallery_label, some, k), num_classes) for some in torch.split(query, chunk)]
+    return torch.cat(votes) if votes else gallery_label.new_empty(0)
+
+
+def _nearest(gallery: Tensor, gallery_label: Tensor, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Similarity and class of the k nearest gallery features, both (Q, k)."""
+    best = query.new_empty(len(query), 0)
+    label = gallery_label.new_empty(len(query), 0)
+    parts = zip(torch.split(gallery, GALLERY_CHUNK), torch.split(gallery_label, GALLERY_CHUNK), strict=True)
+    for part, part_label in parts:
+        similarity, where = (query @ part.T).topk(min(k, len(part)), dim=1)
+        best, order = torch.cat([best, similarity], 1).topk(min(k, best.shape[1] + similarity.shape[1]), dim=1)
+        label = torch.cat([label, part_label[where]], 1).gather(1, order)
+    return best, label
+
+
+def _vote(similarity: Tensor, label: Tensor, num_classes: int) -> Tensor:
+    ballot = F.one_hot(label, num_classes)
+    count = ballot.sum(1)
+    total = (ballot * similarity[..., None]).sum(1)
+    return total.masked_fill(count < count.amax(1, keepdim=True), -torch.inf).argmax(1)
+
+
+class KNN(Metric):
+    """Top-1 accuracy (0…1) of :func:`knn_predict`; shards of several processes are gathered, however uneven.
+
+    Args:
+        k: Number of neighbours that vote.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = True
+
+    gallery: list[Tensor]
+    gallery_label: list[Tensor]
+    query: list[Tensor]
+    query_label: list[Tensor]
+
+    def __init__(self, k: int = 1) -> None:
+        super().__init__()
+        self.k = k
+        for state in ("gallery", "gallery_label", "query", "query_label"):
+            self.add_state(state, default=[], dist_reduce_fx="cat")
+
+    def update(self, features: Tensor, label: Tensor, gallery: bool) -> None:
+        """Add features (N, D) with their labels (N,) to the gallery, or to the queries."""
+        features, label = features.detach().float(), label.long()
+        # The other side gets an empty batch: gathering needs its width even on a process that never sees a clip of it.
+        self.gallery.append(features if gallery else features[:0])
+        self.gallery_label.append(label if gallery else label[:0])
+        self.query.append(features[:0] if gallery else features)
+        self.query_label.append(label[:0] if gallery else label)
+
+    def compute(self) -> Tensor:
+        """Share of queries whose predicted class is right.
+
+        Raises:
+            InputError: If no query was given, or as :func:`knn_predict` does.
+        """
+        query, label = dim_zero_cat(self.query), dim_zero_cat(self.query_label)
+        if not len(query):
+            raise InputError("no query clips: the second validation loader must give them, the first the gallery")
+        predicted = knn_predict(dim_zero_cat(self.gallery), dim_zero_cat(self.gallery_label), query, self.k)
+        return (predicted == label).float().mean()
+
+
+class OnlineKNN(pl.Callback):
+    """Logs ``val/knn_top1`` after validation: loader 0 is the gallery, loader 1 the queries.
+
+    Silent without validation loaders and for methods that give no features. It selects nothing by itself.
+
+    Args:
+        k: Number of neighbours that vote.
+        every_n_epochs: Evaluate in every n-th training epoch only. Whatever monitors ``val/knn_top1`` meanwhile sees
+            the last value, or none at first: then set the trainer's ``check_val_every_n_epoch`` instead.
+    """
+
+    def __init__(self, k: int = 1, every_n_epochs: int = 1) -> None:
+        if k < 1 or every_n_epochs < 1:
+            raise InputError(f"k and every_n_epochs must be at least 1, not {k} and {every_n_epochs}")
+        self.every_n_epochs = every_n_epochs
+        self.metric = KNN(k)
+        self._active = False
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the features of the last epoch."""
+        self.metric.reset()
+        due = trainer.state.fn == TrainerFn.VALIDATING or (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        self._active = due and not trainer.sanity_checking
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,  # noqa: ANN401  (whatever the method's step returns)
+        batch: object,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the features of a batch."""
+        given = step_features(outputs)
+        if self._active and given is not None:
+            self.metric.update(given["features"], given["label"], gallery=dataloader_idx == 0)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compare and log."""
+        if self.metric.update_called:
+            pl_module.log("val/knn_top1", self.metric.compute(), prog_bar=True, batch_size=1, sync_dist=True)
+            self.metric.reset()
