@@ -1,7 +1,6 @@
 # `make help` lists the targets. Everything runs in .venv, built from pyproject.toml and constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
-DEMO := demo
 
 .PHONY: help install demo test test-all lint format clean
 .DEFAULT_GOAL := help
@@ -18,7 +17,7 @@ install: .venv/installed ## build .venv with the tested versions
 	touch $@
 
 demo: install ## raw files → store → AS-CAL → numbers and pictures, on generated data, in minutes
-	BIN=$(BIN) sh experiments/demo.sh $(DEMO)
+	BIN=$(BIN) sh experiments/demo.sh
 
 test: install ## fast test suite (real-data tests run when SKELCL_NW_UCLA is set)
 	$(BIN)/python -m pytest -q
@@ -36,5 +35,5 @@ format: install ## let ruff format and fix
 	$(BIN)/ruff check --fix .
 
 clean: ## remove everything that was built or generated
-	rm -rf .venv $(DEMO) .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

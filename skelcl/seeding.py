@@ -1,8 +1,9 @@
-"""Randomness that a resumed run repeats: generators derived from (seed, rank, step), never from global state."""
+"""Randomness that a resumed run repeats: generators derived from (seed, purpose, rank, step), not from global state."""
 
 from __future__ import annotations
 
 import os
+import zlib
 
 import numpy as np
 import torch
@@ -13,7 +14,14 @@ def run_seed() -> int:
     return int(os.environ.get("PL_GLOBAL_SEED", "0"))
 
 
-def generator(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator that depends on the run's seed and on ``key`` alone, for example (rank, epoch, batch)."""
-    state = np.random.SeedSequence([run_seed(), *key]).generate_state(2, np.uint32)
+def generator(purpose: str, *key: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator that depends on nothing but the run's seed, what it is for, and ``key``.
+
+    Args:
+        purpose: Keeps streams apart that share a key, for example ``"views"`` and ``"shuffle"``.
+        key: For example rank, epoch and batch.
+        device: Where the random numbers are needed.
+    """
+    entropy = [zlib.crc32(purpose.encode()), run_seed(), *key]
+    state = np.random.SeedSequence(entropy).generate_state(2, np.uint32)
     return torch.Generator(device).manual_seed((int(state[0]) << 31) ^ int(state[1]))

@@ -41,9 +41,9 @@ def toy():
     return toy_clips
 
 
-def toy_clips(clips_per_class, seed=0):
-    """Clips of 20 frames, 5 joints, 1 person, in one fixed random order; the base pose is the same for every seed."""
-    pose = torch.randn(5, 3, generator=torch.Generator().manual_seed(1234)) * 0.3
+def toy_clips(clips_per_class, seed=0, pose=0):
+    """Clips of 20 frames, 5 joints, 1 person, in a random order; ``pose`` is the seed of the base pose of all of them."""
+    pose = torch.randn(5, 3, generator=torch.Generator().manual_seed(pose)) * 0.3
     random = torch.Generator().manual_seed(seed)
     n = 8 * clips_per_class
     label = torch.arange(8).repeat_interleave(clips_per_class)[torch.randperm(n, generator=random)]

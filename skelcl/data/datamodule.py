@@ -75,7 +75,7 @@ class ShuffledBatches(DistributedSampler[np.ndarray]):
         return whole + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        order = torch.randperm(len(self.positions), generator=generator(self.epoch)).numpy()
+        order = torch.randperm(len(self.positions), generator=generator("shuffle", self.epoch)).numpy()
         shuffled = self.positions[order]
         step = self.batch_size * self.num_replicas
         for first in range(0, len(self) * step, step):

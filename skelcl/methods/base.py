@@ -61,7 +61,7 @@ class Method(pl.LightningModule):
 
     def step_generator(self, batch_idx: int) -> torch.Generator:
         """Randomness of one training step, derived from (seed, rank, epoch, batch): a resumed run draws it again."""
-        return generator(self.global_rank, self.current_epoch, batch_idx, device=self.device)
+        return generator("views", self.global_rank, self.current_epoch, batch_idx, device=self.device)
 
     def validation_step(self, clips: Clips, batch_idx: int, dataloader_idx: int = 0) -> Features:
         """Features for whichever evaluation listens."""

@@ -30,11 +30,11 @@ RANDOM = [Reverse(), Shear(), Rotate(), GaussianNoise(), GaussianBlur(), JointMa
 def test_a_view_is_the_composition_of_its_parts(make_clips):
     clips = make_clips(gaps=True)
     view = View(CropResize(20), Normalize("sgn"), [Rotate(), Stream("bone"), GaussianNoise()])
-    g = generator(1, 2)
+    g = generator("views", 1, 2)
     x = Normalize("sgn")(CropResize(20)(clips, g), clips)
     for step in (Rotate(), Stream("bone"), GaussianNoise()):
         x = step(x, clips.skeleton, g)
-    assert torch.equal(view(clips, generator(1, 2)), x)
+    assert torch.equal(view(clips, generator("views", 1, 2)), x)
     assert view.frames == 20
 
 
@@ -43,7 +43,7 @@ def test_a_view_is_the_composition_of_its_parts(make_clips):
 def test_shape_layout_and_absent_bodies(make_clips, sample, normalize):
     clips = make_clips(gaps=True, num_persons=3)
     view = View(sample, normalize and Normalize(normalize), RANDOM)
-    x = view(clips, generator(0))
+    x = view(clips, generator("views", 0))
     assert x.shape == (5, 3, 30, 25, 3)
     assert x.dtype == torch.float32
     assert x.permute(0, 4, 1, 2, 3).is_contiguous()
@@ -56,10 +56,10 @@ def test_shape_layout_and_absent_bodies(make_clips, sample, normalize):
 def test_views_repeat_with_the_generator_and_differ_between_calls(make_clips):
     clips = make_clips()
     view = View(Truncate(40), Normalize("root"), RANDOM)
-    g = generator(7)
+    g = generator("views", 7)
     first, second = view(clips, g), view(clips, g)
     assert not torch.equal(first, second)
-    g = generator(7)
+    g = generator("views", 7)
     assert torch.equal(view(clips, g), first)
     assert torch.equal(view(clips, g), second)
 
@@ -76,9 +76,9 @@ def test_a_clip_does_not_depend_on_its_neighbours_in_a_deterministic_view(make_c
 def test_autocast_does_not_touch_coordinates(make_clips):
     clips = make_clips()
     view = View(Resize(16), Normalize("agcn"), [Rotate()])
-    expected = view(clips, generator(0))
+    expected = view(clips, generator("views", 0))
     with torch.autocast("cpu", torch.bfloat16):
-        x = view(clips, generator(0))
+        x = view(clips, generator("views", 0))
     assert x.dtype == torch.float32
     assert torch.equal(x, expected)
 

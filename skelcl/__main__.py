@@ -1,0 +1,6 @@
+"""``python -m skelcl`` is ``skelcl``."""
+
+from skelcl.cli import main
+
+if __name__ == "__main__":
+    main()

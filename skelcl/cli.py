@@ -1,0 +1,103 @@
+"""The ``skelcl`` command: Lightning's verbs, and plain functions for data and pictures.
+
+Nothing heavy is imported before it is known to be needed, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from skelcl.errors import InputError, fail
+
+if TYPE_CHECKING:
+    from skelcl.lightning_cli import SkelCLI
+
+LIGHTNING_VERBS = ("fit", "validate", "test", "predict")
+
+HELP = """\
+usage: skelcl VERB [options]
+
+experiments: each takes --config FILE (several are laid over each other) and every key of it as a flag
+  fit              train; with --ckpt_path last.ckpt, resume
+  validate         evaluate on the validation part of the training data
+  test             evaluate on the test part; `skelcl test --ckpt_path X` needs nothing else
+  predict          write features, labels and ids of a split to one file
+
+data
+  data prepare     raw files to a store: skelcl data prepare nw-ucla --raw all_sqe.zip --root data
+  data check       integrity and statistics of stores
+  data list        the stores under a folder
+  data generate    articulated people as raw files in a data set's own format
+
+pictures
+  plot views       a clip before and after augmentation, animated
+
+`skelcl VERB --help` lists the options of a verb; `skelcl --version` prints the version.
+"""
+
+
+def main(args: Sequence[str] | None = None) -> SkelCLI | None:
+    """Run one ``skelcl`` command.
+
+    Args:
+        args: The words after ``skelcl``; those of the command line by default.
+
+    Returns:
+        The finished CLI object of Lightning's verbs (model, data and trainer hang on it), None for other verbs.
+
+    Raises:
+        SystemExit: With code 2 for a command or config that makes no sense, 1 for files that cannot be used. One line
+            on stderr says what is wrong; SKELCL_DEBUG=1 adds the traceback.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    verb = words[0] if words else "--help"
+    if verb in ("-h", "--help"):
+        print(HELP, end="")
+        return None
+    if verb == "--version":
+        from skelcl import __version__
+
+        print(f"skelcl {__version__}")
+        return None
+    try:
+        return _dispatch(verb, words)
+    except Exception as error:
+        told = _told(error)
+        if told is None or os.environ.get("SKELCL_DEBUG"):
+            raise
+        fail(told, 1)
+
+
+def _told(error: BaseException | None) -> str | None:
+    """What an error that the user can mend says, also where a parser wrapped it; None for a bug."""
+    while error is not None:
+        if isinstance(error, (InputError, OSError)):
+            return str(error)
+        error = error.__cause__
+    return None
+
+
+def _dispatch(verb: str, words: list[str]) -> SkelCLI | None:
+    if verb in LIGHTNING_VERBS:
+        from skelcl.lightning_cli import run
+
+        return run(words)
+    if verb == "data":
+        from skelcl.data.commands import COMMANDS
+    elif verb == "plot":
+        from skelcl.lightning_cli import PLOT_COMMANDS as COMMANDS
+    else:
+        known = [*LIGHTNING_VERBS, "data", "plot"]
+        close = difflib.get_close_matches(verb, known, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"it must be one of {', '.join(known)}"
+        fail(f"unknown command {verb!r}: {hint}", 2)
+    from skelcl.parsing import call
+
+    code = call(f"skelcl {verb}", COMMANDS, words[1:])
+    if code:
+        sys.exit(code)
+    return None

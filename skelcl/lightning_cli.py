@@ -1,0 +1,261 @@
+"""Lightning's verbs for skelcl: the parser, what every run gets, and the config that travels in the checkpoint."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import yaml
+from jsonargparse import set_parsing_settings
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_info
+
+import skelcl.encoders
+import skelcl.transforms  # noqa: F401  (imported so that bare class names resolve in YAML)
+from skelcl import __version__
+from skelcl.data import SkeletonDataModule
+from skelcl.errors import InputError
+from skelcl.evaluation import FeatureWriter, FrozenEvaluation, OnlineKNN
+from skelcl.methods import Method
+from skelcl.parsing import OneLineErrors
+from skelcl.seeding import generator
+from skelcl.skeleton import Skeleton
+
+# A dataclass would be spelt out field by field on the command line; a link hands the whole object over.
+set_parsing_settings(subclasses_enabled=[Skeleton])
+
+CONFIG_KEY = "skelcl_config"
+
+
+class Parser(OneLineErrors, LightningArgumentParser):
+    """Lightning's parser with errors of one line."""
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes the resolved config into the run folder, every logger and every checkpoint."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.text = self.parser.dump(self.config, skip_none=False)
+
+    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Hand the config to the loggers, so that W&B knows what a run was."""
+        for logger in trainer.loggers:
+            if not isinstance(logger, CSVLogger):  # which has config.yaml beside it
+                logger.log_hyperparams(yaml.safe_load(self.text))
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Store the config as text: the checkpoint then needs no other file and holds nothing but plain values."""
+        checkpoint[CONFIG_KEY] = self.text
+
+
+class SkelCLI(LightningCLI):
+    """``LightningCLI`` in subclass mode, with the links and callbacks that every run has.
+
+    Args:
+        stored: Config that came out of a checkpoint; what the command line changes in it is reported.
+        kwargs: Passed to ``LightningCLI``.
+    """
+
+    def __init__(self, stored: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        self.stored = stored
+        super().__init__(
+            Method,
+            SkeletonDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_class=Parser,
+            parser_kwargs={"prog": "skelcl", "version": __version__},
+            trainer_defaults={
+                "logger": {"class_path": "CSVLogger", "init_args": {"save_dir": "runs", "name": "default"}}
+            },
+            **kwargs,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Facts of the data reach the model by links; each callback of every run has a group of its own."""
+        for name in ("skeleton", "num_persons"):
+            parser.link_arguments(f"data.{name}", f"model.init_args.encoder.init_args.{name}", apply_on="instantiate")
+        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+        parser.add_lightning_class_args(OnlineKNN, "knn")
+        parser.add_lightning_class_args(FrozenEvaluation, "evaluation")
+        parser.add_lightning_class_args(FeatureWriter, "features")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        # One file, replaced atomically at the end of each epoch: the last epoch is what gets reported and resumed.
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "last",
+                "checkpoint.enable_version_counter": False,
+                "checkpoint.save_on_train_epoch_end": True,
+            }
+        )
+
+    def before_instantiate_classes(self) -> None:
+        """Say which options of the command line win over the checkpoint's config."""
+        if self.stored is not None:
+            parser, config = self._parser(self.subcommand), self.config[self.subcommand]
+            chosen = dict(_flat(yaml.safe_load(parser.dump(config, skip_none=False))))
+            for key, value in _flat(self.stored):
+                if key in chosen and chosen[key] != value:
+                    rank_zero_info(f"{key}: {value} in the checkpoint, {chosen[key]} on the command line")
+
+
+    def before_test(self) -> None:
+        """Evaluation prints a table of its own; Lightning's would repeat it for each loader."""
+        self.config_init["test"]["verbose"] = False
+
+
+def run(words: Sequence[str]) -> SkelCLI:
+    """Run ``fit``, ``validate``, ``test`` or ``predict``.
+
+    Args:
+        words: The verb and its options. With ``--ckpt_path`` and without ``--config``, the config in the checkpoint is
+            taken; options on the command line win over it.
+
+    Raises:
+        InputError: If the checkpoint cannot be read or belongs to another model.
+    """
+    args = list(words)
+    path = _option(args, "--ckpt_path")
+    stored = None
+    if path is not None and _option(args, "--config", "-c") is None:
+        stored = stored_config(Path(path))
+        args[1:1] = ["--config", yaml.safe_dump(stored)]
+    # Lightning asks not to pass arguments beside those of the command line; here they are the same ones, completed.
+    warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended")
+    # Lightning 2.6 on newer torch; nothing that a user could do about it.
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec", FutureWarning)
+    # Every run has a folder of its own, also when it resumes another or tests its checkpoint.
+    warnings.filterwarnings("ignore", "The dirpath has changed from")
+    # A batch is a copy of memory slices: workers would not pay.
+    warnings.filterwarnings("ignore", ".*does not have many workers")
+    try:
+        return SkelCLI(stored=stored, save_config_callback=SaveConfig, args=args)
+    except RuntimeError as error:
+        if "Error(s) in loading state_dict" not in str(error):
+            raise
+        raise InputError(f"{path}: not a checkpoint of this model: {_mismatch(str(error))}") from error
+
+
+def load(path: str | Path, weights: bool = True) -> tuple[Method, SkeletonDataModule]:
+    """Rebuild a run from its checkpoint, for notebooks and pictures.
+
+    Args:
+        path: Checkpoint written by ``skelcl fit``.
+        weights: Load the weights too; False leaves the model as it was initialised.
+
+    Returns:
+        The method in eval mode, and its data module, set up.
+
+    Raises:
+        InputError: If the file is no checkpoint or holds no config.
+    """
+    cli = SkelCLI(save_config_callback=None, run=False, args=dict(stored_config(Path(path))))
+    if weights:
+        cli.model.load_state_dict(read_checkpoint(Path(path))["state_dict"])
+    cli.datamodule.setup("predict")
+    return cli.model.eval(), cli.datamodule
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The contents of a checkpoint, tensors on the CPU; never runs code from the file.
+
+    Raises:
+        InputError: If there is no such file or it is not a checkpoint.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise InputError(f"{path}: not a checkpoint, or a damaged one ({str(error).splitlines()[0]})") from error
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise InputError(f"{path}: not a checkpoint written by `skelcl fit` (it has no state_dict)")
+    return content
+
+
+def stored_config(path: Path) -> dict[str, Any]:
+    """The resolved config that a checkpoint carries, without what belongs to the verb that wrote it."""
+    text = read_checkpoint(path).get(CONFIG_KEY)
+    if text is None:
+        raise InputError(f"{path}: carries no config, since `skelcl fit` did not write it; add --config FILE")
+    config: dict[str, Any] = yaml.safe_load(text)
+    for key in ("config", "ckpt_path", "weights_only", "verbose", "return_predictions"):
+        config.pop(key, None)
+    return config
+
+
+def plot_views(
+    ckpt_path: Path | None = None, output: Path = Path("views.gif"), clip: str | None = None, views: int = 2
+) -> None:
+    """Animate one clip as the encoder sees it: the deterministic view, then random ones side by side.
+
+    Args:
+        ckpt_path: Checkpoint of the run whose data and views are shown.
+        output: Animation to write, ``.gif``.
+        clip: Id of the clip; by default the longest one of the training part.
+        views: Number of random views.
+    """
+    from skelcl.plotting import animate_skeleton, save_animation
+
+    if ckpt_path is None:
+        raise InputError("--ckpt_path is missing: skelcl plot views --ckpt_path FILE --output views.gif")
+    model, data = load(ckpt_path, weights=False)
+    view = getattr(model, "view", None)
+    if view is None:
+        raise InputError(f"{ckpt_path}: {type(model).__name__} trains without random views, there is nothing to show")
+    if clip is None:
+        train = data.parts["train"]
+        position = train[data.store.index["n_frames"][train].argmax()]
+    elif clip in data.ids:
+        position = list(data.ids).index(clip)
+    else:
+        raise InputError(f"{data.store.path} holds no clip {clip!r}; its ids look like {data.ids[0]!r}")
+    clips = data.store.clips([position], data.num_persons)
+    shown = [model.eval_view(clips)] + [view(clips, generator("plot", number)) for number in range(views)]
+    bodies = [x[0].permute(3, 1, 2, 0).numpy() for x in shown]
+    titles = ["deterministic view", *(f"random view {number + 1}" for number in range(views))]
+    save_animation(animate_skeleton(bodies, data.skeleton, titles=titles), output)
+    print(f"wrote {output}")
+
+
+PLOT_COMMANDS = {"views": plot_views}
+
+
+def _option(args: Sequence[str], *names: str) -> str | None:
+    """The value of the last of some options on a command line, None when absent."""
+    value = None
+    for position, word in enumerate(args):
+        name, equals, rest = word.partition("=")
+        if name in names:
+            value = rest if equals else next(iter(args[position + 1 :]), None)
+    return value
+
+
+def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of a nested config."""
+    if not isinstance(config, Mapping):
+        yield prefix, config
+        return
+    for key, value in config.items():
+        yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+
+
+def _mismatch(message: str) -> str:
+    """The first few wrong weights of PyTorch's message, on one line."""
+    parts = []
+    for kind, keys in re.findall(r"(Missing|Unexpected) key\(s\) in state_dict: ([^\n]*)", message):
+        names = re.findall(r'"([^"]+)"', keys)
+        parts.append(f"{kind.lower()} {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if len(names) > 3 else ""))
+    parts += re.findall(r"size mismatch for [^\n]*", message)[:1]
+    return "; ".join(parts)

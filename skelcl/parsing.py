@@ -1,0 +1,59 @@
+"""Command lines of plain typed functions, with errors of one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser, auto_cli
+
+from skelcl.errors import fail
+
+
+class OneLineErrors:
+    """Mixin for parsers: an error is one line on stderr, with exit code 2, not a page of usage."""
+
+    exit_on_error: bool
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Tell the innermost reason, which is the one that the user can mend."""
+        if not self.exit_on_error:
+            super().error(message, ex)  # type: ignore[misc]
+        fail(reason(message), 2)
+
+
+class CommandParser(OneLineErrors, ArgumentParser):
+    """Parser of a plain function."""
+
+
+def reason(message: str) -> str:
+    """A parser's nested message as one line: the path to the key, then what is wrong with it.
+
+    Alternatives that only say "or leave it out", type dumps and repeated values are left away.
+    """
+    path: list[str] = []
+    detail: list[str] = []
+    value = ""
+    for line in (line.strip().removeprefix("- ") for line in message.splitlines()):
+        if match := re.match(r'Parser key "([^"]+)":\s*(.*)', line):
+            path.append(match[1])
+            line = match[2]
+        elif match := re.match(r"Problem with given class_path '(?:\w+\.)*(\w+)':\s*(.*)", line):
+            path.append(match[1])
+            line = match[2]
+        if line.startswith("Given value: "):
+            value = line.removeprefix("Given value: ")
+        elif line and not _NOISE.match(line):
+            detail.append(line)
+    if value and value not in " ".join(detail) and not re.match(r"NestedArg|Namespace|\{", value):
+        detail.append(f"(given: {value})")
+    return ": ".join([*path, " ".join(detail)])
+
+
+_NOISE = re.compile(r"Does not validate against|Subtypes: |Errors:$|Expected a <class 'NoneType'>|Given value type: ")
+
+
+def call(prog: str, commands: Mapping[str, Callable[..., Any]], args: Sequence[str]) -> Any:
+    """Run one of several functions with options read from ``args``; signatures and docstrings are the manual."""
+    return auto_cli(dict(commands), args=list(args) or ["--help"], prog=prog, parser_class=CommandParser)

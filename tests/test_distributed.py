@@ -1,0 +1,80 @@
+"""Two processes with half the batch are one process with the whole: loss, gradient, queue, twin."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from skelcl.data import NWUCLA
+from skelcl.encoders import LSTM
+from skelcl.methods import ASCAL
+from skelcl.nn import gather
+from skelcl.transforms import Normalize, Truncate, View
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="ddp_fork is reported to fail elsewhere"),
+    pytest.mark.filterwarnings("ignore:.*the features have collapsed"),  # eight fresh units hardly differ
+]
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+
+
+class Watch(Callback):
+    """Checks in every process that all ranks hold the same state; rank 0 writes down what came of it."""
+
+    def __init__(self, path):
+        self.path, self.loss = path, []
+
+    def on_train_batch_end(self, trainer, method, outputs, batch, batch_idx):
+        losses = gather(outputs["loss"].reshape(1))
+        self.loss.append(losses.mean().item())
+        for name, value in method.state_dict().items():
+            mine, *others = gather(value.reshape(1, -1).double())
+            assert all(torch.equal(mine, other) for other in others), name
+
+    def on_train_end(self, trainer, method):
+        if trainer.is_global_zero:
+            torch.save((method.state_dict(), self.loss), self.path)
+
+
+def fit(root, devices, batch_size, path, **options):
+    torch.manual_seed(7)
+    data = NWUCLA(root, batch_size=batch_size, num_workers=0)
+    view = View(Truncate(8), Normalize("root"))
+    method = ASCAL(LSTM(data.skeleton, hidden=8), view, view, queue_size=50, momentum=0.9, **options)
+    strategy = "ddp_fork" if devices > 1 else "auto"
+    trainer = pl.Trainer(
+        accelerator="cpu", devices=devices, strategy=strategy, max_epochs=4, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[Watch(path)],
+    )  # fmt: skip
+    trainer.fit(method, data)
+    return torch.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"mask_same_instance": True, "normalize": True, "projector": "linear"}])
+def test_two_processes_equal_one(ucla, tmp_path, options):
+    one, loss_one = fit(ucla, 1, 20, tmp_path / "one.pt", **options)
+    two, loss_two = fit(ucla, 2, 10, tmp_path / "two.pt", **options)
+    assert len(loss_one) == 12
+    assert loss_two == pytest.approx(loss_one, rel=1e-5)
+    assert torch.equal(one["queue.pushed"], two["queue.pushed"])
+    assert torch.equal(one["queue.index"], two["queue.index"])
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.slow
+def test_ddp_through_the_command_line(ucla, tmp_path):
+    words = [
+        "fit", "--config", EXPERIMENTS / "pretrain" / "as_cal-nw_ucla.yaml", f"--data.root={ucla}", "--trainer.max_epochs=2",
+        "--trainer.strategy=ddp", "--trainer.devices=2", "--trainer.accelerator=cpu", "--model.encoder.hidden=8",
+    ]  # fmt: skip
+    subprocess.run([sys.executable, "-m", "skelcl", *words], check=True, cwd=tmp_path, env=os.environ, timeout=200)
+    last = tmp_path / "runs/as_cal-nw_ucla/version_0/checkpoints/last.ckpt"
+    content = torch.load(last, weights_only=True)
+    assert content["state_dict"]["queue.pushed"] == 2 * 60
+    subprocess.run([sys.executable, "-m", "skelcl", "test", "--ckpt_path", last], check=True, cwd=tmp_path, timeout=200)

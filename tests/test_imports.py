@@ -1,0 +1,79 @@
+"""Who may import whom, and what must not be loaded before it is needed."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import skelcl
+
+PACKAGE = Path(skelcl.__file__).parent
+ALLOWED = {
+    "skeleton": set(),
+    "losses": set(),
+    "seeding": set(),
+    "errors": set(),
+    "clips": {"skeleton"},
+    "nn": {"skeleton"},
+    "transforms": {"skeleton", "clips", "nn", "errors"},
+    "encoders": {"skeleton", "clips", "nn"},
+    "data": {"skeleton", "clips", "seeding", "errors"},
+    "methods": {"encoders", "transforms", "nn", "losses", "skeleton", "clips", "seeding"},
+    "evaluation": {"encoders", "transforms", "skeleton", "clips", "errors", "plotting"},
+    "plotting": {"skeleton", "errors"},
+    "parsing": {"errors"},
+    "lightning_cli": {"data", "encoders", "errors", "evaluation", "methods", "parsing", "plotting", "seeding", "skeleton", "transforms", "__init__"},
+    "cli": {"data", "errors", "lightning_cli", "parsing", "__init__"},
+    "__init__": set(),
+    "__main__": {"cli"},
+}  # fmt: skip
+
+
+def room(path):
+    """The part of the package that a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path):
+    """The parts of the package that a file imports, at any depth of its code."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            first, *rest = name.split(".")
+            if first == "skelcl":
+                inside = bool(rest) and ((PACKAGE / rest[0]).is_dir() or (PACKAGE / f"{rest[0]}.py").exists())
+                yield rest[0] if inside else "__init__"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_layers(path):
+    own = room(path)
+    wrong = set(imported(path)) - ALLOWED[own] - {own}
+    assert not wrong, f"{own} must not import {', '.join(sorted(wrong))}"
+
+
+def test_evaluation_knows_encoders_by_their_contract_only():
+    for path in (PACKAGE / "evaluation").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("skelcl.encoders"):
+                assert node.module == "skelcl.encoders.base"
+
+
+@pytest.mark.parametrize("code", ["import skelcl", "from skelcl.cli import main; main(['--help'])", "import skelcl.losses, skelcl.encoders, skelcl.nn"])
+def test_heavy_packages_wait_until_they_are_needed(code):
+    script = f"import sys\n{code}\nprint(sorted({{'wandb', 'matplotlib', 'sklearn', 'lightning'}} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_runs_load_neither_wandb_nor_scikit_learn():
+    script = "import sys, skelcl.lightning_cli\nprint(sorted({'wandb', 'sklearn'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"

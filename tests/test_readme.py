@@ -1,0 +1,104 @@
+"""Every command and every Python block of the README does what it says, on miniature data."""
+
+import re
+import shlex
+import shutil
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from skelcl.cli import HELP
+
+TOP = Path(__file__).parents[1]
+README = (TOP / "README.md").read_text()
+QUICK = [
+    "--trainer.accelerator=cpu", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2",
+    "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.log_every_n_steps=1",
+]  # fmt: skip
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands(program):
+    """Lines of the shell blocks that call a program, as words, without their comments."""
+    lines = [shlex.split(line, comments=True) for block in blocks("sh") for line in block.splitlines()]
+    return [words[1:] for words in lines if words and words[0] == program]
+
+
+@pytest.fixture
+def checkout(skelcl, ucla, tmp_path):
+    """A working folder in which the README's paths exist: experiments, the raw zip, a prepared store, a trained run."""
+    (tmp_path / "experiments").symlink_to(TOP / "experiments")
+    raw = ucla.parent / "raw0"
+    assert raw.is_dir()
+    with zipfile.ZipFile("all_sqe.zip", "w") as archive:
+        for file in sorted(raw.iterdir()):
+            archive.write(file, f"all_sqe/{file.name}")
+    return skelcl
+
+
+def test_all_commands_in_order(checkout, capsys):
+    """As a reader would type them; training is cut to two epochs of two batches."""
+    seen = set()
+    for words in commands("skelcl"):
+        seen.add(words[0])
+        verb = words[0]
+        if verb == "fit" and "--model.help" not in words:
+            epochs = 4 if "--ckpt_path" in words else 2
+            words = [*words, *QUICK, f"--trainer.max_epochs={epochs}"]
+            if "ddp" in words or any("wandb" in word or "synthetic" in word for word in words):
+                words.append("--print_config")  # run by tests of their own
+        elif verb in ("test", "validate", "predict"):
+            words = [*words, *QUICK]
+        try:
+            checkout(*words)
+        except SystemExit as stop:
+            assert stop.code in (0, None), words
+    assert {"data", "fit", "validate", "test", "predict", "plot"} <= seen
+    assert Path("views.gif").exists()
+    assert Path("features.npz").exists()
+    run = Path("runs/as_cal-nw_ucla/version_0")
+    assert {path.name for path in run.iterdir()} == {"config.yaml", "metrics.csv", "checkpoints"}
+
+
+def test_python_blocks_run(checkout, tmp_path):
+    checkout("data", "prepare", "nw-ucla", "--raw", "all_sqe.zip", "--root", "data")
+    (block,) = blocks("python")
+    assert "pl.Trainer(max_epochs=2," in block
+    quick = "pl.Trainer(max_epochs=1, limit_train_batches=2, logger=False, enable_progress_bar=False, accelerator='cpu',"
+    names = {}
+    exec(block.replace("pl.Trainer(max_epochs=2,", quick), names)
+    assert 0 <= names["trainer"].callback_metrics["test/knn_top1"] <= 1
+
+
+def test_make_targets_and_extras_exist():
+    makefile = (TOP / "Makefile").read_text()
+    for words in commands("make"):
+        assert re.search(rf"^{words[0]}:", makefile, re.MULTILINE), words
+    extras = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for words in commands("pip"):
+        for extra in re.findall(r"\[(\w+)\]", " ".join(words)):
+            assert extra in extras
+
+
+def test_paths_exist():
+    for path in re.findall(r"`((?:skelcl|experiments|tests)/[\w./-]*)`|\]\(([\w./-]+)\)", README):
+        assert (TOP / (path[0] or path[1])).exists(), path
+
+
+def test_readme_is_short_and_help_knows_every_verb():
+    assert len(README.splitlines()) < 250
+    for words in commands("skelcl"):
+        verb = " ".join(words[:2]) if words[0] in ("data", "plot") else words[0]
+        assert verb.startswith("--") or f"  {verb} " in HELP
+
+
+def test_demo_script_uses_what_exists():
+    script = (TOP / "experiments" / "demo.sh").read_text()
+    for path in re.findall(r"experiments/[\w./-]+\.yaml", script):
+        assert (TOP / path).exists()
+    assert shutil.which("sh")
