@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from skelcl.errors import InputError, fail
@@ -86,10 +86,15 @@ def _dispatch(verb: str, words: list[str]) -> SkelCLI | None:
         from skelcl.lightning_cli import run
 
         return run(words)
+    commands: Mapping[str, Callable[..., object]] = {}
     if verb == "data":
         from skelcl.data.commands import COMMANDS
+
+        commands = COMMANDS
     elif verb == "plot":
-        from skelcl.lightning_cli import PLOT_COMMANDS as COMMANDS
+        from skelcl.lightning_cli import PLOT_COMMANDS
+
+        commands = PLOT_COMMANDS
     else:
         known = [*LIGHTNING_VERBS, "data", "plot"]
         close = difflib.get_close_matches(verb, known, 1)
@@ -97,7 +102,7 @@ def _dispatch(verb: str, words: list[str]) -> SkelCLI | None:
         fail(f"unknown command {verb!r}: {hint}", 2)
     from skelcl.parsing import call
 
-    code = call(f"skelcl {verb}", COMMANDS, words[1:])
+    code = call(f"skelcl {verb}", commands, words[1:])
     if code:
         sys.exit(code)
     return None

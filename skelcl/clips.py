@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,9 +55,10 @@ class Clips:
         """The same clips in page-locked memory; the DataLoader calls this."""
         return self._each(lambda tensor: tensor.pin_memory())
 
-    def _each(self, function) -> Clips:  # noqa: ANN001  (Tensor → Tensor; spelling it out adds nothing)
-        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: function(t) for name, t in tensors.items() if isinstance(t, Tensor)})
+    def _each(self, function: Callable[[Tensor], Tensor]) -> Clips:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {name: function(t) for name, t in values.items() if isinstance(t, Tensor)}
+        return replace(self, **moved)
 
     def __getitem__(self, which: Tensor) -> Clips:
         """The clips at positions ``which`` (int64 or bool), sharing ``joints``."""

@@ -52,7 +52,9 @@ class SaveConfig(SaveConfigCallback):
             if not isinstance(logger, CSVLogger):  # which has config.yaml beside it
                 logger.log_hyperparams(yaml.safe_load(self.text))
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Store the config as text: the checkpoint then needs no other file and holds nothing but plain values."""
         checkpoint[CONFIG_KEY] = self.text
 
@@ -108,7 +110,6 @@ class SkelCLI(LightningCLI):
             for key, value in _flat(self.stored):
                 if key in chosen and chosen[key] != value:
                     rank_zero_info(f"{key}: {value} in the checkpoint, {chosen[key]} on the command line")
-
 
     def before_test(self) -> None:
         """Evaluation prints a table of its own; Lightning's would repeat it for each loader."""
@@ -256,6 +257,7 @@ def _mismatch(message: str) -> str:
     parts = []
     for kind, keys in re.findall(r"(Missing|Unexpected) key\(s\) in state_dict: ([^\n]*)", message):
         names = re.findall(r'"([^"]+)"', keys)
-        parts.append(f"{kind.lower()} {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if len(names) > 3 else ""))
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        parts.append(f"{kind.lower()} {', '.join(names[:3])}{more}")
     parts += re.findall(r"size mismatch for [^\n]*", message)[:1]
     return "; ".join(parts)

@@ -36,12 +36,9 @@ def reason(message: str) -> str:
     detail: list[str] = []
     value = ""
     for line in (line.strip().removeprefix("- ") for line in message.splitlines()):
-        if match := re.match(r'Parser key "([^"]+)":\s*(.*)', line):
-            path.append(match[1])
-            line = match[2]
-        elif match := re.match(r"Problem with given class_path '(?:\w+\.)*(\w+)':\s*(.*)", line):
-            path.append(match[1])
-            line = match[2]
+        if match := _STEP.match(line):
+            path.append(match["key"] or match["name"])
+            line = match["rest"]
         if line.startswith("Given value: "):
             value = line.removeprefix("Given value: ")
         elif line and not _NOISE.match(line):
@@ -51,6 +48,9 @@ def reason(message: str) -> str:
     return ": ".join([*path, " ".join(detail)])
 
 
+_STEP = re.compile(
+    r"""(Parser key "(?P<key>[^"]+)"|Problem with given class_path '([\w.]+\.)?(?P<name>\w+)'):\s*(?P<rest>.*)"""
+)
 _NOISE = re.compile(r"Does not validate against|Subtypes: |Errors:$|Expected a <class 'NoneType'>|Given value type: ")
 
 

@@ -42,7 +42,7 @@ def toy():
 
 
 def toy_clips(clips_per_class, seed=0, pose=0):
-    """Clips of 20 frames, 5 joints, 1 person, in a random order; ``pose`` is the seed of the base pose of all of them."""
+    """Clips of 20 frames, 5 joints, 1 person, in a random order; ``pose`` seeds the base pose of all of them."""
     pose = torch.randn(5, 3, generator=torch.Generator().manual_seed(pose)) * 0.3
     random = torch.Generator().manual_seed(seed)
     n = 8 * clips_per_class
@@ -78,7 +78,7 @@ def ucla(tmp_path_factory):
                 t = np.linspace(0, 2 * np.pi, 6 + (label + 2 * subject + view) % 5)[:, None, None]
                 joints = pose + 0.5 * np.sin((1 + label % 3) * t + label) * random.normal(size=(20, 3))
                 name = sequence_id(label, subject, 0, view)
-                joints = (joints + [0, 0, 3]).astype(np.float32)[None]
+                joints = (joints + np.array([0, 0, 3])).astype(np.float32)[None]
                 write_json(raw, Recording(name, joints, label, subject, camera=view, replication=0))
     root = tmp_path_factory.mktemp("stores")
     prepare([raw], root)

@@ -16,9 +16,14 @@ EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 RUN = EXPERIMENTS / "pretrain" / "as_cal-nw_ucla.yaml"
 LAST = Path("runs/as_cal-nw_ucla/version_0/checkpoints/last.ckpt")
 SMALL = [
-    "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
-    "--trainer.log_every_n_steps=1", "--model.encoder.hidden=8", "--model.queue_size=32", "--data.batch_size=16",
-]  # fmt: skip
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--trainer.log_every_n_steps=1",
+    "--model.encoder.hidden=8",
+    "--model.queue_size=32",
+    "--data.batch_size=16",
+]
 
 
 @pytest.fixture
@@ -138,7 +143,9 @@ def test_wandb_overlay_logs_offline_with_the_resolved_config(ucla, tmp_path):
     overlay = EXPERIMENTS / "overlays" / "wandb.yaml"
     words = ["fit", "--config", RUN, "--config", overlay, f"--data.root={ucla}", *SMALL, "--trainer.max_epochs=1"]
     environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path)}
-    subprocess.run([sys.executable, "-m", "skelcl", *words], check=True, cwd=tmp_path, env=environment, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "skelcl", *words], check=True, cwd=tmp_path, env=environment, capture_output=True
+    )
     (log,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     recorded = log.read_bytes()
     for text in (b"skelcl.methods.ASCAL", b"queue_size", b"val/knn_top1", b"train/loss"):
@@ -225,7 +232,9 @@ def test_an_unknown_verb_suggests_the_nearest(skelcl, capfd):
     assert "did you mean 'fit'" in only_line(capfd, 2, stop)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["data", "--help"], ["data", "prepare", "--help"], ["plot", "views", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["data", "--help"], ["data", "prepare", "--help"], ["plot", "views", "--help"]]
+)
 def test_help(words):
     result = subprocess.run([sys.executable, "-m", "skelcl", *words], capture_output=True, text=True, check=True)
     assert "skelcl" in result.stdout

@@ -14,7 +14,11 @@ def ragged(num_persons):
     rows, offsets = [], []
     for clip, (frames, bodies) in enumerate(SHAPES):
         offsets.append(len(rows))
-        rows += [torch.full((20, 3), 1 + 100.0 * clip + 10 * body + frame) for body in range(bodies) for frame in range(frames)]
+        rows += [
+            torch.full((20, 3), 1 + 100.0 * clip + 10 * body + frame)
+            for body in range(bodies)
+            for frame in range(frames)
+        ]
     frames, bodies = torch.tensor(SHAPES).T
     n = torch.arange(len(SHAPES))
     return Clips(torch.stack(rows), torch.tensor(offsets), frames, bodies, 0 * n, n % 2, n, KINECT20, num_persons)
@@ -38,7 +42,9 @@ def test_choosing_clips_shares_coordinates():
     chosen = clips[torch.tensor([3, 0])]
     assert len(chosen) == 2
     assert chosen.joints is clips.joints
-    assert torch.equal(chosen.at(torch.zeros(2, 1, dtype=torch.int64)), clips.at(torch.zeros(4, 1, dtype=torch.int64))[[3, 0]])
+    assert torch.equal(
+        chosen.at(torch.zeros(2, 1, dtype=torch.int64)), clips.at(torch.zeros(4, 1, dtype=torch.int64))[[3, 0]]
+    )
 
 
 def test_reference_is_the_first_seen_frame():

@@ -48,9 +48,16 @@ def fit(root, devices, batch_size, path, **options):
     method = ASCAL(LSTM(data.skeleton, hidden=8), view, view, queue_size=50, momentum=0.9, **options)
     strategy = "ddp_fork" if devices > 1 else "auto"
     trainer = pl.Trainer(
-        accelerator="cpu", devices=devices, strategy=strategy, max_epochs=4, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, callbacks=[Watch(path)],
-    )  # fmt: skip
+        accelerator="cpu",
+        devices=devices,
+        strategy=strategy,
+        max_epochs=4,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[Watch(path)],
+    )
     trainer.fit(method, data)
     return torch.load(path, weights_only=True)
 
@@ -70,9 +77,16 @@ def test_two_processes_equal_one(ucla, tmp_path, options):
 @pytest.mark.slow
 def test_ddp_through_the_command_line(ucla, tmp_path):
     words = [
-        "fit", "--config", EXPERIMENTS / "pretrain" / "as_cal-nw_ucla.yaml", f"--data.root={ucla}", "--trainer.max_epochs=2",
-        "--trainer.strategy=ddp", "--trainer.devices=2", "--trainer.accelerator=cpu", "--model.encoder.hidden=8",
-    ]  # fmt: skip
+        "fit",
+        "--config",
+        EXPERIMENTS / "pretrain" / "as_cal-nw_ucla.yaml",
+        f"--data.root={ucla}",
+        "--trainer.max_epochs=2",
+        "--trainer.strategy=ddp",
+        "--trainer.devices=2",
+        "--trainer.accelerator=cpu",
+        "--model.encoder.hidden=8",
+    ]
     subprocess.run([sys.executable, "-m", "skelcl", *words], check=True, cwd=tmp_path, env=os.environ, timeout=200)
     last = tmp_path / "runs/as_cal-nw_ucla/version_0/checkpoints/last.ckpt"
     content = torch.load(last, weights_only=True)

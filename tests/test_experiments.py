@@ -15,10 +15,15 @@ BLOCKS = sorted((EXPERIMENTS / "data").glob("*.yaml"))
 ENCODERS = sorted((EXPERIMENTS / "encoders").glob("*.yaml"))
 OVERLAYS = sorted((EXPERIMENTS / "overlays").glob("*.yaml"))
 QUICK = [
-    "--trainer.accelerator=cpu", "--trainer.max_epochs=2", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2",
-    "--trainer.num_sanity_val_steps=0", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
+    "--trainer.accelerator=cpu",
+    "--trainer.max_epochs=2",
+    "--trainer.limit_train_batches=2",
+    "--trainer.limit_val_batches=2",
+    "--trainer.num_sanity_val_steps=0",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
     "--trainer.log_every_n_steps=1",
-]  # fmt: skip
+]
 
 
 def name(path):
@@ -56,7 +61,10 @@ def test_an_overlay_lies_over_a_run(skelcl, ucla, capsys, overlay):
     resolved = yaml.safe_load(capsys.readouterr().out)
     for key, value in yaml.safe_load(overlay.read_text())["trainer"].items():
         if key == "logger+":
-            assert [logger["class_path"].split(".")[-1] for logger in resolved["trainer"]["logger"]] == ["CSVLogger", "WandbLogger"]
+            assert [logger["class_path"].split(".")[-1] for logger in resolved["trainer"]["logger"]] == [
+                "CSVLogger",
+                "WandbLogger",
+            ]
         elif key != "logger":
             assert resolved["trainer"][key] == value
 
@@ -81,7 +89,13 @@ def test_an_encoder_block_replaces_the_encoder_of_a_run(skelcl, ucla, block):
 def test_the_runs_of_the_paper_choose_what_the_paper_chose(skelcl, ucla, capsys):
     """The optimiser's own defaults must not leak into a run; every number that the reference states is pinned here."""
     with pytest.raises(SystemExit):
-        skelcl("fit", "--config", EXPERIMENTS / "pretrain" / "as_cal-nw_ucla-paper.yaml", f"--data.root={ucla}", "--print_config")
+        skelcl(
+            "fit",
+            "--config",
+            EXPERIMENTS / "pretrain" / "as_cal-nw_ucla-paper.yaml",
+            f"--data.root={ucla}",
+            "--print_config",
+        )
     config = yaml.safe_load(capsys.readouterr().out)
     model = config["model"]["init_args"]
     optimizer, scheduler = model["optimizer"], model["scheduler"]
@@ -90,8 +104,18 @@ def test_the_runs_of_the_paper_choose_what_the_paper_chose(skelcl, ucla, capsys)
     assert chosen == {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4, "nesterov": False, "dampening": 0.0}
     assert scheduler["init_args"]["milestones"] == [30]
     assert scheduler["init_args"]["gamma"] == 0.1
-    assert (model["queue_size"], model["temperature"], model["momentum"], model["warmup_epochs"]) == (500, 0.06, 0.999, 1)
-    assert (model["normalize"], model["projector"], model["mask_same_instance"], model["loss"]) == (False, "none", False, "info_nce")
+    assert (model["queue_size"], model["temperature"], model["momentum"], model["warmup_epochs"]) == (
+        500,
+        0.06,
+        0.999,
+        1,
+    )
+    assert (model["normalize"], model["projector"], model["mask_same_instance"], model["loss"]) == (
+        False,
+        "none",
+        False,
+        "info_nce",
+    )
     assert config["data"]["init_args"]["batch_size"] == 32
     assert config["trainer"]["max_epochs"] == 60
     assert [step["class_path"].split(".")[-1] for step in model["view"]["init_args"]["steps"]] == ["Reverse", "Shear"]

@@ -24,11 +24,23 @@ ALLOWED = {
     "evaluation": {"encoders", "transforms", "skeleton", "clips", "errors", "plotting"},
     "plotting": {"skeleton", "errors"},
     "parsing": {"errors"},
-    "lightning_cli": {"data", "encoders", "errors", "evaluation", "methods", "parsing", "plotting", "seeding", "skeleton", "transforms", "__init__"},
+    "lightning_cli": {
+        "data",
+        "encoders",
+        "errors",
+        "evaluation",
+        "methods",
+        "parsing",
+        "plotting",
+        "seeding",
+        "skeleton",
+        "transforms",
+        "__init__",
+    },
     "cli": {"data", "errors", "lightning_cli", "parsing", "__init__"},
     "__init__": set(),
     "__main__": {"cli"},
-}  # fmt: skip
+}
 
 
 def room(path):
@@ -66,7 +78,14 @@ def test_evaluation_knows_encoders_by_their_contract_only():
                 assert node.module == "skelcl.encoders.base"
 
 
-@pytest.mark.parametrize("code", ["import skelcl", "from skelcl.cli import main; main(['--help'])", "import skelcl.losses, skelcl.encoders, skelcl.nn"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import skelcl",
+        "from skelcl.cli import main; main(['--help'])",
+        "import skelcl.losses, skelcl.encoders, skelcl.nn",
+    ],
+)
 def test_heavy_packages_wait_until_they_are_needed(code):
     script = f"import sys\n{code}\nprint(sorted({{'wandb', 'matplotlib', 'sklearn', 'lightning'}} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

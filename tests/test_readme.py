@@ -1,5 +1,6 @@
 """Every command and every Python block of the README does what it says, on miniature data."""
 
+import contextlib
 import re
 import shlex
 import shutil
@@ -14,9 +15,13 @@ from skelcl.cli import HELP
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
 QUICK = [
-    "--trainer.accelerator=cpu", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=2",
-    "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.log_every_n_steps=1",
-]  # fmt: skip
+    "--trainer.accelerator=cpu",
+    "--trainer.limit_train_batches=2",
+    "--trainer.limit_val_batches=2",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--trainer.log_every_n_steps=1",
+]
 
 
 def blocks(language):
@@ -54,10 +59,9 @@ def test_all_commands_in_order(checkout, capsys):
                 words.append("--print_config")  # run by tests of their own
         elif verb in ("test", "validate", "predict"):
             words = [*words, *QUICK]
-        try:
+        ends = pytest.raises(SystemExit, check=lambda stop: stop.code == 0)
+        with ends if words[-1] in ("--print_config", "ASCAL") else contextlib.nullcontext():
             checkout(*words)
-        except SystemExit as stop:
-            assert stop.code in (0, None), words
     assert {"data", "fit", "validate", "test", "predict", "plot"} <= seen
     assert Path("views.gif").exists()
     assert Path("features.npz").exists()
@@ -69,7 +73,7 @@ def test_python_blocks_run(checkout, tmp_path):
     checkout("data", "prepare", "nw-ucla", "--raw", "all_sqe.zip", "--root", "data")
     (block,) = blocks("python")
     assert "pl.Trainer(max_epochs=2," in block
-    quick = "pl.Trainer(max_epochs=1, limit_train_batches=2, logger=False, enable_progress_bar=False, accelerator='cpu',"
+    quick = "pl.Trainer(max_epochs=1, limit_train_batches=2, logger=False, enable_progress_bar=False,"
     names = {}
     exec(block.replace("pl.Trainer(max_epochs=2,", quick), names)
     assert 0 <= names["trainer"].callback_metrics["test/knn_top1"] <= 1

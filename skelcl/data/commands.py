@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -197,5 +198,10 @@ def generate(
     print(f"{output}: {count} sequences; next: skelcl data prepare {dataset} --raw {output}")
 
 
-COMMANDS = {"prepare": prepare, "check": check, "list": list_stores, "generate": generate}
+COMMANDS: dict[str, Callable[..., object]] = {
+    "prepare": prepare,
+    "check": check,
+    "list": list_stores,
+    "generate": generate,
+}
 """Verb → function."""

@@ -97,7 +97,7 @@ class FrozenEvaluation(pl.Callback):
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        outputs: Any,  # noqa: ANN401  (whatever the method's step returns)
+        outputs: Any,
         batch: object,
         batch_idx: int,
         dataloader_idx: int = 0,

@@ -7,7 +7,7 @@ from typing import TypedDict
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from skelcl.clips import Clips
@@ -51,13 +51,12 @@ class Method(pl.LightningModule):
         """Features (N, dim) of the deterministic view."""
         return self.encoder(self.eval_view(clips))
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimiser over everything trainable, one epoch-wise schedule."""
         optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
-        config = OptimizerLRSchedulerConfig(optimizer=optimizer)
-        if self.make_scheduler is not None:
-            config["lr_scheduler"] = {"scheduler": self.make_scheduler(optimizer), "interval": "epoch"}
-        return config
+        if self.make_scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
 
     def step_generator(self, batch_idx: int) -> torch.Generator:
         """Randomness of one training step, derived from (seed, rank, epoch, batch): a resumed run draws it again."""

@@ -10,7 +10,7 @@ from torch import Tensor, distributed, nn
 
 
 def gather(x: Tensor) -> Tensor:
-    """Rows of all ranks in rank order, without gradient; ``x`` itself in a single process. Equal shapes on all ranks."""
+    """Rows of all ranks in rank order, without gradient; ``x`` itself in one process. Shapes must agree."""
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
         return x
     parts = [torch.empty_like(x) for _ in range(distributed.get_world_size())]

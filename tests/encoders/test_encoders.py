@@ -50,7 +50,13 @@ def test_reset_redraws_every_weight_reproducibly(make):
 def test_lstm_sizes_of_the_paper(joints, persons, hidden, layers, expected):
     names = tuple(f"joint {j}" for j in range(joints))
     skeleton = dataclasses.replace(
-        NTU25, joints=names, parents=(0, *range(joints - 1)), pairs=(), parts={"all": tuple(range(joints))}, center=0, across=(1, 2)
+        NTU25,
+        joints=names,
+        parents=(0, *range(joints - 1)),
+        pairs=(),
+        parts={"all": tuple(range(joints))},
+        center=0,
+        across=(1, 2),
     )
     assert parameters(LSTM(skeleton, persons, hidden=hidden, layers=layers)) == expected
 

@@ -44,7 +44,12 @@ class Trace(Callback):
 
 def fit(method, clips, epochs, size=32, checkpoint=None, **options):
     trace = Trace()
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     trainer = pl.Trainer(max_epochs=epochs, callbacks=[trace], **{"accelerator": "cpu", **quiet, **options})
     trainer.fit(method, batches(clips, size), ckpt_path=checkpoint)
     return trainer, trace
@@ -122,7 +127,17 @@ def test_views_of_query_and_key_are_independent_and_differ_by_epoch(toy):
     assert all(not torch.equal(a, b) for i, a in enumerate(seen) for b in seen[:i])
 
 
-@pytest.mark.parametrize("options", [{}, {"projector": "mlp"}, {"normalize": True}, {"mask_same_instance": True}, {"loss": "margin"}, {"loss": "logistic"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"projector": "mlp"},
+        {"normalize": True},
+        {"mask_same_instance": True},
+        {"loss": "margin"},
+        {"loss": "logistic"},
+    ],
+)
 def test_every_trainable_weight_gets_gradient_and_no_other(toy, options):
     clips = toy(4)
     method = as_cal(clips.skeleton, warmup_epochs=0, **options)

@@ -44,7 +44,9 @@ def test_twin_of_equal_weights_does_not_move():
 
 
 def rows(start, count):
-    return torch.arange(start, start + count, dtype=torch.float32)[:, None].expand(-1, 2), torch.arange(start, start + count)
+    return torch.arange(start, start + count, dtype=torch.float32)[:, None].expand(-1, 2), torch.arange(
+        start, start + count
+    )
 
 
 def test_queue_wraps():
@@ -83,7 +85,10 @@ def test_queue_starts_as_the_reference_does():
     assert queue.keys.norm(dim=1).mean().item() == pytest.approx(1.0, abs=2e-3)
 
 
-@pytest.mark.parametrize(("size", "clips", "pointer"), [(16384, 37646, 4878), (16384, 40091, 7323), (16384, 63026, 13874), (16384, 54468, 5316)])
+@pytest.mark.parametrize(
+    ("size", "clips", "pointer"),
+    [(16384, 37646, 4878), (16384, 40091, 7323), (16384, 63026, 13874), (16384, 54468, 5316)],
+)
 def test_pointer_after_one_epoch(size, clips, pointer):
     queue = Queue(size, 1)
     for start in range(0, clips, 4096):
