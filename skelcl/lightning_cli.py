@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import re
 import warnings
@@ -132,14 +133,7 @@ def run(words: Sequence[str]) -> SkelCLI:
     if path is not None and _option(args, "--config", "-c") is None:
         stored = stored_config(Path(path))
         args[1:1] = ["--config", yaml.safe_dump(stored)]
-    # Lightning asks not to pass arguments beside those of the command line; here they are the same ones, completed.
-    warnings.filterwarnings("ignore", "LightningCLI's args parameter is intended")
-    # Lightning 2.6 on newer torch; nothing that a user could do about it.
-    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec", FutureWarning)
-    # Every run has a folder of its own, also when it resumes another or tests its checkpoint.
-    warnings.filterwarnings("ignore", "The dirpath has changed from")
-    # A batch is a copy of memory slices: workers would not pay.
-    warnings.filterwarnings("ignore", ".*does not have many workers")
+    _hush_lightning()
     try:
         return SkelCLI(stored=stored, save_config_callback=SaveConfig, args=args)
     except RuntimeError as error:
@@ -231,6 +225,20 @@ def plot_views(
 
 
 PLOT_COMMANDS = {"views": plot_views}
+
+
+def _hush_lightning() -> None:
+    """Silence what Lightning says of every run here and no user can or should act on."""
+    for message in (
+        "LightningCLI's args parameter is intended",  # they are those of the command line, completed
+        ".*isinstance.treespec, LeafSpec",  # Lightning 2.6 on newer torch
+        "The dirpath has changed from",  # a resumed or tested run has a folder of its own
+        ".*does not have many workers",  # a batch is a copy of memory slices: workers would not pay
+        ".*smaller than the logging interval",  # metrics are logged by epoch
+    ):
+        warnings.filterwarnings("ignore", message)
+    talk = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    talk.addFilter(lambda record: "litlogger" not in record.getMessage())  # an advertisement
 
 
 def _option(args: Sequence[str], *names: str) -> str | None:

@@ -66,8 +66,8 @@ TOY = Skeleton(
 @pytest.fixture(scope="session")
 def ucla(tmp_path_factory):
     """Folder of stores with a miniature NW-UCLA, made from raw files: 10 actions, 3 performers, 3 views."""
+    from skelcl.data.convert import Recording
     from skelcl.data.formats.nw_ucla import prepare, sequence_id, write_json
-    from skelcl.data.store import Recording
 
     raw = tmp_path_factory.mktemp("raw")
     random = np.random.default_rng(0)

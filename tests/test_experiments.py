@@ -92,7 +92,7 @@ def test_the_runs_of_the_paper_choose_what_the_paper_chose(skelcl, ucla, capsys)
         skelcl(
             "fit",
             "--config",
-            EXPERIMENTS / "pretrain" / "as_cal-nw_ucla-paper.yaml",
+            EXPERIMENTS / "pretrain" / "as_cal-nw_ucla-default.yaml",
             f"--data.root={ucla}",
             "--print_config",
         )

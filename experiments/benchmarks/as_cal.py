@@ -13,7 +13,7 @@ How to read the output, one table per setting:
 
 - `whole step` is the comparison. `without views` is what remains of it when worker processes on other cores hide all
   augmentation.
-- The parts are timed in a second loop that cuts the backward pass in two at the features, so their sum may miss the
+- Our parts are timed in a second loop that cuts the backward pass in two at the features, so their sum may miss the
   whole by a few percent. `LSTM` is both forward passes and the backward pass, the same work in both forms: its ratio
   is 1 but for noise and tells how far to trust the others. `metrics` is what is computed for the log.
 - The line below gives the share of our step that is LSTM, and the bound: the ratio of a step that is nothing else.

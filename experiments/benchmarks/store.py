@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from jsonargparse import auto_cli
 
+from skelcl.data.convert import Recording
 from skelcl.data.formats.nw_ucla import ACTIONS, find, prepare, read, sequence_id, write_json
-from skelcl.data.store import Recording
 
 
 def generate(folder: Path, count: int = 500) -> None:

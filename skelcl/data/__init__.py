@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from skelcl.data.store import Recording, SkeletonStore, StoreError
+from skelcl.data.convert import Recording
+from skelcl.data.store import SkeletonStore, StoreError
 
 if TYPE_CHECKING:
     from skelcl.data.datamodule import SkeletonDataModule

@@ -6,8 +6,8 @@ import zipfile
 import numpy as np
 import pytest
 
+from skelcl.data.convert import Recording
 from skelcl.data.formats.nw_ucla import prepare, sequence_id, write_json
-from skelcl.data.store import Recording
 
 
 def _recording(label, subject, view, frames, seed):

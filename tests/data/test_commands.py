@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from skelcl.data.commands import COMMANDS, check, list_stores, prepare, statistics
-from skelcl.data.store import DatasetInfo, Recording, SkeletonStore, Source, StoreError, convert
+from skelcl.data.convert import DatasetInfo, Recording, Source, convert
+from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.parsing import call
 from skelcl.skeleton import KINECT20
 

@@ -12,21 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from skelcl.data import store as store_module
+from skelcl.data import convert as convert_module
+from skelcl.data.convert import DatasetInfo, ReadError, Recording, Source, convert
 from skelcl.data.datamodule import ClipDataset
 from skelcl.data.formats import nw_ucla
-from skelcl.data.store import (
-    DatasetInfo,
-    Flag,
-    ReadError,
-    Recording,
-    SkeletonStore,
-    Source,
-    StoreError,
-    convert,
-    fill_joints,
-    leaked,
-)
+from skelcl.data.store import Flag, SkeletonStore, StoreError, fill_joints, leaked
 from skelcl.skeleton import KINECT20
 
 V = 20
@@ -78,7 +68,7 @@ def test_columns_have_the_documented_types_and_values(tmp_path):
     expected = {
         "id": "x", "row": 0, "n_bodies": 1, "n_frames": 5, "n_frames_declared": 6, "first": 0, "label": 2,
         "label_original": 40, "subject": 7, "camera": 3, "setup": 17, "replication": 2, "video": "0001-L", "start": 10,
-        "end": 15, "flags": 0, "content": store_module.content_digest(body(1, 5)),
+        "end": 15, "flags": 0, "content": convert_module.content_digest(body(1, 5)),
     }  # fmt: skip
     assert {name: column.tolist()[0] for name, column in index.items()} == expected
     kinds = {name: column.dtype.str[1:] for name, column in index.items() if column.dtype.kind == "i"}
@@ -405,7 +395,7 @@ def killed_at(step, work, monkeypatch):
 
 @pytest.mark.parametrize("earlier", ["nothing", "an older store", "a damaged store"])
 def test_killed_anywhere_and_run_again_it_ends_in_the_same_bytes(tmp_path, monkeypatch, earlier):
-    monkeypatch.setattr(store_module, "FILES_PER_SHARD", 2)
+    monkeypatch.setattr(convert_module, "FILES_PER_SHARD", 2)
     made = [Recording(str(n), body(1, 2 + n, seed=n)) for n in range(5)]
     older = [Recording(str(n), body(1, 2, seed=n)) for n in range(3)]
     expected = content(make(tmp_path / "whole", made).path)
@@ -429,7 +419,7 @@ def test_killed_anywhere_and_run_again_it_ends_in_the_same_bytes(tmp_path, monke
 
 
 def test_a_second_run_reads_only_what_is_left(tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "FILES_PER_SHARD", 2)
+    monkeypatch.setattr(convert_module, "FILES_PER_SHARD", 2)
     made = [Recording(str(n), body(1, 2 + n, seed=n)) for n in range(6)]
     sources = [Source(recording.id, n, "1") for n, recording in enumerate(made)]
     seen = []
@@ -456,7 +446,7 @@ def test_a_second_run_reads_only_what_is_left(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("change", [{"fingerprint": "2"}, {"reader": 2}, {"parameters": {"a": 1}}, {}])
 def test_a_shard_of_other_input_is_not_resumed(tmp_path, monkeypatch, change):
-    monkeypatch.setattr(store_module, "FILES_PER_SHARD", 2)
+    monkeypatch.setattr(convert_module, "FILES_PER_SHARD", 2)
     seen = []
     stop = 2
 
@@ -482,7 +472,7 @@ def test_a_shard_of_other_input_is_not_resumed(tmp_path, monkeypatch, change):
 
 
 def test_processes_write_the_same_bytes(root, raw_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "FILES_PER_SHARD", 25)
+    monkeypatch.setattr(convert_module, "FILES_PER_SHARD", 25)
     nw_ucla.prepare([raw_folder], tmp_path, jobs=2)
     assert content(tmp_path / "nw-ucla") == content(root / "nw-ucla")
 

@@ -16,17 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from skelcl.data.store import (
-    DatasetInfo,
-    Notice,
-    ReadError,
-    Recording,
-    SkeletonStore,
-    Source,
-    StoreError,
-    convert,
-    leaked,
-)
+from skelcl.data.convert import DatasetInfo, Notice, ReadError, Recording, Source, convert
+from skelcl.data.store import SkeletonStore, StoreError, leaked
 from skelcl.skeleton import KINECT20
 
 ACTIONS = {

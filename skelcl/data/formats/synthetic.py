@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skelcl.data.actions import ACTIONS, DUO, SOLO, Script, start_pose
+from skelcl.data.convert import Recording
 from skelcl.data.formats import nw_ucla
 from skelcl.data.motion import (
     ANGLES,
@@ -35,7 +36,6 @@ from skelcl.data.motion import (
     subject,
     turned,
 )
-from skelcl.data.store import Recording
 from skelcl.errors import InputError
 from skelcl.skeleton import KINECT20, Skeleton
 
