@@ -73,7 +73,7 @@ def test_python_blocks_run(checkout, tmp_path):
     checkout("data", "prepare", "nw-ucla", "--raw", "all_sqe.zip", "--root", "data")
     (block,) = blocks("python")
     assert "pl.Trainer(max_epochs=2," in block
-    quick = "pl.Trainer(max_epochs=1, limit_train_batches=2, logger=False, enable_progress_bar=False,"
+    quick = "pl.Trainer(max_epochs=1, limit_train_batches=2, enable_progress_bar=False,"
     names = {}
     exec(block.replace("pl.Trainer(max_epochs=2,", quick), names)
     assert 0 <= names["trainer"].callback_metrics["test/knn_top1"] <= 1
