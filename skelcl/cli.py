@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from skelcl.errors import InputError, fail
@@ -86,7 +86,6 @@ def _dispatch(verb: str, words: list[str]) -> SkelCLI | None:
         from skelcl.lightning_cli import run
 
         return run(words)
-    commands: Mapping[str, Callable[..., object]] = {}
     if verb == "data":
         from skelcl.data.commands import COMMANDS
 

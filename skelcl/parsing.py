@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, auto_cli
@@ -54,6 +56,19 @@ _STEP = re.compile(
 _NOISE = re.compile(r"Does not validate against|Subtypes: |Errors:$|Expected a <class 'NoneType'>|Given value type: ")
 
 
-def call(prog: str, commands: Mapping[str, Callable[..., Any]], args: Sequence[str]) -> Any:
-    """Run one of several functions with options read from ``args``; signatures and docstrings are the manual."""
-    return auto_cli(dict(commands), args=list(args) or ["--help"], prog=prog, parser_class=CommandParser)
+Commands = dict[str, Any]
+"""Verb → typed function, or verb → further such verbs with a ``_help`` of their own."""
+
+
+def call(prog: str, commands: Commands, args: Sequence[str]) -> Any:
+    """Run one of several functions with options read from ``args``; signatures and docstrings are the manual.
+
+    ``--raw`` may be followed by several places, as the shell's wildcards write them.
+    """
+    words = list(args) or ["--help"]
+    if "--raw" in words:
+        start = words.index("--raw") + 1
+        values = list(itertools.takewhile(lambda word: not word.startswith("-"), words[start:]))
+        if len(values) > 1:
+            words[start - 1 : start + len(values)] = [f"--raw={json.dumps(values)}"]
+    return auto_cli(commands, args=words, prog=prog, parser_class=CommandParser)

@@ -19,7 +19,7 @@ ALLOWED = {
     "nn": {"skeleton"},
     "transforms": {"skeleton", "clips", "nn", "errors"},
     "encoders": {"skeleton", "clips", "nn"},
-    "data": {"skeleton", "clips", "seeding", "errors"},
+    "data": {"skeleton", "clips", "seeding", "errors", "parsing"},
     "methods": {"encoders", "transforms", "nn", "losses", "skeleton", "clips", "seeding"},
     "evaluation": {"encoders", "transforms", "skeleton", "clips", "errors", "plotting"},
     "plotting": {"skeleton", "errors"},

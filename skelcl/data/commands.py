@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from skelcl.data.formats import nw_ucla, synthetic
 from skelcl.data.store import Flag, SkeletonStore, StoreError, leaked
+from skelcl.parsing import Commands
 
 JUMP, FAR = 0.5, 10.0  # metres: what a joint hardly moves between two frames; what the sensor does not reach
 _CLIPS_AT_ONCE = 1024
 
 
-def prepare(
-    dataset: Literal["nw-ucla"],
+def prepare_nw_ucla(
     raw: Path | list[Path] | None = None,
     root: Path = Path("data"),
     overwrite: bool = False,
@@ -24,12 +22,11 @@ def prepare(
     max_failed: float = 0.01,
     jobs: int | None = None,
 ) -> None:
-    """Convert raw files to a store. A run that was interrupted continues where it stopped.
+    """NW-UCLA: JSON files to a store. A run that was interrupted continues where it stopped.
 
     Args:
-        dataset: Data set that the files belong to.
-        raw: Files or folders, one or a list: the data set's archive, or a folder that holds it or its unpacked files.
-        root: Folder of the stores; the store becomes ROOT/DATASET.
+        raw: ``all_sqe.zip``, or folders that hold it or its unpacked files.
+        root: Folder of the stores; the store becomes ROOT/nw-ucla.
         overwrite: Replace a store that was made from other files.
         strict: Stop at the first file that cannot be read.
         max_failed: Share of the files that may fail; above it no store is written.
@@ -39,9 +36,14 @@ def prepare(
         StoreError: The files cannot be used, or the target holds something else.
     """
     if not raw:
-        raise StoreError(f"--raw is missing: skelcl data prepare {dataset} --raw FILE_OR_FOLDER --root {root}")
+        raise StoreError(f"--raw is missing: skelcl data prepare nw-ucla --raw all_sqe.zip --root {root}")
     files = raw if isinstance(raw, list) else [raw]
     store = nw_ucla.prepare(files, root, overwrite=overwrite, strict=strict, max_failed=max_failed, jobs=jobs)
+    _tell(store)
+
+
+def _tell(store: SkeletonStore) -> None:
+    """What a conversion came to, in a few lines."""
     for line in store.report["summary"]:
         print(f"{line['outcome']}: {line['count']} × {line['reason']}")
     counts = store.meta["counts"]
@@ -175,17 +177,15 @@ def _defects(store: SkeletonStore) -> tuple[int, int, int, int]:
     return holes, gaps, jumps, far
 
 
-def generate(
-    dataset: Literal["nw-ucla"],
+def generate_nw_ucla(
     output: Path = Path("raw/nw-ucla"),
     subjects: int = 10,
     episodes: int = 5,
     seed: int = 0,
 ) -> None:
-    """Write articulated people as raw files in a data set's own format, to try everything without the data set.
+    """Articulated people as NW-UCLA's JSON files, to try everything without the data set.
 
     Args:
-        dataset: Data set whose format is written.
         output: Folder to write; it must not hold other files.
         subjects: Number of people, 1 to 99.
         episodes: Times that each of them does each action, 1 to 100; every episode is seen by three cameras.
@@ -195,13 +195,16 @@ def generate(
         InputError: An argument lies outside its range, or the folder holds other files.
     """
     count = synthetic.write_nw_ucla(output, subjects, episodes, seed)
-    print(f"{output}: {count} sequences; next: skelcl data prepare {dataset} --raw {output}")
+    print(f"{output}: {count} sequences; next: skelcl data prepare nw-ucla --raw {output}")
 
 
-COMMANDS: dict[str, Callable[..., object]] = {
-    "prepare": prepare,
+COMMANDS: Commands = {
+    "prepare": {"_help": "Convert raw files to a store.", "nw-ucla": prepare_nw_ucla},
     "check": check,
     "list": list_stores,
-    "generate": generate,
+    "generate": {
+        "_help": "Write generated people in a data set's own raw format.",
+        "nw-ucla": generate_nw_ucla,
+    },
 }
-"""Verb → function."""
+"""Verb → function, or verb → data set → function."""

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from skelcl.data.commands import COMMANDS, check, list_stores, prepare, statistics
+from skelcl.data.commands import COMMANDS, check, list_stores, prepare_nw_ucla, statistics
 from skelcl.data.convert import DatasetInfo, Recording, Source, convert
 from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.parsing import call
@@ -34,8 +34,7 @@ def test_prepare_takes_several_places(raw_folder, tmp_path):
     for n, file in enumerate(sorted(raw_folder.iterdir())):
         (tmp_path / f"part{n % 2}").mkdir(exist_ok=True)
         shutil.copy(file, tmp_path / f"part{n % 2}")
-    parts = [word for n in (0, 1) for word in ("--raw+", tmp_path / f"part{n}")]
-    run("prepare", "nw-ucla", *parts, "--root", tmp_path / "data")
+    run("prepare", "nw-ucla", "--raw", tmp_path / "part0", tmp_path / "part1", "--root", tmp_path / "data")
     assert len(SkeletonStore(tmp_path / "data" / "nw-ucla")) == 75
 
 
@@ -43,10 +42,10 @@ def test_more_failures_than_accepted_leave_no_store(raw_folder, tmp_path):
     raw = shutil.copytree(raw_folder, tmp_path / "raw")
     (raw / "a01_s01_e00_v01.json").write_text("[")
     with pytest.raises(StoreError, match=r"1 of 75 files .*a01_s01_e00_v01\.json: not valid JSON .*--max_failed"):
-        prepare("nw-ucla", raw, tmp_path / "data")
+        prepare_nw_ucla(raw, tmp_path / "data")
     assert os.listdir(tmp_path / "data") == [".nw-ucla.partial"]
     (raw / "a01_s01_e00_v01.json").write_bytes((raw_folder / "a01_s01_e00_v01.json").read_bytes())
-    prepare("nw-ucla", raw, tmp_path / "data")
+    prepare_nw_ucla(raw, tmp_path / "data")
     assert os.listdir(tmp_path / "data") == ["nw-ucla"]
 
 
