@@ -21,7 +21,7 @@ ALLOWED = {
     "encoders": {"skeleton", "clips", "nn"},
     "data": {"skeleton", "clips", "seeding", "errors", "parsing"},
     "methods": {"encoders", "transforms", "nn", "losses", "skeleton", "clips", "seeding"},
-    "evaluation": {"encoders", "transforms", "skeleton", "clips", "errors", "plotting"},
+    "evaluation": {"encoders", "transforms", "skeleton", "clips", "seeding", "errors", "plotting"},
     "plotting": {"skeleton", "errors"},
     "parsing": {"errors"},
     "lightning_cli": {

@@ -183,6 +183,7 @@ class Plain:
         first = batch * self.batch
         views = self.augmented(self.store[first : first + self.batch], self.draws[batch])
         yield "views"
+        views = [x.permute(0, 2, 1, 3, 4).flatten(2) for x in views]
         features = self.query(views[0])[0].mean(1)
         with torch.no_grad():
             key = self.key(views[1])[0].mean(1)

@@ -1,7 +1,8 @@
 """Views of skelcl against a plain per-sample NumPy pipeline, both on one core in one run.
 
 The twin is what the field's data loaders do: one clip at a time, float64, loops over joints, then collate and cast.
-Both sides end in what the encoder eats, are given the same random parameters and are checked to agree.
+Both sides end in the batch x (N, C, T, V, M), are given the same random parameters and are checked to agree. Ours
+draws its parameters while the clock runs; those of the twin are drawn beforehand, which favours it.
 
     python experiments/benchmarks/views.py --clips 256
 """
@@ -142,17 +143,9 @@ class Pipeline:
         self.name = name
         self.view = View(sample, normalize, steps)
         self.views = views
-        # The LSTM of AS-CAL eats (N, T, C·V·M), a graph network (N, C, T, V, M) in the order of memory.
-        self.flat = isinstance(sample, Truncate)
 
     def batched(self, clips: Clips, generator: torch.Generator) -> list[Tensor]:
-        return [self.collated(self.view(clips, generator)) for _ in range(self.views)]
-
-    def collated(self, x: Tensor) -> Tensor:
-        n, c, t, v, m = x.shape
-        return (
-            x.permute(0, 2, 1, 3, 4).reshape(n, t, c * v * m) if self.flat else x.permute(0, 4, 1, 2, 3).flatten(0, 1)
-        )
+        return [self.view(clips, generator) for _ in range(self.views)]
 
     def draw(self, clips: Clips, generator: torch.Generator) -> tuple[list[object], Tensor]:
         """The parameters of one view in per-sample form, and the view made of them."""
@@ -170,10 +163,10 @@ class Pipeline:
             else:
                 values = drawn.double() if drawn.is_floating_point() else drawn
                 params.append(list(values.numpy()))
-        return params, self.collated(x)
+        return params, x
 
     def twin(self, store: np.ndarray, draws: list[list[object]]) -> list[Tensor]:
-        """Per-sample loops; drawing is left out, which favours the twin."""
+        """Per-sample loops, then the collation and the cast of a data loader."""
         items = []
         for n in range(len(store)):
             item = []
@@ -188,8 +181,7 @@ class Pipeline:
                     x = STEPS[type(step)](x, next(steps)[n])
                 item.append(x)
             items.append(item)
-        stacked = [torch.from_numpy(np.stack(view)).float() for view in zip(*items, strict=True)]
-        return [self.collated(view) for view in stacked]
+        return [torch.from_numpy(np.stack(view)).float() for view in zip(*items, strict=True)]
 
 
 def pipelines() -> list[Pipeline]:

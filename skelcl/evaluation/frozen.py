@@ -20,8 +20,7 @@ from skelcl.errors import InputError
 from skelcl.evaluation.features import FeatureBank, StepFeatures, named_clips, run_directory, step_features
 from skelcl.evaluation.knn import knn_predict
 from skelcl.evaluation.probe import PRESETS, ProbeName, ProbeResult, linear_probe
-
-RANDOM_SEED = 0
+from skelcl.seeding import run_seed
 
 Split = tuple[Tensor, Tensor, Tensor]
 """Features (N, D), labels (N,) and store positions (N,) of a split."""
@@ -193,7 +192,7 @@ class FrozenEvaluation(pl.Callback):
                 "selection": "last epoch",
                 "knn": {"k": self.k, "metric": "cosine"},
                 "probe": {"preset": self.probe, "seed": self.probe_seed, **asdict(PRESETS[self.probe])},
-                "random_encoder_seed": RANDOM_SEED if "random" in judged else None,
+                "random_encoder_seed": run_seed() if "random" in judged else None,
                 "feature_width": query.shape[1],
                 "gallery_clips": len(gallery),
                 "query_clips": {subset: int(which.sum()) for subset, which in subsets.items()},
@@ -219,14 +218,14 @@ class FrozenEvaluation(pl.Callback):
 
 
 def random_twin(encoder: Encoder) -> Encoder:
-    """A frozen copy of an encoder with redrawn weights, the same in every run and on every device."""
+    """A frozen copy of an encoder with weights redrawn from the run's seed, the same on every device."""
     with torch.inference_mode(False):
         twin = copy.deepcopy(encoder)
         device = next(iter(twin.parameters())).device
         twin.cpu()
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed: that would reseed the accelerators too, which fork_rng then leaves changed.
-            torch.default_generator.manual_seed(RANDOM_SEED)
+            torch.default_generator.manual_seed(run_seed())
             twin.reset_parameters()
         return twin.to(device).eval().requires_grad_(False)
 
