@@ -15,7 +15,7 @@ step() {
 
 rm -rf "$out/raw" "$out/data" "$out/runs"
 mkdir -p "$out"
-step "$skelcl" data generate nw-ucla --output "$out/raw" --subjects 6 --episodes 2
+step "$skelcl" data generate nw-ucla --output "$out/raw" --subjects 8 --episodes 3
 step "$skelcl" data prepare nw-ucla --raw "$out/raw" --root "$out/data"
 step "$skelcl" data check nw-ucla --root "$out/data"
 step "$skelcl" fit --config $run --config experiments/overlays/demo.yaml \

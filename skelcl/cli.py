@@ -40,11 +40,16 @@ pictures
 """
 
 
-def main(args: Sequence[str] | None = None) -> SkelCLI | None:
-    """Run one ``skelcl`` command.
+def main() -> None:
+    """The ``skelcl`` command."""
+    run(sys.argv[1:])
+
+
+def run(args: Sequence[str]) -> SkelCLI | None:
+    """Run one ``skelcl`` command, from a notebook for example.
 
     Args:
-        args: The words after ``skelcl``; those of the command line by default.
+        args: The words after ``skelcl``.
 
     Returns:
         The finished CLI object of Lightning's verbs (model, data and trainer hang on it), None for other verbs.
@@ -53,7 +58,7 @@ def main(args: Sequence[str] | None = None) -> SkelCLI | None:
         SystemExit: With code 2 for a command or config that makes no sense, 1 for files that cannot be used. One line
             on stderr says what is wrong; SKELCL_DEBUG=1 adds the traceback.
     """
-    words = list(sys.argv[1:] if args is None else args)
+    words = list(args)
     verb = words[0] if words else "--help"
     if verb in ("-h", "--help"):
         print(HELP, end="")
@@ -83,9 +88,9 @@ def _told(error: BaseException | None) -> str | None:
 
 def _dispatch(verb: str, words: list[str]) -> SkelCLI | None:
     if verb in LIGHTNING_VERBS:
-        from skelcl.lightning_cli import run
+        from skelcl.lightning_cli import run_lightning
 
-        return run(words)
+        return run_lightning(words)
     if verb == "data":
         from skelcl.data.commands import COMMANDS
 

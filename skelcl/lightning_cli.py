@@ -87,7 +87,7 @@ class SkelCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Facts of the data reach the model by links; each callback of every run has a group of its own."""
-        for name in ("skeleton", "num_persons"):
+        for name in ("skeleton", "num_persons", "channels"):
             parser.link_arguments(f"data.{name}", f"model.init_args.encoder.init_args.{name}", apply_on="instantiate")
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
         parser.add_lightning_class_args(OnlineKNN, "knn")
@@ -117,7 +117,7 @@ class SkelCLI(LightningCLI):
         self.config_init["test"]["verbose"] = False
 
 
-def run(words: Sequence[str]) -> SkelCLI:
+def run_lightning(words: Sequence[str]) -> SkelCLI:
     """Run ``fit``, ``validate``, ``test`` or ``predict``.
 
     Args:

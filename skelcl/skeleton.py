@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -106,6 +106,75 @@ class Skeleton:
             distance = torch.minimum(distance, distance[:, middle, None] + distance[None, middle])
         return distance
 
+    def subset(
+        self,
+        names: Sequence[str],
+        name: str | None = None,
+        *,
+        center: str | None = None,
+        origin: str | None = None,
+        up: tuple[str, str] | None = None,
+        across: tuple[str, str] | None = None,
+    ) -> Skeleton:
+        """The layout of some of the joints, for example of the upper body.
+
+        A joint hangs on its nearest ancestor that is kept. When the root goes, the kept joint nearest to it becomes the
+        root, and joints without a kept ancestor hang on that. Pairs and parts lose what is left out. ``center`` and
+        ``origin`` move to their nearest kept ancestor, else to the root; ``up`` and ``across`` are never guessed.
+
+        Args:
+            names: The joints to keep, in the order of the new layout.
+            name: Name of the new layout; by default ``<name>-<V>``.
+            center: Joint to take instead of the old one; so are the next three.
+            origin: Joint that normalisation moves to the origin.
+            up: (lower, upper) joint of the trunk.
+            across: (right, left) shoulder.
+
+        Raises:
+            ValueError: A name is unknown or given twice, or ``up`` or ``across`` lost a joint and is not given anew.
+        """
+        where = f"subset of skeleton {self.name!r}:"
+        if unknown := [joint for joint in names if joint not in self.joints]:
+            raise ValueError(f"{where} there is no joint {unknown[0]!r}; the joints are {', '.join(self.joints)}")
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"{where} the names must be some joints, each once")
+        old = [self.joints.index(joint) for joint in names]
+        new = {joint: place for place, joint in enumerate(old)}
+        top = min(old, key=lambda joint: (self._depth(joint) or 0, new[joint]))
+
+        def ancestor(joint: int) -> int:
+            while joint not in new:
+                if joint == self.root:
+                    return top
+                joint = self.parents[joint]
+            return joint
+
+        def role(key: str, joint: int, given: str | None) -> int:
+            if given is not None and given not in names:
+                raise ValueError(f"{where} {key} names {given!r}, which is not among the kept joints")
+            return new[ancestor(joint)] if given is None else names.index(given)
+
+        def direction(key: str, joints: tuple[int, int], given: tuple[str, str] | None, what: str) -> tuple[int, int]:
+            lost = [self.joints[joint] for joint in joints if joint not in new]
+            if given is None and lost:
+                raise ValueError(f"{where} {key} lost its joint {lost[0]!r}: pass {key}, the {what} to use instead")
+            first, second = given or (None, None)
+            return role(key, joints[0], first), role(key, joints[1], second)
+
+        parents = {joint: top if joint in (top, self.root) else ancestor(self.parents[joint]) for joint in old}
+        parts = {part: tuple(new[joint] for joint in joints if joint in new) for part, joints in self.parts.items()}
+        return Skeleton(
+            name=name or f"{self.name}-{len(old)}",
+            joints=tuple(names),
+            parents=tuple(new[parents[joint]] for joint in old),
+            pairs=tuple((new[left], new[right]) for left, right in self.pairs if left in new and right in new),
+            parts={part: joints for part, joints in parts.items() if joints},
+            center=role("center", self.center, center),
+            origin=role("origin", self.origin, origin),
+            up=direction("up", self.up, up, "(lower, upper) joint of the trunk"),
+            across=direction("across", self.across, across, "(right, left) shoulder"),
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON or YAML."""
         return asdict(self)
@@ -177,3 +246,163 @@ KINECT20 = Skeleton(
     across=(8, 4),
 )  # fmt: skip
 """Kinect v1, 20 joints: NW-UCLA."""
+
+COCO17 = Skeleton(
+    name="coco17",
+    joints=(
+        "nose", "left eye", "right eye", "left ear", "right ear",
+        "left shoulder", "right shoulder", "left elbow", "right elbow", "left wrist", "right wrist",
+        "left hip", "right hip", "left knee", "right knee", "left ankle", "right ankle",
+    ),
+    # As in PYSKL: everything hangs on the nose, and legs on the shoulders, for there is neither neck nor spine.
+    parents=(0, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 5, 6, 11, 12, 13, 14),
+    pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
+    parts={
+        "head": (0, 1, 2, 3, 4),
+        "left arm": (5, 7, 9),
+        "right arm": (6, 8, 10),
+        "left leg": (11, 13, 15),
+        "right leg": (12, 14, 16),
+    },
+    center=0,
+    origin=11,
+    up=(11, 5),
+    across=(6, 5),
+)  # fmt: skip
+"""COCO keypoints, 17 joints: most 2D pose estimators. The left hip stands in for the missing trunk."""
+
+HALPE26 = Skeleton(
+    name="halpe26",
+    joints=(
+        "nose", "left eye", "right eye", "left ear", "right ear",
+        "left shoulder", "right shoulder", "left elbow", "right elbow", "left wrist", "right wrist",
+        "left hip", "right hip", "left knee", "right knee", "left ankle", "right ankle",
+        "head", "neck", "hip",
+        "left big toe", "right big toe", "left small toe", "right small toe", "left heel", "right heel",
+    ),
+    parents=(18, 0, 0, 1, 2, 18, 18, 5, 6, 7, 8, 19, 19, 11, 12, 13, 14, 18, 19, 19, 24, 25, 24, 25, 15, 16),
+    pairs=(
+        (1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16), (20, 21), (22, 23), (24, 25),
+    ),
+    parts={
+        "trunk": (0, 1, 2, 3, 4, 17, 18, 19),
+        "left arm": (5, 7, 9),
+        "right arm": (6, 8, 10),
+        "left leg": (11, 13, 15, 20, 22, 24),
+        "right leg": (12, 14, 16, 21, 23, 25),
+    },
+    center=18,
+    origin=19,
+    up=(19, 18),
+    across=(6, 5),
+)  # fmt: skip
+"""Halpe, 26 joints: AlphaPose. ``head`` is its top, ``hip`` the middle between the hips."""
+
+OPENPOSE18 = Skeleton(
+    name="openpose18",
+    joints=(
+        "nose", "neck", "right shoulder", "right elbow", "right wrist", "left shoulder", "left elbow", "left wrist",
+        "right hip", "right knee", "right ankle", "left hip", "left knee", "left ankle",
+        "right eye", "left eye", "right ear", "left ear",
+    ),
+    # As in ST-GCN: the legs hang on the shoulders.
+    parents=(1, 1, 1, 2, 3, 1, 5, 6, 2, 8, 9, 5, 11, 12, 0, 0, 14, 15),
+    pairs=((5, 2), (6, 3), (7, 4), (11, 8), (12, 9), (13, 10), (15, 14), (17, 16)),
+    parts={
+        "trunk": (0, 1, 14, 15, 16, 17),
+        "left arm": (5, 6, 7),
+        "right arm": (2, 3, 4),
+        "left leg": (11, 12, 13),
+        "right leg": (8, 9, 10),
+    },
+    center=1,
+    origin=11,
+    up=(11, 5),
+    across=(2, 5),
+)  # fmt: skip
+"""OpenPose's COCO model, 18 joints. The neck lies between the shoulders; the left hip stands in for the spine."""
+
+OPENPOSE25 = Skeleton(
+    name="openpose25",
+    joints=(
+        "nose", "neck", "right shoulder", "right elbow", "right wrist", "left shoulder", "left elbow", "left wrist",
+        "mid hip", "right hip", "right knee", "right ankle", "left hip", "left knee", "left ankle",
+        "right eye", "left eye", "right ear", "left ear",
+        "left big toe", "left small toe", "left heel", "right big toe", "right small toe", "right heel",
+    ),
+    parents=(1, 8, 1, 2, 3, 1, 5, 6, 8, 8, 9, 10, 8, 12, 13, 0, 0, 15, 16, 14, 19, 14, 11, 22, 11),
+    pairs=((5, 2), (6, 3), (7, 4), (12, 9), (13, 10), (14, 11), (16, 15), (18, 17), (19, 22), (20, 23), (21, 24)),
+    parts={
+        "trunk": (0, 1, 8, 15, 16, 17, 18),
+        "left arm": (5, 6, 7),
+        "right arm": (2, 3, 4),
+        "left leg": (12, 13, 14, 19, 20, 21),
+        "right leg": (9, 10, 11, 22, 23, 24),
+    },
+    center=1,
+    origin=8,
+    up=(8, 1),
+    across=(2, 5),
+)  # fmt: skip
+"""OpenPose's BODY_25. The neck lies between the shoulders."""
+
+MEDIAPIPE33 = Skeleton(
+    name="mediapipe33",
+    joints=(
+        "nose", "left eye inner", "left eye", "left eye outer", "right eye inner", "right eye", "right eye outer",
+        "left ear", "right ear", "mouth left", "mouth right",
+        "left shoulder", "right shoulder", "left elbow", "right elbow", "left wrist", "right wrist",
+        "left pinky", "right pinky", "left index", "right index", "left thumb", "right thumb",
+        "left hip", "right hip", "left knee", "right knee", "left ankle", "right ankle",
+        "left heel", "right heel", "left foot index", "right foot index",
+    ),
+    # The drawing of MediaPipe is three loops apart; here shoulders and mouth hang on the nose, hips on the shoulders.
+    parents=(
+        0, 0, 1, 2, 0, 4, 5, 3, 6, 0, 0, 0, 0, 11, 12, 13, 14, 15, 16, 15, 16, 15, 16, 11, 12, 23, 24, 25, 26, 27, 28,
+        27, 28,
+    ),
+    pairs=(
+        (1, 4), (2, 5), (3, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16), (17, 18), (19, 20), (21, 22), (23, 24),
+        (25, 26), (27, 28), (29, 30), (31, 32),
+    ),
+    parts={
+        "head": (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
+        "left arm": (11, 13, 15, 17, 19, 21),
+        "right arm": (12, 14, 16, 18, 20, 22),
+        "left leg": (23, 25, 27, 29, 31),
+        "right leg": (24, 26, 28, 30, 32),
+    },
+    center=0,
+    origin=23,
+    up=(23, 11),
+    across=(12, 11),
+)  # fmt: skip
+"""MediaPipe Pose, 33 landmarks. The left hip stands in for the missing trunk."""
+
+H36M17 = Skeleton(
+    name="h36m17",
+    joints=(
+        "pelvis", "right hip", "right knee", "right ankle", "left hip", "left knee", "left ankle",
+        "spine", "thorax", "neck", "head",
+        "left shoulder", "left elbow", "left wrist", "right shoulder", "right elbow", "right wrist",
+    ),
+    parents=(0, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15),
+    pairs=((4, 1), (5, 2), (6, 3), (11, 14), (12, 15), (13, 16)),
+    parts={
+        "trunk": (0, 7, 8, 9, 10),
+        "left arm": (11, 12, 13),
+        "right arm": (14, 15, 16),
+        "left leg": (4, 5, 6),
+        "right leg": (1, 2, 3),
+    },
+    center=8,
+    origin=7,
+    up=(0, 7),
+    across=(14, 11),
+)  # fmt: skip
+"""Human3.6M in the 17 joints of 3D pose lifting. The thorax lies between the shoulders, the neck above it."""
+
+LAYOUTS: dict[str, Skeleton] = {
+    layout.name: layout for layout in (NTU25, KINECT20, COCO17, HALPE26, OPENPOSE18, OPENPOSE25, MEDIAPIPE33, H36M17)
+}
+"""The layouts that are known by name."""

@@ -88,7 +88,7 @@ def ucla(tmp_path_factory):
 @pytest.fixture
 def skelcl(monkeypatch, tmp_path):
     """Runs a ``skelcl`` command in this process, in an empty folder."""
-    from skelcl.cli import main
+    from skelcl.cli import run
 
     monkeypatch.chdir(tmp_path)
-    return lambda *words: main([str(word) for word in words])
+    return lambda *words: run([str(word) for word in words])

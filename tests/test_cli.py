@@ -143,8 +143,9 @@ def test_wandb_overlay_logs_offline_with_the_resolved_config(ucla, tmp_path):
     overlay = EXPERIMENTS / "overlays" / "wandb.yaml"
     words = ["fit", "--config", RUN, "--config", overlay, f"--data.root={ucla}", *SMALL, "--trainer.max_epochs=1"]
     environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path)}
+    installed = "import sys; from skelcl.cli import main; sys.exit(main())"  # what the installed command runs
     subprocess.run(
-        [sys.executable, "-m", "skelcl", *words], check=True, cwd=tmp_path, env=environment, capture_output=True
+        [sys.executable, "-c", installed, *words], check=True, cwd=tmp_path, env=environment, capture_output=True
     )
     (log,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     recorded = log.read_bytes()

@@ -82,7 +82,7 @@ def test_evaluation_knows_encoders_by_their_contract_only():
     "code",
     [
         "import skelcl",
-        "from skelcl.cli import main; main(['--help'])",
+        "from skelcl.cli import run; run(['--help'])",
         "import skelcl.losses, skelcl.encoders, skelcl.nn",
     ],
 )

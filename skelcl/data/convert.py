@@ -58,7 +58,7 @@ class Recording:
 
     Args:
         id: Name, unique in the data set; the store is sorted by it.
-        joints: Coordinates in camera space, (M, T, V, 3) float32; NaN, or zeros, where nothing was seen.
+        joints: Coordinates in camera space, (M, T, V, C) float32; NaN, or zeros, where nothing was seen.
         label: Class, counted from 0; −1 when unknown.
         subject: Performer; −1 when unknown, as for the next three.
         camera: Camera or view.
@@ -114,6 +114,7 @@ class DatasetInfo:
         axes: Directions of x, y and z.
         units: Unit of the coordinates.
         fps: Frames per second; None when the data set does not say.
+        channels: C, the coordinates per joint: 3, or 2 for flat poses.
     """
 
     name: str
@@ -123,6 +124,7 @@ class DatasetInfo:
     axes: str
     units: str = "m"
     fps: float | None = None
+    channels: int = 3
 
 
 def convert(
@@ -178,6 +180,8 @@ def convert(
         "recipe": "none",
         "parameters": dict(parameters or {}),
     }
+    if info.channels != 3:  # 3 goes without saying, so that stores of 3D data keep their bytes
+        header["channels"] = info.channels
     sources = sorted(sources, key=lambda source: source.name)
     identity = _digest(header, sources)
     if old.exists():  # an earlier run was stopped between its two last renames, or just after them
@@ -215,7 +219,8 @@ def convert(
     staged = work / "store"
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir()
-    _lay_out(staged, files, columns, info.skeleton.num_joints, {**header, "source": kind, "sources": identity}, report)
+    shape = (info.skeleton.num_joints, info.channels)
+    _lay_out(staged, files, columns, shape, {**header, "source": kind, "sources": identity}, report)
     if target.exists():
         os.rename(target, old)
     os.rename(staged, target)
@@ -260,12 +265,12 @@ def _read_shards(
         yield from done
         if jobs == 1 or len(todo) <= 1:
             for shard, file in todo:
-                _write_shard(shard, file, read, info.skeleton)
+                _write_shard(shard, file, read, info)
                 bar.update(len(shard))
                 yield file
             return
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            tasks = {pool.submit(_write_shard, shard, file, read, info.skeleton): (shard, file) for shard, file in todo}
+            tasks = {pool.submit(_write_shard, shard, file, read, info): (shard, file) for shard, file in todo}
             try:
                 for task in as_completed(tasks):
                     task.result()
@@ -286,17 +291,18 @@ def _complete(file: Path) -> bool:
 
 
 def _write_shard(
-    sources: Sequence[Source], file: Path, read: Callable[[Any], Sequence[Recording]], skeleton: Skeleton
+    sources: Sequence[Source], file: Path, read: Callable[[Any], Sequence[Recording]], info: DatasetInfo
 ) -> None:
     rows: list[dict[str, Any]] = []
-    joints: list[np.ndarray] = [np.empty((0, skeleton.num_joints, 3), np.float32)]
+    shape = (info.skeleton.num_joints, info.channels)
+    joints: list[np.ndarray] = [np.empty((0, *shape), np.float32)]
     notices: list[Notice] = []
     for source in sources:
         try:
             for recording in read(source.where):
-                row, tracks, news = _clean(recording, skeleton)
+                row, tracks, news = _clean(recording, info.skeleton, info.channels)
                 rows.append(row)
-                joints.append(tracks.reshape(-1, skeleton.num_joints, 3))
+                joints.append(tracks.reshape(-1, *shape))
                 notices += news
         except ReadError as error:
             outcome: Literal["skipped", "failed"] = "skipped" if error.expected else "failed"
@@ -313,11 +319,12 @@ def _write_shard(
     os.replace(temporary, file)
 
 
-def _clean(recording: Recording, skeleton: Skeleton) -> tuple[dict[str, Any], np.ndarray, list[Notice]]:
+def _clean(recording: Recording, skeleton: Skeleton, channels: int) -> tuple[dict[str, Any], np.ndarray, list[Notice]]:
     """Marks what is missing with NaN, drops bodies that were never seen and fills in the row of the index."""
     joints = np.array(recording.joints, np.float32)
-    if joints.ndim != 4 or joints.shape[2:] != (skeleton.num_joints, 3):
-        raise ReadError("shape", f"{recording.id}: joints are {joints.shape}, not (M, T, {skeleton.num_joints}, 3)")
+    if joints.ndim != 4 or joints.shape[2:] != (skeleton.num_joints, channels):
+        expected = f"(M, T, {skeleton.num_joints}, {channels})"
+        raise ReadError("shape", f"{recording.id}: joints are {joints.shape}, not {expected}")
     zero = (joints == 0).all(-1)
     missing = zero | ~np.isfinite(joints).all(-1)
     absent = 2 * missing.sum(-1) > skeleton.num_joints
@@ -368,7 +375,7 @@ def _clean(recording: Recording, skeleton: Skeleton) -> tuple[dict[str, Any], np
 
 
 def content_digest(joints: np.ndarray) -> str:
-    """First 16 hexadecimal digits of the SHA-256 of a clip's coordinates, (M, T, V, 3) float32, and their shape."""
+    """First 16 hexadecimal digits of the SHA-256 of a clip's coordinates, (M, T, V, C) float32, and their shape."""
     data = np.ascontiguousarray(joints, "<f4")
     return hashlib.sha256(f"{data.shape}".encode() + data.tobytes()).hexdigest()[:16]
 
@@ -377,7 +384,7 @@ def _lay_out(
     folder: Path,
     files: Sequence[Path],
     columns: Mapping[Path, Mapping[str, np.ndarray]],
-    num_joints: int,
+    shape: tuple[int, int],
     header: dict[str, Any],
     report: dict[str, Any],
 ) -> None:
@@ -392,8 +399,8 @@ def _lay_out(
     row = np.empty_like(sizes)
     row[order] = np.cumsum(sizes[order]) - sizes[order]
     rows = int(sizes.sum())
-    start = npy_header(rows, num_joints)
-    bytes_per_row = num_joints * 3 * 4
+    start = npy_header(rows, *shape)
+    bytes_per_row = shape[0] * shape[1] * 4
     clip = 0
     with (folder / "joints.npy").open("wb") as stream:
         stream.write(start)

@@ -151,6 +151,7 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
     Attributes:
         store: The open store.
         skeleton: Layout of its joints.
+        channels: C, the coordinates per joint.
         class_names: Names of the classes by label.
         num_classes: Their number.
         ids: Names of the clips by position.
@@ -196,6 +197,7 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         self.predict_split = predict_split
         self.store = SkeletonStore(Path(root) / self.dataset, in_memory=preload == "memory")
         self.skeleton: Skeleton = self.store.skeleton
+        self.channels = self.store.channels
         self.class_names: list[str] = list(self.store.meta["classes"])
         self.num_classes = len(self.class_names)
         self.ids: np.ndarray = self.store.ids

@@ -62,7 +62,7 @@ class Flag(IntFlag):
 class SkeletonStore:
     """One converted data set: ``joints.npy``, ``index.npz``, ``report.json`` and ``meta.json`` in a folder.
 
-    ``joints.npy`` is (R, V, 3) float32; a clip owns ``n_bodies · n_frames`` rows from ``row`` on, body after body,
+    ``joints.npy`` is (R, V, C) float32 with C = 3, or 2 for flat poses; a clip owns ``n_bodies · n_frames`` rows from ``row`` on, body after body,
     frame after frame. The array is mapped lazily, once in each process, so a store may be sent to forked and spawned
     workers.
 
@@ -127,8 +127,8 @@ class SkeletonStore:
         if not consistent or (sizes < 1).any():
             raise StoreError(f"{self.path}: index.npz does not describe {counts['rows']} rows of joints: {self._again}")
         file = self.path / "joints.npy"
-        header = npy_header(counts["rows"], self.skeleton.num_joints)
-        expected = len(header) + counts["rows"] * self.skeleton.num_joints * 3 * 4
+        header = npy_header(counts["rows"], self.skeleton.num_joints, self.channels)
+        expected = len(header) + counts["rows"] * self.skeleton.num_joints * self.channels * 4
         actual = file.stat().st_size if file.is_file() else -1
         if actual != expected:
             found = "is missing" if actual < 0 else f"has {actual} bytes instead of {expected}"
@@ -145,8 +145,13 @@ class SkeletonStore:
         return {**self.__dict__, "_joints": None}
 
     @property
+    def channels(self) -> int:
+        """C, the coordinates per joint: 3, unless ``meta.json`` says 2."""
+        return int(self.meta.get("channels", 3))
+
+    @property
     def joints(self) -> np.ndarray:
-        """The whole array, (R, V, 3) float32, read-only unless in memory."""
+        """The whole array, (R, V, C) float32, read-only unless in memory."""
         if self._joints is None:
             array = np.load(self.path / "joints.npy", mmap_mode=None if self.in_memory else "r", allow_pickle=False)
             self._joints = array.view(np.ndarray)  # slicing an np.memmap costs several times a plain view
@@ -164,9 +169,9 @@ class SkeletonStore:
         return report
 
     def recording(self, position: int) -> np.ndarray:
-        """The coordinates of one clip as stored, (M, T, V, 3) float32, NaN where nothing was seen."""
+        """The coordinates of one clip as stored, (M, T, V, C) float32, NaN where nothing was seen."""
         row, bodies, frames = self._row[position], self._bodies[position], self._frames[position]
-        return self.joints[row : row + bodies * frames].reshape(bodies, frames, -1, 3)
+        return self.joints[row : row + bodies * frames].reshape(bodies, frames, -1, self.channels)
 
     def clips(self, positions: Sequence[int] | np.ndarray, num_persons: int = 1) -> Clips:
         """Copies clips out of the store.
@@ -228,7 +233,7 @@ def fill_joints(joints: np.ndarray) -> None:
     Bodies are independent. Frames in which a whole body is missing stay missing and lend nothing.
 
     Args:
-        joints: Coordinates, (M, T, V, 3), NaN where missing.
+        joints: Coordinates, (M, T, V, C), NaN where missing.
     """
     missing = np.isnan(joints[..., 0])
     holes = missing & ~missing.all(-1, keepdims=True)
@@ -264,9 +269,9 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def npy_header(rows: int, num_joints: int) -> bytes:
+def npy_header(rows: int, num_joints: int, channels: int = 3) -> bytes:
     """The first bytes of joints.npy: fixed here so that they depend on no library version (NPY format 1.0)."""
-    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {num_joints}, 3), }}"
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {num_joints}, {channels}), }}"
     padding = -(len(b"\x93NUMPY\x01\x00") + 2 + len(text) + 1) % 64
     body = (text + " " * padding + "\n").encode("latin-1")
     return b"\x93NUMPY\x01\x00" + len(body).to_bytes(2, "little") + body

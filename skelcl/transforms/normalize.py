@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from skelcl.clips import Clips
+from skelcl.errors import InputError
 from skelcl.transforms.resample import planar, present
 
 Recipe = Literal["none", "root", "sgn", "agcn", "stgcn50", "ucla_minmax"]
@@ -70,10 +71,10 @@ def require_3d(x: Tensor, name: str) -> None:
     """Refuses x (N, C, …) with C ≠ 3 in the name of a transform.
 
     Raises:
-        ValueError: If C is not three.
+        InputError: If C is not three.
     """
     if x.shape[1] != 3:
-        raise ValueError(f"{name} needs 3D coordinates (C = 3), got C = {x.shape[1]}")
+        raise InputError(f"{name} needs 3D coordinates (C = 3), got C = {x.shape[1]}")
 
 
 def _subtract(x: Tensor, shift: Tensor) -> Tensor:
