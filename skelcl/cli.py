@@ -29,6 +29,7 @@ experiments: each takes --config FILE (several are laid over each other) and eve
 
 data
   data prepare     raw files to a store: skelcl data prepare nw-ucla --raw all_sqe.zip --root data
+  data import      your own poses to a store: skelcl data import poses --format mediapipe --input DIR --name NAME
   data check       integrity and statistics of stores
   data list        the stores under a folder
   data generate    articulated people as raw files in a data set's own format
@@ -77,12 +78,14 @@ def run(args: Sequence[str]) -> SkelCLI | None:
         fail(told, 1)
 
 
-def _told(error: BaseException | None) -> str | None:
-    """What an error that the user can mend says, also where a parser wrapped it; None for a bug."""
-    while error is not None:
-        if isinstance(error, (InputError, OSError)):
-            return str(error)
-        error = error.__cause__
+def _told(error: Exception) -> str | None:
+    """What an error that the user can mend says, also where the parser wrapped it; None for a bug."""
+    if isinstance(error, (InputError, OSError)):
+        return str(error)
+    if isinstance(error, ValueError) and str(error).startswith("Does not validate against"):
+        from skelcl.parsing import reason
+
+        return reason(str(error))
     return None
 
 

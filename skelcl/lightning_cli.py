@@ -17,7 +17,7 @@ from jsonargparse import set_parsing_settings
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_only
 
 import skelcl.encoders
 import skelcl.transforms  # noqa: F401  (imported so that bare class names resolve in YAML)
@@ -110,7 +110,7 @@ class SkelCLI(LightningCLI):
             chosen = dict(_flat(yaml.safe_load(parser.dump(config, skip_none=False))))
             for key, value in _flat(self.stored):
                 if key in chosen and chosen[key] != value:
-                    rank_zero_info(f"{key}: {value} in the checkpoint, {chosen[key]} on the command line")
+                    rank_zero_only(print)(f"{key}: {value} in the checkpoint, {chosen[key]} on the command line")
 
     def before_test(self) -> None:
         """Evaluation prints a table of its own; Lightning's would repeat it for each loader."""

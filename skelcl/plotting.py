@@ -243,7 +243,7 @@ def _fix_limits(axes: Axes, clip: NDArray[np.float64]) -> None:
     axes.set_ylim(middle[1] - half, middle[1] + half)
 
 
-def save_animation(animation: FuncAnimation, path: Path) -> None:
+def save_animation(animation: FuncAnimation, path: str | Path) -> None:
     """Write an animation as GIF at its own speed. Needs Pillow, which comes with matplotlib."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     animation.save(path, writer="pillow")

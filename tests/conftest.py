@@ -69,7 +69,9 @@ def ucla(tmp_path_factory):
     from skelcl.data.convert import Recording
     from skelcl.data.formats.nw_ucla import prepare, sequence_id, write_json
 
-    raw = tmp_path_factory.mktemp("raw")
+    folder = tmp_path_factory.mktemp("ucla")
+    raw, root = folder / "raw", folder / "stores"
+    raw.mkdir()
     random = np.random.default_rng(0)
     pose = random.normal(size=(20, 3))
     for label in range(10):
@@ -80,7 +82,6 @@ def ucla(tmp_path_factory):
                 name = sequence_id(label, subject, 0, view)
                 joints = (joints + np.array([0, 0, 3])).astype(np.float32)[None]
                 write_json(raw, Recording(name, joints, label, subject, camera=view, replication=0))
-    root = tmp_path_factory.mktemp("stores")
     prepare([raw], root)
     return root
 

@@ -38,8 +38,7 @@ def commands(program):
 def checkout(skelcl, ucla, tmp_path):
     """A working folder in which the README's paths exist: experiments, the raw zip, a prepared store, a trained run."""
     (tmp_path / "experiments").symlink_to(TOP / "experiments")
-    raw = ucla.parent / "raw0"
-    assert raw.is_dir()
+    raw = ucla.parent / "raw"
     with zipfile.ZipFile("all_sqe.zip", "w") as archive:
         for file in sorted(raw.iterdir()):
             archive.write(file, f"all_sqe/{file.name}")
