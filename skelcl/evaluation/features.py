@@ -165,8 +165,8 @@ class FeatureWriter(pl.Callback):
         pl_module.print(f"{len(features)} × {features.shape[1]} features: {self._target}")
 
 
-def write_npz(path: Path, **arrays: NDArray[Any]) -> None:
-    """Write arrays to an uncompressed ``.npz`` under exactly this name: the whole file or none of it."""
+def write_npz(path: Path, **arrays: Any) -> None:
+    """Write NumPy arrays to an uncompressed ``.npz`` under exactly this name: the whole file or none of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     with part.open("wb") as file:
