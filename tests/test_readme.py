@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from skelcl.cli import HELP
+from skelcl.data.layouts import find_layout
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
@@ -76,6 +77,12 @@ def test_python_blocks_run(checkout, tmp_path):
     names = {}
     exec(block.replace("pl.Trainer(max_epochs=2,", quick), names)
     assert 0 <= names["trainer"].callback_metrics["test/knn_top1"] <= 1
+
+
+def test_the_layout_file_is_a_layout(tmp_path):
+    (block,) = blocks("yaml")
+    (tmp_path / "layout.yaml").write_text(block)
+    assert find_layout(tmp_path / "layout.yaml").num_joints == 5
 
 
 def test_make_targets_and_extras_exist():

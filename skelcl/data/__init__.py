@@ -6,20 +6,45 @@ from skelcl.data.convert import Recording
 from skelcl.data.store import SkeletonStore, StoreError
 
 if TYPE_CHECKING:
+    from skelcl.data.custom import Custom
     from skelcl.data.datamodule import SkeletonDataModule
+    from skelcl.data.ntu import NTU60, NTU120
     from skelcl.data.nw_ucla import NWUCLA
+    from skelcl.data.pku_mmd import PKUMMD
     from skelcl.data.synthetic import Synthetic
 
-__all__ = ["NWUCLA", "Recording", "SkeletonDataModule", "SkeletonStore", "StoreError", "Synthetic"]
+__all__ = [
+    "NTU60",
+    "NTU120",
+    "NWUCLA",
+    "PKUMMD",
+    "Custom",
+    "Recording",
+    "SkeletonDataModule",
+    "SkeletonStore",
+    "StoreError",
+    "Synthetic",
+]
 
 
 def __getattr__(name: str) -> object:
     # Lightning takes seconds and 200 MB to import; `skelcl data prepare` does without it.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from skelcl.data.custom import Custom
     from skelcl.data.datamodule import SkeletonDataModule
+    from skelcl.data.ntu import NTU60, NTU120
     from skelcl.data.nw_ucla import NWUCLA
+    from skelcl.data.pku_mmd import PKUMMD
     from skelcl.data.synthetic import Synthetic
 
-    globals().update(SkeletonDataModule=SkeletonDataModule, NWUCLA=NWUCLA, Synthetic=Synthetic)
+    globals().update(
+        Custom=Custom,
+        SkeletonDataModule=SkeletonDataModule,
+        NTU60=NTU60,
+        NTU120=NTU120,
+        NWUCLA=NWUCLA,
+        PKUMMD=PKUMMD,
+        Synthetic=Synthetic,
+    )
     return globals()[name]

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -70,6 +70,7 @@ class Recording:
         end: Frame after the last one.
         n_frames_declared: Frames that the file claims; default T.
         warnings: Oddities that were accepted.
+        zeros: Whether zeros mean that nothing was seen; False leaves that to NaN.
     """
 
     id: str
@@ -85,6 +86,11 @@ class Recording:
     end: int = -1
     n_frames_declared: int | None = None
     warnings: list[str] = field(default_factory=list)
+    zeros: bool = True
+
+
+Reader = Callable[[Any], Iterable[Recording | Notice]]
+"""Turns ``Source.where`` into the clips of the file and remarks on those that it left out or repaired."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,7 @@ def convert(
     root: str | Path,
     info: DatasetInfo,
     sources: Sequence[Source],
-    read: Callable[[Any], Sequence[Recording]],
+    read: Reader,
     *,
     kind: str,
     parameters: Mapping[str, Any] | None = None,
@@ -140,6 +146,7 @@ def convert(
     overwrite: bool = False,
     strict: bool = False,
     max_failed: float = 0.01,
+    files_per_shard: int | None = None,
 ) -> SkeletonStore:
     """Converts raw files into the store ``<root>/<info.name>``.
 
@@ -151,7 +158,8 @@ def convert(
         root: Folder that holds the stores.
         info: Description of the data set.
         sources: The raw files.
-        read: Turns ``Source.where`` into recordings or raises :class:`ReadError`; picklable when ``jobs`` > 1.
+        read: Turns ``Source.where`` into recordings, and notices on clips that it left out or repaired, or raises
+            :class:`ReadError`; picklable when ``jobs`` > 1.
         kind: What the sources are, for example ``zip``; kept in ``meta.json``.
         parameters: Options of the reader that change its output; kept in ``meta.json``.
         notices: Lines for ``report.json`` on files that are not among the sources.
@@ -159,6 +167,7 @@ def convert(
         overwrite: Replace a complete store that was made from other files.
         strict: Stop at the first file that cannot be read.
         max_failed: Share of the files that may fail; above it no store is written.
+        files_per_shard: Files that a process reads at a time and keeps in memory; fewer when they are long.
 
     Returns:
         The store; an existing one that was made from the same files in the same way is left as it is.
@@ -194,7 +203,8 @@ def convert(
     if existing is not None and not overwrite:
         raise StoreError(f"{target} already holds a store made from other files: pass --overwrite true to replace it")
     work.mkdir(parents=True, exist_ok=True)
-    shards = [sources[i : i + FILES_PER_SHARD] for i in range(0, len(sources), FILES_PER_SHARD)]
+    size = files_per_shard or FILES_PER_SHARD
+    shards = [sources[i : i + size] for i in range(0, len(sources), size)]
     files = [work / f"{_digest(header, shard)[:32]}.npz" for shard in shards]
     found = list(notices)
     columns: dict[Path, dict[str, np.ndarray]] = {}
@@ -250,7 +260,7 @@ def _existing(target: Path) -> SkeletonStore | None:
 def _read_shards(
     shards: Sequence[Sequence[Source]],
     files: Sequence[Path],
-    read: Callable[[Any], Sequence[Recording]],
+    read: Reader,
     info: DatasetInfo,
     jobs: int | None,
 ) -> Iterator[Path]:
@@ -290,33 +300,42 @@ def _complete(file: Path) -> bool:
         return False
 
 
-def _write_shard(
-    sources: Sequence[Source], file: Path, read: Callable[[Any], Sequence[Recording]], info: DatasetInfo
-) -> None:
+def _write_shard(sources: Sequence[Source], file: Path, read: Reader, info: DatasetInfo) -> None:
     rows: list[dict[str, Any]] = []
     shape = (info.skeleton.num_joints, info.channels)
     joints: list[np.ndarray] = [np.empty((0, *shape), np.float32)]
     notices: list[Notice] = []
     for source in sources:
         try:
-            for recording in read(source.where):
-                row, tracks, news = _clean(recording, info.skeleton, info.channels)
-                rows.append(row)
-                joints.append(tracks.reshape(-1, *shape))
-                notices += news
+            items = list(read(source.where))
         except ReadError as error:
-            outcome: Literal["skipped", "failed"] = "skipped" if error.expected else "failed"
-            notices.append(
-                Notice(id=source.name, outcome=outcome, reason=error.reason, message=error.message, line=error.line)
-            )
-    columns: dict[str, np.ndarray] = {}
+            notices.append(_failure(source.name, error))
+            continue
+        for item in items:
+            if not isinstance(item, Recording):
+                notices.append(item)
+                continue
+            try:
+                row, tracks, news = _clean(item, info.skeleton, info.channels)
+            except ReadError as error:  # the other clips of the file may be sound
+                notices.append(_failure(item.id, error))
+                continue
+            rows.append(row)
+            joints.append(tracks.reshape(-1, *shape))
+            notices += news
+    columns: dict[str, Any] = {}
     for name, kind in COLUMNS.items():
         if name != "row":
             columns[name] = np.array([row[name] for row in rows], kind)
     text = np.frombuffer(json.dumps(notices).encode(), np.uint8)
     temporary = file.with_suffix(".tmp.npz")
-    np.savez(temporary, allow_pickle=False, joints=np.concatenate(joints), notices=text, **columns)
+    np.savez(temporary, joints=np.concatenate(joints), notices=text, **columns)
     os.replace(temporary, file)
+
+
+def _failure(name: str, error: ReadError) -> Notice:
+    outcome: Literal["skipped", "failed"] = "skipped" if error.expected else "failed"
+    return Notice(id=name, outcome=outcome, reason=error.reason, message=error.message, line=error.line)
 
 
 def _clean(recording: Recording, skeleton: Skeleton, channels: int) -> tuple[dict[str, Any], np.ndarray, list[Notice]]:
@@ -325,7 +344,7 @@ def _clean(recording: Recording, skeleton: Skeleton, channels: int) -> tuple[dic
     if joints.ndim != 4 or joints.shape[2:] != (skeleton.num_joints, channels):
         expected = f"(M, T, {skeleton.num_joints}, {channels})"
         raise ReadError("shape", f"{recording.id}: joints are {joints.shape}, not {expected}")
-    zero = (joints == 0).all(-1)
+    zero = (joints == 0).all(-1) & recording.zeros
     missing = zero | ~np.isfinite(joints).all(-1)
     absent = 2 * missing.sum(-1) > skeleton.num_joints
     missing |= absent[..., None]
@@ -414,7 +433,8 @@ def _lay_out(
                 first += int(sizes[clip])
                 clip += 1
     index["row"] = row
-    np.savez(folder / "index.npz", allow_pickle=False, **{name: index[name][order] for name in COLUMNS})
+    ordered: dict[str, Any] = {name: index[name][order] for name in COLUMNS}
+    np.savez(folder / "index.npz", **ordered)
     _write_json(folder / "report.json", report)
     counts = {"sequences": len(ids), "rows": rows, "frames": int(index["n_frames"].sum()), "files": report["files"]}
     checksums = {name: sha256(folder / name) for name in ("joints.npy", "index.npz", "report.json")}

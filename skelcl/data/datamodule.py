@@ -320,8 +320,9 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
 def validation_queries(index: dict[str, np.ndarray], train: np.ndarray, share: float) -> np.ndarray:
     """Chooses the training clips that ask in validation.
 
-    Whole performers are chosen, by a hash of their numbers; clips of each class when there are fewer than three
-    performers, by a hash of their ids. At least one performer, or clip of a class, stays in the gallery.
+    Whole performers are chosen, by a hash of their numbers, or whole setups where the files do not tell who acts;
+    clips of each class, by a hash of their ids, when there are fewer than three of them. At least one performer,
+    setup, or clip of a class, stays in the gallery.
 
     Args:
         index: Columns of the store.
@@ -336,8 +337,9 @@ def validation_queries(index: dict[str, np.ndarray], train: np.ndarray, share: f
         count = min(max(1, round(share * len(names))), len(names) - 1)
         return set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
 
-    subjects = index["subject"][train].astype(str)
-    if len(performers := np.unique(subjects)) >= 3:
-        return np.isin(subjects, list(chosen(performers.tolist())))
+    known = (index["subject"][train] >= 0).any()
+    groups = index["subject" if known else "setup"][train].astype(str)
+    if len(names := np.unique(groups)) >= 3:
+        return np.isin(groups, list(chosen(names.tolist())))
     ids, labels = index["id"][train], index["label"][train]
     return np.isin(ids, [name for label in np.unique(labels) for name in chosen(ids[labels == label].tolist())])

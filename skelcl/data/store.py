@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from enum import IntFlag
 from pathlib import Path
@@ -62,9 +63,9 @@ class Flag(IntFlag):
 class SkeletonStore:
     """One converted data set: ``joints.npy``, ``index.npz``, ``report.json`` and ``meta.json`` in a folder.
 
-    ``joints.npy`` is (R, V, C) float32 with C = 3, or 2 for flat poses; a clip owns ``n_bodies · n_frames`` rows from ``row`` on, body after body,
-    frame after frame. The array is mapped lazily, once in each process, so a store may be sent to forked and spawned
-    workers.
+    ``joints.npy`` is (R, V, C) float32 with C = 3, or 2 for flat poses; a clip owns ``n_bodies · n_frames`` rows from
+    ``row`` on, body after body, frame after frame. The array is mapped lazily, once in each process, so a store may
+    be sent to forked and spawned workers.
 
     Args:
         path: Folder of the store.
@@ -85,7 +86,11 @@ class SkeletonStore:
 
     @property
     def _again(self) -> str:
-        return f"run `skelcl data prepare {self.path.name} --raw <files> --root {self.path.parent}`"
+        own = getattr(self, "meta", {}).get("parameters", {}).get("format")  # imported, not prepared
+        if own is not None:
+            where = f"--name {self.path.name} --root {self.path.parent}"
+            return f"run `skelcl data import poses --format {own} --input <files> {where} --overwrite true`"
+        return f"run `skelcl data prepare {data_set(self.path.name)} --raw <files> --root {self.path.parent}`"
 
     def _read_meta(self) -> dict[str, Any]:
         if not self.path.is_dir():
@@ -261,6 +266,11 @@ def leaked(content: np.ndarray, train: np.ndarray) -> np.ndarray:
         (N,) bool, False in the training part.
     """
     return np.asarray(np.isin(content, content[train]) & ~train)
+
+
+def data_set(store: str) -> str:
+    """How the command line calls the data set of a store: ``pku-mmd --part 2`` for ``pku-mmd-2``."""
+    return re.sub(r"^(pku-mmd)-([12])$", r"\1 --part \2", store)
 
 
 def sha256(file: Path) -> str:

@@ -155,6 +155,14 @@ def test_few_performers_are_split_by_class():
     assert [int(query[labels == label].sum()) for label in range(3)] == [3, 2, 0]  # one clip of a class stays
 
 
+def test_setups_stand_in_for_unknown_performers():
+    setups = np.repeat(np.arange(8), 2)
+    index = {"id": np.arange(16).astype(str), "label": np.zeros(16), "subject": np.full(16, -1), "setup": setups}
+    query = validation_queries(index, np.arange(16), 0.25)
+    assert [int(query[setups == setup].sum()) for setup in range(8)].count(2) == 2
+    assert query.sum() == 4
+
+
 # Loaders
 
 

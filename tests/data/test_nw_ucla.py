@@ -291,9 +291,10 @@ def real(tmp_path_factory):
         pytest.skip("set SKELCL_NW_UCLA to NW-UCLA's all_sqe.zip, or to the folder that holds it")
     root = tmp_path_factory.mktemp("real")
     code = (
-        "import resource, sys; from skelcl.data.commands import prepare; from pathlib import Path;"
-        "prepare('nw-ucla', Path(sys.argv[1]), Path(sys.argv[2]));"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "import re, sys; from skelcl.data.commands import prepare_nw_ucla; from pathlib import Path;"
+        "prepare_nw_ucla(Path(sys.argv[1]), Path(sys.argv[2]));"
+        # ru_maxrss would start from the memory of pytest itself
+        "print(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])"
     )
     done = subprocess.run([sys.executable, "-c", code, path, root], capture_output=True, text=True, check=True)
     return root, done.stdout

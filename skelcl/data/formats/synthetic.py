@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 
@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skelcl.data.actions import ACTIONS, DUO, SOLO, Script, start_pose
+from skelcl.data.bodies import BodyFrames
 from skelcl.data.convert import Recording
-from skelcl.data.formats import nw_ucla
+from skelcl.data.formats import ntu, nw_ucla, pku_mmd
 from skelcl.data.motion import (
     ANGLES,
     AT,
@@ -37,7 +38,7 @@ from skelcl.data.motion import (
     turned,
 )
 from skelcl.errors import InputError
-from skelcl.skeleton import KINECT20, Skeleton
+from skelcl.skeleton import KINECT20, NTU25, Skeleton
 
 FPS = 30
 MIN_FRAMES, MAX_FRAMES = 15, 120
@@ -259,14 +260,34 @@ def write_nw_ucla(output: str | Path, subjects: int = 10, episodes: int = 5, see
         f"{nw_ucla.sequence_id(label, actor, episode, view)}.json"
         for label, actor, episode, view in product(range(10), range(1, subjects + 1), range(episodes), AZIMUTHS)
     }
+
+    def write(work: Path) -> None:
+        for recording in nw_ucla_recordings(subjects, episodes, seed):
+            nw_ucla.write_json(work, recording)
+
+    write_folder(output, names, write)
+    return len(names)
+
+
+def write_folder(output: Path, names: set[str], write: Callable[[Path], None]) -> None:
+    """Makes a folder appear when it is complete; one that an equal run made is left as it is.
+
+    Args:
+        output: The folder.
+        names: Its files, as paths below it.
+        write: Writes them into the folder that it is given.
+
+    Raises:
+        InputError: The folder holds something else.
+    """
     foreign = InputError(f"{output} holds other files: move it away or choose another --output")
-    if output.exists() and (not output.is_dir() or {file.name for file in output.iterdir()} not in (set(), names)):
+    found = {file.relative_to(output).as_posix() for file in output.rglob("*") if not file.is_dir()}
+    if output.exists() and (not output.is_dir() or found not in (set(), names)):
         raise foreign
     work = output.parent / f".{output.name}.partial"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    for recording in nw_ucla_recordings(subjects, episodes, seed):
-        nw_ucla.write_json(work, recording)
+    write(work)
     if output.exists() and any(output.iterdir()):
         same = all((work / name).read_bytes() == (output / name).read_bytes() for name in names)
         shutil.rmtree(work)
@@ -276,4 +297,277 @@ def write_nw_ucla(output: str | Path, subjects: int = 10, episodes: int = 5, see
         if output.exists():
             output.rmdir()
         os.rename(work, output)
-    return len(names)
+
+
+# Chosen so that ids of one file are equal as float64.
+_FIRST_ID = 72057594037900000
+
+
+def sensor_log(joints: NDArray[np.float32], draw: Draw) -> tuple[BodyFrames, list[int]]:
+    """A clip as a Kinect v2 lists it: bodies by frame, under ids that it sometimes changes.
+
+    Somebody who was lost for a moment may return under another id, bodies may trade places in the record, and now and
+    then a chair or a passer-by counts as a body.
+
+    Args:
+        joints: Coordinates of the people, (M, T, 25, 3), NaN where nothing was seen.
+        draw: Source of randomness.
+
+    Returns:
+        All bodies of all frames, and the id of each track.
+    """
+    people, frames = joints.shape[:2]
+    bodies = [*joints]
+    tracks = [np.full(frames, number) for number in range(people)]
+    for number in range(people):
+        if draw.chance(0.3):
+            lost, gap = frames // 3 + draw.below(frames // 3), draw.below(3)
+            bodies[number] = bodies[number].copy()
+            bodies[number][lost : lost + gap] = np.nan
+            tracks[number][lost:] = people + number
+    if draw.chance(0.3):
+        still = joints[0, int(np.argmin(np.isnan(joints[0]).all((1, 2))))]
+        other = np.full_like(joints[0], np.nan)
+        if draw.chance(0.5):
+            other[:] = np.nan_to_num(still) * np.array([3.0, 0.5, 1.0], np.float32)  # wide and low: a chair
+        else:
+            first, length = draw.below(frames - 11), 3 + draw.below(9)
+            other[first : first + length] = np.nan_to_num(still) + np.array([1.0, 0.0, 1.0], np.float32)
+        bodies.append(other)
+        tracks.append(np.full(frames, 2 * people))
+    swap = draw.below(frames) if draw.chance(0.3) else frames
+    rows = []
+    for t in range(frames):
+        there = [n for n, body in enumerate(bodies) if not np.isnan(body[t]).all()]
+        rows += [(t, slot, n) for slot, n in enumerate(there[::-1] if t >= swap else there)]
+    # Numbers of tracks follow their first appearance, as in a file.
+    order = {number: n for n, number in enumerate(dict.fromkeys(int(tracks[n][t]) for t, _, n in rows))}
+    first_id = _FIRST_ID + 16 * draw.below(1000)
+    log = BodyFrames(
+        joints=np.array([bodies[n][t] for t, _, n in rows], np.float32).reshape(-1, NTU25.num_joints, 3),
+        frame=np.array([t for t, _, _ in rows], np.int64),
+        slot=np.array([slot for _, slot, _ in rows], np.int64),
+        track=np.array([order[int(tracks[n][t])] for t, _, n in rows], np.int64),
+        num_frames=frames,
+    )
+    return log, [first_id + 2 * number for number in order]
+
+
+def ntu_classes(release: ntu.Release, actions: int) -> dict[int, str]:
+    """Actions of NTU RGB+D that are written and what the people do for each.
+
+    Two thirds of each half of the data set are actions of one person, the others of two.
+
+    Args:
+        release: ``ntu60`` or ``ntu120``.
+        actions: Number of actions of each half.
+
+    Returns:
+        Action of the data set, counted from 1 → action of ours.
+    """
+    alone = -(-2 * actions // 3)
+    chosen: dict[int, str] = {}
+    for half in range(1 if release == "ntu60" else 2):
+        solo, duo = (1, 50) if half == 0 else (61, 106)
+        for names, first, count in ((list(SOLO), solo, alone), (list(DUO), duo, actions - alone)):
+            chosen |= {first + n: names[(half * count + n) % len(names)] for n in range(count)}
+    return chosen
+
+
+def write_ntu(
+    output: str | Path,
+    release: ntu.Release = "ntu60",
+    subjects: int = 8,
+    actions: int = 10,
+    replications: int = 1,
+    setups: int = 2,
+    seed: int = 0,
+) -> int:
+    """Writes a folder of ``.skeleton`` files as NTU RGB+D is distributed, with the oddities of the sensor.
+
+    Files that the data set's authors list as missing skeletons have frames but no bodies.
+
+    Args:
+        output: Folder to write; it must not hold anything but the files of an equal run.
+        release: ``ntu60`` or ``ntu120``, whose second half has other setups and actions.
+        subjects: Number of performers, 1–40.
+        actions: Actions of each half, 1–15.
+        replications: Times that each performer does each action, 1 or 2; three files (cameras) each.
+        setups: Setups of each half, 1–15.
+        seed: Seed; equal arguments give equal bytes.
+
+    Returns:
+        Number of files.
+
+    Raises:
+        InputError: An argument lies outside its range, or the folder holds something else.
+    """
+    if not (1 <= subjects <= 40 and 1 <= actions <= 15 and 1 <= setups <= 15 and replications in (1, 2)) or seed < 0:
+        raise InputError(
+            "subjects must lie in 1–40, actions and setups in 1–15, replications be 1 or 2 and seed not negative"
+        )
+    performances = []
+    for (action, name), actor, replication in product(
+        ntu_classes(release, actions).items(), range(1, subjects + 1), range(1, replications + 1)
+    ):
+        setup = (1 if action <= 60 else 18) + (actor + replication - 1) % setups
+        performances.append((action, name, actor, replication, setup))
+    stems = {
+        (action, actor, replication, camera): f"S{setup:03d}C{camera:03d}P{actor:03d}R{replication:03d}A{action:03d}"
+        for action, _, actor, replication, setup in performances
+        for camera in AZIMUTHS
+    }
+    missing = ntu.missing_skeletons()
+
+    def write(work: Path) -> None:
+        for action, name, actor, replication, setup in performances:
+            views = record(name, actor, skeleton=NTU25, seed=seed, setup=setup, replication=replication)
+            for camera, joints in views.items():
+                stem = stems[action, actor, replication, camera]
+                shown = joints[:0] if stem in missing else joints
+                log, ids = sensor_log(shown, Draw(seed, 6, action, actor, replication, camera))
+                ntu.write_skeleton(work / f"{stem}.skeleton", log, ids)
+
+    write_folder(Path(output), {f"{stem}.skeleton" for stem in stems.values()}, write)
+    return len(stems)
+
+
+PKU_MMD_ACTIONS = {
+    "pickup": "pick up with one hand",
+    "drop": "drop trash",
+    "sitting down": "sit down",
+    "standing up": "stand up",
+    "wear jacket": "donning",
+    "take off jacket": "doffing",
+    "throw": "throw",
+    "hand waving": "wave",
+    "drink water": "drink",
+    "make a phone call/answer phone": "phone call",
+    "clapping": "clap",
+    "kicking something": "kick",
+    "handshaking": "handshake",
+    "hugging other person": "hug",
+    "pushing other person": "push",
+    "kicking other person": "kick other",
+    "point finger at the other person": "point at other",
+}
+"""Class of PKU-MMD → action of ours; part 2 has none of the last five."""
+_FOLDERS = {1: ("PKU_Skeleton_Renew", "Train_Label_PKU_final"), 2: ("skeleton", "label")}
+_SPLITS = {1: ("cross-subject.txt", "cross-view.txt"), 2: ("cross_subject_v2.txt", "cross_view_v2.txt")}
+
+
+def untrimmed(
+    actions: list[tuple[int, NDArray[np.float32]]], part: pku_mmd.Part, passer_by: NDArray[np.float32], draw: Draw
+) -> tuple[NDArray[np.float32], list[pku_mmd.Interval]]:
+    """Strings clips together as one camera's video, with pauses between and labels beside.
+
+    In the pauses people drift from one pose to the next. In part 2 the pauses are a few frames, the labels reach into
+    them and may overlap, and rows are not always sorted. Now and then somebody walks past, the actor is in the second
+    place, or nobody is seen during an action.
+
+    Args:
+        actions: Label, counted from 0, and coordinates (M, T, 25, 3), M ≤ 2, of each action.
+        part: Part of PKU-MMD.
+        passer_by: Somebody who may walk past, (1, T', 25, 3).
+        draw: Source of randomness.
+
+    Returns:
+        Coordinates (2, F, 25, 3), NaN where nothing was seen, and the labels; start inclusive, end exclusive.
+    """
+    scenes = []
+    for _, joints in actions:
+        scene = np.full((2, *joints.shape[1:]), np.nan, np.float32)
+        scene[: len(joints)] = joints
+        if len(joints) == 1 and draw.chance(0.2):
+            length = min(scene.shape[1], passer_by.shape[1])
+            scene[1, :length] = passer_by[0, :length] + np.array([1.0, 0.0, 1.0], np.float32)
+        if draw.chance(0.06):
+            scene = scene[::-1]
+        elif draw.chance(0.03):
+            scene = np.full_like(scene, np.nan)
+        scenes.append(scene)
+    pieces: list[NDArray[np.float32]] = []
+    spans: list[tuple[int, int]] = []
+    total = 0
+    for scene, following in zip(scenes, [*scenes[1:], scenes[-1]], strict=True):
+        pause = 10 + draw.below(40) if part == 1 else draw.below(5)
+        weight = np.linspace(0.0, 1.0, pause, dtype=np.float32)[None, :, None, None]
+        drift = (1 - weight) * scene[:, -1:] + weight * (following[:, :1] if following is not scene else scene[:, -1:])
+        pieces += [scene, drift]
+        spans.append((total, total + scene.shape[1]))
+        total += scene.shape[1] + pause
+    margin = 0 if part == 1 else 3
+    intervals = [
+        pku_mmd.Interval(label, max(start - margin, 0), min(end + margin, total), 0)
+        for (label, _), (start, end) in zip(actions, spans, strict=True)
+    ]
+    if part == 2 and draw.chance(0.3):
+        intervals.reverse()
+    return np.concatenate(pieces, 1), intervals
+
+
+def write_pku_mmd(
+    output: str | Path, part: pku_mmd.Part = 1, recordings: int = 12, actions: int = 8, seed: int = 0
+) -> int:
+    """Writes folders of skeleton, label and split files as PKU-MMD is distributed.
+
+    A third of the recordings lie in the test part of the cross-subject split. Videos that the data set lacks are
+    lacking here too.
+
+    Args:
+        output: Folder to write; it must not hold anything but the files of an equal run.
+        part: Part of PKU-MMD; part 2 has short pauses, overlapping labels and no actions of two people.
+        recordings: Number of recordings, 3–99; three videos (views) each.
+        actions: Actions in each of them, 1–99.
+        seed: Seed; equal arguments give equal bytes.
+
+    Returns:
+        Number of videos.
+
+    Raises:
+        InputError: An argument lies outside its range, or the folder holds something else.
+    """
+    if not 3 <= recordings <= 99 or not 1 <= actions <= 99 or seed < 0:
+        raise InputError("recordings must lie in 3–99, actions in 1–99 and seed must not be negative")
+    classes = [name for name in PKU_MMD_ACTIONS if pku_mmd.ACTIONS.index(name) in pku_mmd.PRESENT[part]]
+    existing = set(pku_mmd.videos(part))
+    stems: dict[tuple[int, str], str] = {}
+    for number in range(recordings):
+        group, place = divmod(number, 3)
+        if part == 1:
+            name = f"{(2 + 2 * group, 3 + 2 * group, 291 + group)[place]:04d}"
+        else:
+            name = f"A{1 + group // 2:02d}N{((1, 4, 2), (5, 6, 3))[group % 2][place]:02d}"
+        stems |= {(number, view): f"{name}-{view}" for view in pku_mmd.VIEWS if f"{name}-{view}" in existing}
+    skeletons, labels = _FOLDERS[part]
+
+    def write(work: Path) -> None:
+        (work / skeletons).mkdir()
+        (work / labels).mkdir()
+        for number in range(recordings):
+            # In part 1 everybody comes once; in part 2 the names tell who acts.
+            actor = number + 1 if part == 1 else int(stems[number, "L"][4:6])
+            views = []
+            for place in range(actions):
+                name = classes[(number * actions + place) % len(classes)]
+                filmed = record(
+                    PKU_MMD_ACTIONS[name], actor, skeleton=NTU25, seed=seed, setup=1 + number, replication=place
+                )
+                views.append((pku_mmd.ACTIONS.index(name), filmed))
+            passing = record("walk around", 500 + number, skeleton=NTU25, seed=seed, setup=1 + number)
+            for view, camera in pku_mmd.VIEWS.items():
+                if (number, view) not in stems:
+                    continue
+                draw = Draw(seed, 7, part, number, camera)
+                clips = [(label, filmed[camera]) for label, filmed in views]
+                joints, intervals = untrimmed(clips, part, passing[camera], draw)
+                file = f"{stems[number, view]}.txt"
+                pku_mmd.write_skeleton(work / skeletons / file, joints)
+                pku_mmd.write_labels(work / labels / file, intervals)
+        for split, file in zip(pku_mmd.SPLITS, _SPLITS[part], strict=True):
+            test = [stem for stem in stems.values() if pku_mmd.is_test(stem, part, split)]
+            pku_mmd.write_split(work / file, [stem for stem in stems.values() if stem not in test], test)
+
+    files = {f"{folder}/{stem}.txt" for folder in (skeletons, labels) for stem in stems.values()}
+    write_folder(Path(output), files | set(_SPLITS[part]), write)
+    return len(stems)

@@ -1,0 +1,92 @@
+"""Custom: your own data, from any store that ``skelcl data import`` wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from skelcl.data.datamodule import SkeletonDataModule, validation_queries
+from skelcl.data.store import StoreError
+from skelcl.errors import InputError
+
+
+class Custom(SkeletonDataModule):
+    """Any store, with the test part of your choice.
+
+    Exactly one of ``test_subjects``, ``test_cameras`` and ``test_share`` says which clips are the test part.
+
+    Args:
+        name: Name of the store below ``root``.
+        root: Folder of the stores.
+        test_subjects: Performers whose clips are the test part.
+        test_cameras: Cameras whose clips are the test part.
+        test_share: Share of the performers that are the test part, chosen by a hash of their numbers; of the clips of
+            each class, by a hash of their ids, when fewer than three performers are known.
+        batch_size: Clips per batch and process.
+        num_workers: Processes that assemble batches. A batch is a copy of memory slices, so 0 is usually fastest.
+        preload: ``none`` maps the store, ``memory`` reads it into main memory, ``device`` keeps it whole on the
+            accelerator and sends only clip numbers, without workers.
+        num_persons: Bodies of a view.
+        validation: ``none``, or a part of the training performers as queries of a nearest-neighbour check, the other
+            training clips being the gallery: ``seen`` trains on both, ``held-out`` on the gallery alone.
+        validation_share: Share of the training performers that become queries.
+        drop_last: Whether an epoch leaves out its last, smaller batch.
+        predict_split: Part that ``predict`` encodes.
+
+    Raises:
+        StoreError: There is no such store, or a part of the split is empty.
+        InputError: None or several of the three rules are given, or a performer or camera does not occur.
+    """
+
+    def __init__(
+        self,
+        name: str = "my-data",
+        root: str | Path = "data",
+        test_subjects: list[int] | None = None,
+        test_cameras: list[int] | None = None,
+        test_share: float | None = None,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        preload: Literal["none", "memory", "device"] = "none",
+        num_persons: int = 1,
+        validation: Literal["none", "seen", "held-out"] = "none",
+        validation_share: float = 0.2,
+        drop_last: bool = False,
+        predict_split: Literal["train", "test", "all"] = "test",
+    ) -> None:
+        if [test_subjects, test_cameras, test_share].count(None) != 2:
+            raise InputError("Custom: give exactly one of test_subjects, test_cameras and test_share")
+        if test_share is not None and not 0 < test_share < 1:
+            raise InputError(f"Custom: test_share must lie between 0 and 1, not {test_share}")
+        if not (Path(root) / name).is_dir():
+            make = f"skelcl data import poses --format FORMAT --input FOLDER --name {name} --root {root}"
+            raise StoreError(f"no store at {Path(root) / name}: run `{make}`")
+        self.dataset = name  # type: ignore[misc]
+        self.test_subjects = test_subjects
+        self.test_cameras = test_cameras
+        self.test_share = test_share
+        super().__init__(
+            root=root,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            preload=preload,
+            num_persons=num_persons,
+            validation=validation,
+            validation_share=validation_share,
+            drop_last=drop_last,
+            predict_split=predict_split,
+        )
+
+    def train_mask(self, index: dict[str, np.ndarray]) -> np.ndarray:
+        """Clips outside of the test part, (N,) bool."""
+        if self.test_share is not None:
+            return ~validation_queries(index, np.arange(len(index["id"])), self.test_share)
+        column = "camera" if self.test_subjects is None else "subject"
+        chosen = (self.test_cameras if self.test_subjects is None else self.test_subjects) or []
+        known = np.unique(index[column])
+        if lacking := sorted(set(chosen) - set(known.tolist())):
+            found = ", ".join(map(str, known[known >= 0])) or f"none: import with a table of labels that has a {column}"
+            raise InputError(f"{self.dataset}: no clip is of {column} {lacking[0]}; there are {found}")
+        return np.asarray(~np.isin(index[column], chosen))

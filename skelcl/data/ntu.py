@@ -1,0 +1,175 @@
+"""NTU RGB+D 60 and 120: daily and two-person actions before three Kinect v2 cameras, in many setups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
+
+from skelcl.data.datamodule import SkeletonDataModule
+from skelcl.data.formats.ntu import Release, difference, one_shot, splits
+from skelcl.data.store import SkeletonStore, StoreError, leaked
+
+
+class NTU60(SkeletonDataModule):
+    """NTU RGB+D 60: 60 actions, 40 performers, 17 setups (Shahroudy et al., CVPR 2016).
+
+    Args:
+        root: Folder of the stores that ``skelcl data prepare ntu60`` wrote.
+        split: ``xsub`` trains on 20 of the 40 performers, ``xview`` on cameras 2 and 3.
+        batch_size: Clips per batch and process.
+        num_workers: Processes that assemble batches. A batch is a copy of memory slices, so 0 is usually fastest.
+        preload: ``none`` maps the store, ``memory`` reads it into main memory, ``device`` keeps it whole on the
+            accelerator and sends only clip numbers, without workers.
+        num_persons: Bodies of a view; clips hold one or two.
+        validation: ``none``, or a part of the training performers as queries of a nearest-neighbour check, the other
+            training clips being the gallery: ``seen`` trains on both, ``held-out`` on the gallery alone.
+        validation_share: Share of the training performers that become queries.
+        drop_last: Whether an epoch leaves out its last, smaller batch.
+        predict_split: Part that ``predict`` encodes.
+
+    Raises:
+        StoreError: There is no usable store, or a part of the split is empty.
+    """
+
+    dataset = "ntu60"
+
+    def __init__(
+        self,
+        root: str | Path = "data",
+        split: Literal["xsub", "xview"] = "xsub",
+        batch_size: int = 64,
+        num_workers: int = 0,
+        preload: Literal["none", "memory", "device"] = "none",
+        num_persons: int = 2,
+        validation: Literal["none", "seen", "held-out"] = "none",
+        validation_share: float = 0.2,
+        drop_last: bool = False,
+        predict_split: Literal["train", "test", "all"] = "test",
+    ) -> None:
+        self.split = split
+        super().__init__(
+            root=root,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            preload=preload,
+            num_persons=num_persons,
+            validation=validation,
+            validation_share=validation_share,
+            drop_last=drop_last,
+            predict_split=predict_split,
+        )
+
+    def train_mask(self, index: dict[str, np.ndarray]) -> np.ndarray:
+        """Clips of the training performers, or of cameras 2 and 3, (N,) bool."""
+        return splits("ntu60", index)[self.split]
+
+    def setup(self, stage: str) -> None:
+        """Tells the sizes of the split and whether clips of the published data set are missing, once.
+
+        Args:
+            stage: Ignored; everything is ready after construction.
+        """
+        if not self._told:
+            _tell_difference("ntu60", self.store)
+        super().setup(stage)
+
+
+class NTU120(SkeletonDataModule):
+    """NTU RGB+D 120: 120 actions, 106 performers, 32 setups (Liu et al., TPAMI 2019).
+
+    ``one-shot`` trains on the 100 auxiliary actions. Its test has one exemplar of each of the 20 novel actions as the
+    gallery and all their other clips as queries, so ``test/knn_top1`` is the accuracy of the protocol. Pretraining on
+    another split of this data set would show the novel actions to the encoder.
+
+    Args:
+        root: Folder of the stores that ``skelcl data prepare ntu120`` wrote.
+        split: ``xsub`` trains on 53 of the 106 performers, ``xset`` on the setups of even number, ``one-shot`` on the
+            auxiliary actions.
+        batch_size: Clips per batch and process.
+        num_workers: Processes that assemble batches. A batch is a copy of memory slices, so 0 is usually fastest.
+        preload: ``none`` maps the store, ``memory`` reads it into main memory, ``device`` keeps it whole on the
+            accelerator and sends only clip numbers, without workers.
+        num_persons: Bodies of a view; clips hold one or two.
+        validation: ``none``, or a part of the training performers as queries of a nearest-neighbour check, the other
+            training clips being the gallery: ``seen`` trains on both, ``held-out`` on the gallery alone.
+        validation_share: Share of the training performers that become queries.
+        drop_last: Whether an epoch leaves out its last, smaller batch.
+        predict_split: Part that ``predict`` encodes; under ``one-shot``, ``train`` means the exemplars.
+
+    Raises:
+        StoreError: There is no usable store, or a part of the split is empty.
+    """
+
+    dataset = "ntu120"
+
+    def __init__(
+        self,
+        root: str | Path = "data",
+        split: Literal["xsub", "xset", "one-shot"] = "xsub",
+        batch_size: int = 64,
+        num_workers: int = 0,
+        preload: Literal["none", "memory", "device"] = "none",
+        num_persons: int = 2,
+        validation: Literal["none", "seen", "held-out"] = "none",
+        validation_share: float = 0.2,
+        drop_last: bool = False,
+        predict_split: Literal["train", "test", "all"] = "test",
+    ) -> None:
+        self.split = split
+        super().__init__(
+            root=root,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            preload=preload,
+            num_persons=num_persons,
+            validation=validation,
+            validation_share=validation_share,
+            drop_last=drop_last,
+            predict_split=predict_split,
+        )
+
+    def train_mask(self, index: dict[str, np.ndarray]) -> np.ndarray:
+        """Clips of the training performers, of the even setups or of the auxiliary actions, (N,) bool."""
+        return ~one_shot(index)[0] if self.split == "one-shot" else splits("ntu120", index)[self.split]
+
+    def _split(self) -> dict[str, np.ndarray]:
+        parts = super()._split()
+        if self.split == "one-shot":
+            novel, exemplar = one_shot(self.store.index)
+            parts["train_all"], parts["test"] = np.flatnonzero(exemplar), np.flatnonzero(novel & ~exemplar)
+            label = self.store.index["label"]
+            lacking = np.setdiff1d(label[parts["test"]], label[parts["train_all"]]) + 1
+            if len(lacking) or not len(parts["test"]):
+                raise StoreError(
+                    f"{self.store.path}: one-shot needs queries of novel actions and the exemplar of each of them"
+                    + "".join(f", A{action:03d} has none" for action in lacking[:1])
+                )
+        return parts
+
+    def _subsets(self) -> dict[str, np.ndarray]:
+        if self.split != "one-shot":
+            return super()._subsets()
+        content = self.store.index["content"]
+        test = self.parts["test"]
+        exemplar = np.zeros(len(self.store), bool)
+        exemplar[self.parts["train_all"]] = True
+        clean = test[~leaked(content, exemplar)[test]]
+        return {"test_clean": clean} if len(clean) < len(test) else {}
+
+    def setup(self, stage: str) -> None:
+        """Tells the sizes of the split and whether clips of the published data set are missing, once.
+
+        Args:
+            stage: Ignored; everything is ready after construction.
+        """
+        if not self._told:
+            _tell_difference("ntu120", self.store)
+        super().setup(stage)
+
+
+def _tell_difference(release: Release, store: SkeletonStore) -> None:
+    if missing := difference(release, store.index):
+        rank_zero_info(f"{release}: warning: not the complete published data set: {missing}")

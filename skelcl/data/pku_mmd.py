@@ -1,0 +1,79 @@
+"""PKU-MMD: 51 actions before three Kinect v2 cameras, clips of untrimmed videos (Liu et al., arXiv 1703.07475)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from skelcl.data.datamodule import SkeletonDataModule
+from skelcl.data.formats.pku_mmd import ACTIONS, INFO, splits
+
+
+class PKUMMD(SkeletonDataModule):
+    """PKU-MMD, part 1 or 2, cross-subject or cross-view.
+
+    Part 1 has 1,076 videos of 66 performers and 51 classes, part 2 1,009 shorter and harder videos of 13 performers and
+    41 of these classes. The official lists call the test part validation. They hold out the middle view in part 1 and
+    the left one in part 2. The names of part 1 do not tell performers apart; a validation part of it is made of whole
+    recordings, all views together.
+
+    Args:
+        root: Folder of the stores that ``skelcl data prepare pku-mmd`` wrote.
+        part: Part of the data set, also called phase.
+        split: ``xsub`` (cross-subject) or ``xview`` (cross-view).
+        labels: ``dense`` numbers the classes that the part contains, 51 or 41, without gaps; ``original`` keeps the 51
+            classes of part 1 in both, for transfer from one to the other.
+        batch_size: Clips per batch and process.
+        num_workers: Processes that assemble batches. A batch is a copy of memory slices, so 0 is usually fastest.
+        preload: ``none`` maps the store, ``memory`` reads it into main memory, ``device`` keeps it whole on the
+            accelerator and sends only clip numbers, without workers.
+        num_persons: Bodies of a view.
+        validation: ``none``, or a part of the training performers as queries of a nearest-neighbour check, the other
+            training clips being the gallery: ``seen`` trains on both, ``held-out`` on the gallery alone.
+        validation_share: Share of the training performers that become queries.
+        drop_last: Whether an epoch leaves out its last, smaller batch.
+        predict_split: Part that ``predict`` encodes.
+
+    Raises:
+        StoreError: There is no usable store, or a part of the split is empty.
+    """
+
+    def __init__(
+        self,
+        root: str | Path = "data",
+        part: Literal[1, 2] = 1,
+        split: Literal["xsub", "xview"] = "xsub",
+        labels: Literal["dense", "original"] = "dense",
+        batch_size: int = 64,
+        num_workers: int = 0,
+        preload: Literal["none", "memory", "device"] = "none",
+        num_persons: int = 2,
+        validation: Literal["none", "seen", "held-out"] = "none",
+        validation_share: float = 0.2,
+        drop_last: bool = False,
+        predict_split: Literal["train", "test", "all"] = "test",
+    ) -> None:
+        self.part = part
+        self.split = split
+        self.dataset = INFO[part].name  # type: ignore[misc]
+        super().__init__(
+            root=root,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            preload=preload,
+            num_persons=num_persons,
+            validation=validation,
+            validation_share=validation_share,
+            drop_last=drop_last,
+            predict_split=predict_split,
+        )
+        if labels == "original":  # the store holds both numberings, the dense one as the label
+            self.store.index["label"] = self.store.index["label_original"]
+            self.class_names = list(ACTIONS)
+            self.num_classes = len(ACTIONS)
+
+    def train_mask(self, index: dict[str, np.ndarray]) -> np.ndarray:
+        """Clips of the videos that the official list trains on, (N,) bool."""
+        return splits(index, self.part)[self.split]
