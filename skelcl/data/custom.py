@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
@@ -24,16 +24,7 @@ class Custom(SkeletonDataModule):
         test_cameras: Cameras whose clips are the test part.
         test_share: Share of the performers that are the test part, chosen by a hash of their numbers; of the clips of
             each class, by a hash of their ids, when fewer than three performers are known.
-        batch_size: Clips per batch and process.
-        num_workers: Processes that assemble batches. A batch is a copy of memory slices, so 0 is usually fastest.
-        preload: ``none`` maps the store, ``memory`` reads it into main memory, ``device`` keeps it whole on the
-            accelerator and sends only clip numbers, without workers.
-        num_persons: Bodies of a view.
-        validation: ``none``, or a part of the training performers as queries of a nearest-neighbour check, the other
-            training clips being the gallery: ``seen`` trains on both, ``held-out`` on the gallery alone.
-        validation_share: Share of the training performers that become queries.
-        drop_last: Whether an epoch leaves out its last, smaller batch.
-        predict_split: Part that ``predict`` encodes.
+        loader: Further arguments of :class:`SkeletonDataModule`.
 
     Raises:
         StoreError: There is no such store, or a part of the split is empty.
@@ -47,14 +38,7 @@ class Custom(SkeletonDataModule):
         test_subjects: list[int] | None = None,
         test_cameras: list[int] | None = None,
         test_share: float | None = None,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        preload: Literal["none", "memory", "device"] = "none",
-        num_persons: int = 1,
-        validation: Literal["none", "seen", "held-out"] = "none",
-        validation_share: float = 0.2,
-        drop_last: bool = False,
-        predict_split: Literal["train", "test", "all"] = "test",
+        **loader: Any,
     ) -> None:
         if [test_subjects, test_cameras, test_share].count(None) != 2:
             raise InputError("Custom: give exactly one of test_subjects, test_cameras and test_share")
@@ -67,17 +51,7 @@ class Custom(SkeletonDataModule):
         self.test_subjects = test_subjects
         self.test_cameras = test_cameras
         self.test_share = test_share
-        super().__init__(
-            root=root,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            preload=preload,
-            num_persons=num_persons,
-            validation=validation,
-            validation_share=validation_share,
-            drop_last=drop_last,
-            predict_split=predict_split,
-        )
+        super().__init__(root, **loader)
 
     def train_mask(self, index: dict[str, np.ndarray]) -> np.ndarray:
         """Clips outside of the test part, (N,) bool."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
@@ -19,16 +19,8 @@ class NTU60(SkeletonDataModule):
     Args:
         root: Folder of the stores that ``skelcl data prepare ntu60`` wrote.
         split: ``xsub`` trains on 20 of the 40 performers, ``xview`` on cameras 2 and 3.
-        batch_size: Clips per batch and process.
-        num_workers: Processes that assemble batches. A batch is a copy of memory slices, so 0 is usually fastest.
-        preload: ``none`` maps the store, ``memory`` reads it into main memory, ``device`` keeps it whole on the
-            accelerator and sends only clip numbers, without workers.
         num_persons: Bodies of a view; clips hold one or two.
-        validation: ``none``, or a part of the training performers as queries of a nearest-neighbour check, the other
-            training clips being the gallery: ``seen`` trains on both, ``held-out`` on the gallery alone.
-        validation_share: Share of the training performers that become queries.
-        drop_last: Whether an epoch leaves out its last, smaller batch.
-        predict_split: Part that ``predict`` encodes.
+        loader: Further arguments of :class:`SkeletonDataModule`.
 
     Raises:
         StoreError: There is no usable store, or a part of the split is empty.
@@ -40,27 +32,11 @@ class NTU60(SkeletonDataModule):
         self,
         root: str | Path = "data",
         split: Literal["xsub", "xview"] = "xsub",
-        batch_size: int = 64,
-        num_workers: int = 0,
-        preload: Literal["none", "memory", "device"] = "none",
         num_persons: int = 2,
-        validation: Literal["none", "seen", "held-out"] = "none",
-        validation_share: float = 0.2,
-        drop_last: bool = False,
-        predict_split: Literal["train", "test", "all"] = "test",
+        **loader: Any,
     ) -> None:
         self.split = split
-        super().__init__(
-            root=root,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            preload=preload,
-            num_persons=num_persons,
-            validation=validation,
-            validation_share=validation_share,
-            drop_last=drop_last,
-            predict_split=predict_split,
-        )
+        super().__init__(root, num_persons=num_persons, **loader)
 
     def train_mask(self, index: dict[str, np.ndarray]) -> np.ndarray:
         """Clips of the training performers, or of cameras 2 and 3, (N,) bool."""
@@ -88,16 +64,8 @@ class NTU120(SkeletonDataModule):
         root: Folder of the stores that ``skelcl data prepare ntu120`` wrote.
         split: ``xsub`` trains on 53 of the 106 performers, ``xset`` on the setups of even number, ``one-shot`` on the
             auxiliary actions.
-        batch_size: Clips per batch and process.
-        num_workers: Processes that assemble batches. A batch is a copy of memory slices, so 0 is usually fastest.
-        preload: ``none`` maps the store, ``memory`` reads it into main memory, ``device`` keeps it whole on the
-            accelerator and sends only clip numbers, without workers.
         num_persons: Bodies of a view; clips hold one or two.
-        validation: ``none``, or a part of the training performers as queries of a nearest-neighbour check, the other
-            training clips being the gallery: ``seen`` trains on both, ``held-out`` on the gallery alone.
-        validation_share: Share of the training performers that become queries.
-        drop_last: Whether an epoch leaves out its last, smaller batch.
-        predict_split: Part that ``predict`` encodes; under ``one-shot``, ``train`` means the exemplars.
+        loader: Further arguments of :class:`SkeletonDataModule`.
 
     Raises:
         StoreError: There is no usable store, or a part of the split is empty.
@@ -109,27 +77,11 @@ class NTU120(SkeletonDataModule):
         self,
         root: str | Path = "data",
         split: Literal["xsub", "xset", "one-shot"] = "xsub",
-        batch_size: int = 64,
-        num_workers: int = 0,
-        preload: Literal["none", "memory", "device"] = "none",
         num_persons: int = 2,
-        validation: Literal["none", "seen", "held-out"] = "none",
-        validation_share: float = 0.2,
-        drop_last: bool = False,
-        predict_split: Literal["train", "test", "all"] = "test",
+        **loader: Any,
     ) -> None:
         self.split = split
-        super().__init__(
-            root=root,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            preload=preload,
-            num_persons=num_persons,
-            validation=validation,
-            validation_share=validation_share,
-            drop_last=drop_last,
-            predict_split=predict_split,
-        )
+        super().__init__(root, num_persons=num_persons, **loader)
 
     def train_mask(self, index: dict[str, np.ndarray]) -> np.ndarray:
         """Clips of the training performers, of the even setups or of the auxiliary actions, (N,) bool."""

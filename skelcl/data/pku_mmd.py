@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,16 +25,8 @@ class PKUMMD(SkeletonDataModule):
         split: ``xsub`` (cross-subject) or ``xview`` (cross-view).
         labels: ``dense`` numbers the classes that the part contains, 51 or 41, without gaps; ``original`` keeps the 51
             classes of part 1 in both, for transfer from one to the other.
-        batch_size: Clips per batch and process.
-        num_workers: Processes that assemble batches. A batch is a copy of memory slices, so 0 is usually fastest.
-        preload: ``none`` maps the store, ``memory`` reads it into main memory, ``device`` keeps it whole on the
-            accelerator and sends only clip numbers, without workers.
         num_persons: Bodies of a view.
-        validation: ``none``, or a part of the training performers as queries of a nearest-neighbour check, the other
-            training clips being the gallery: ``seen`` trains on both, ``held-out`` on the gallery alone.
-        validation_share: Share of the training performers that become queries.
-        drop_last: Whether an epoch leaves out its last, smaller batch.
-        predict_split: Part that ``predict`` encodes.
+        loader: Further arguments of :class:`SkeletonDataModule`.
 
     Raises:
         StoreError: There is no usable store, or a part of the split is empty.
@@ -46,29 +38,13 @@ class PKUMMD(SkeletonDataModule):
         part: Literal[1, 2] = 1,
         split: Literal["xsub", "xview"] = "xsub",
         labels: Literal["dense", "original"] = "dense",
-        batch_size: int = 64,
-        num_workers: int = 0,
-        preload: Literal["none", "memory", "device"] = "none",
         num_persons: int = 2,
-        validation: Literal["none", "seen", "held-out"] = "none",
-        validation_share: float = 0.2,
-        drop_last: bool = False,
-        predict_split: Literal["train", "test", "all"] = "test",
+        **loader: Any,
     ) -> None:
         self.part = part
         self.split = split
         self.dataset = INFO[part].name  # type: ignore[misc]
-        super().__init__(
-            root=root,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            preload=preload,
-            num_persons=num_persons,
-            validation=validation,
-            validation_share=validation_share,
-            drop_last=drop_last,
-            predict_split=predict_split,
-        )
+        super().__init__(root, num_persons=num_persons, **loader)
         if labels == "original":  # the store holds both numberings, the dense one as the label
             self.store.index["label"] = self.store.index["label_original"]
             self.class_names = list(ACTIONS)

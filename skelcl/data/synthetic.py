@@ -10,7 +10,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -44,16 +44,8 @@ class Synthetic(SkeletonDataModule):
         actions: Names of the actions in the order of their labels; all by default.
         seed: Seed of the generated world, independent of the run's seed.
         layout: Joints that the cameras report: 25 as Kinect v2, or 20 as Kinect v1.
-        batch_size: Clips per batch and process.
-        num_workers: Processes that assemble batches. A batch is a copy of memory slices, so 0 is usually fastest.
-        preload: ``none`` maps the store, ``memory`` reads it into main memory, ``device`` keeps it whole on the
-            accelerator and sends only clip numbers, without workers.
         num_persons: Bodies of a view.
-        validation: ``none``, or a part of the training performers as queries of a nearest-neighbour check, the other
-            training clips being the gallery: ``seen`` trains on both, ``held-out`` on the gallery alone.
-        validation_share: Share of the training performers that become queries.
-        drop_last: Whether an epoch leaves out its last, smaller batch.
-        predict_split: Part that ``predict`` encodes.
+        loader: Further arguments of :class:`SkeletonDataModule`.
 
     Raises:
         InputError: An argument lies outside its range, or an action is unknown.
@@ -71,28 +63,12 @@ class Synthetic(SkeletonDataModule):
         actions: list[str] | None = None,
         seed: int = 0,
         layout: Literal["ntu25", "kinect20"] = "ntu25",
-        batch_size: int = 64,
-        num_workers: int = 0,
-        preload: Literal["none", "memory", "device"] = "none",
         num_persons: int = 2,
-        validation: Literal["none", "seen", "held-out"] = "none",
-        validation_share: float = 0.2,
-        drop_last: bool = False,
-        predict_split: Literal["train", "test", "all"] = "test",
+        **loader: Any,
     ) -> None:
         self.split = split
         self.dataset = generate(root, subjects, replications, actions, seed, layout)  # type: ignore[misc]
-        super().__init__(
-            root=root,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            preload=preload,
-            num_persons=num_persons,
-            validation=validation,
-            validation_share=validation_share,
-            drop_last=drop_last,
-            predict_split=predict_split,
-        )
+        super().__init__(root, num_persons=num_persons, **loader)
 
     def train_mask(self, index: dict[str, np.ndarray]) -> np.ndarray:
         """Clips of the odd subjects, of cameras 2 and 3, or of the even setups, (N,) bool."""
