@@ -119,3 +119,35 @@ def test_the_runs_of_the_paper_choose_what_the_paper_chose(skelcl, ucla, capsys)
     assert config["data"]["init_args"]["batch_size"] == 32
     assert config["trainer"]["max_epochs"] == 60
     assert [step["class_path"].split(".")[-1] for step in model["view"]["init_args"]["steps"]] == ["Reverse", "Shear"]
+
+
+GENERATED = {
+    "ntu60": ["ntu60-xsub", "ntu60-xview"],
+    "ntu120": ["ntu120-xsub", "ntu120-xset"],
+    "pku-mmd --part 1": ["pku_mmd-1-xsub", "pku_mmd-1-xview"],
+    "pku-mmd --part 2": ["pku_mmd-2-xsub", "pku_mmd-2-xview"],
+}
+SMALL = {
+    "ntu60": ["--subjects=4", "--actions=3"],
+    "ntu120": ["--subjects=4", "--actions=3"],
+    "pku-mmd --part 1": ["--recordings=6", "--actions=3"],
+    "pku-mmd --part 2": ["--recordings=6", "--actions=3"],
+}
+
+
+@pytest.mark.parametrize("dataset", GENERATED)
+def test_a_run_trains_from_every_data_set_with_no_change_but_the_data_block(skelcl, dataset):
+    """From generated raw files, in each format, through the store, to two steps of AS-CAL."""
+    skelcl("data", "generate", *dataset.split(), "--output=raw", *SMALL[dataset])
+    skelcl("data", "prepare", *dataset.split(), "--raw=raw", "--root=data")
+    for block in GENERATED[dataset]:
+        cli = skelcl("fit", "--config", RUNS[0], "--data", EXPERIMENTS / "data" / f"{block}.yaml", *QUICK)
+        assert cli.trainer.callback_metrics["train/loss"].isfinite()
+        assert cli.model.encoder.lstm.input_size == 3 * 25 * 2
+
+
+def test_a_run_trains_from_generated_people(skelcl):
+    words = ["--data.subjects=4", "--data.replications=1", "--data.actions=['walk around', 'handshake']"]
+    cli = skelcl("fit", "--config", RUNS[0], "--data", EXPERIMENTS / "data" / "synthetic.yaml", *words, *QUICK)
+    assert cli.trainer.callback_metrics["train/loss"].isfinite()
+    assert cli.datamodule.num_classes == 2
