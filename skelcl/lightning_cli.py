@@ -155,7 +155,9 @@ def load(path: str | Path, weights: bool = True) -> tuple[Method, SkeletonDataMo
     Raises:
         InputError: If the file is no checkpoint or holds no config.
     """
-    cli = SkelCLI(save_config_callback=None, run=False, args=dict(stored_config(Path(path))))
+    # Looking at a run needs neither the machine that it ran on nor its loggers.
+    config = {**stored_config(Path(path)), "trainer": {"accelerator": "cpu", "logger": False}}
+    cli = SkelCLI(save_config_callback=None, run=False, args=config)
     if weights:
         cli.model.load_state_dict(read_checkpoint(Path(path))["state_dict"])
     cli.datamodule.setup("predict")
@@ -237,8 +239,11 @@ def _hush_lightning() -> None:
         ".*smaller than the logging interval",  # metrics are logged by epoch
     ):
         warnings.filterwarnings("ignore", message)
-    talk = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    talk.addFilter(lambda record: "litlogger" not in record.getMessage())  # an advertisement
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
+
+
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    return "litlogger" not in record.getMessage()
 
 
 def _option(args: Sequence[str], *names: str) -> str | None:

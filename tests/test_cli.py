@@ -125,10 +125,13 @@ def test_validate_reports_knn(fit, skelcl):
     assert 0 <= cli.trainer.callback_metrics["val/knn_top1"] <= 1
 
 
-def test_plot_views_animates_a_clip(fit, skelcl):
+def test_plot_views_animates_a_clip_of_a_run_from_another_machine(fit, skelcl):
     from PIL import Image
 
     fit("--trainer.max_epochs=1")
+    content = torch.load(LAST, weights_only=True)
+    content["skelcl_config"] = content["skelcl_config"].replace("accelerator: cpu", "accelerator: tpu")
+    torch.save(content, LAST)
     skelcl("plot", "views", "--ckpt_path", LAST, "--output", "views.gif", "--clip", "a01_s01_e00_v01")
     with Image.open("views.gif") as image:
         assert image.n_frames > 1

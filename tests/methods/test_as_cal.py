@@ -181,6 +181,7 @@ def test_schedule_of_pretraining(toy):
 
 
 def test_schedule_of_supervised_training_in_the_paper():
+    """The milestones of MultiStepLR mean what the paper's mean: 30 acts from epoch 31 on, counted from 1."""
     rates = schedule([30, 40], 0.5, 0.01, 60)
     assert [rates[epoch] for epoch in (30, 31, 40, 41)] == pytest.approx([0.01, 0.005, 0.005, 0.0025])
 

@@ -223,7 +223,8 @@ def read(where: _Member) -> list[Recording]:
     path, stamp, member = where
     try:
         data = _archive(path, stamp).read(member) if member else path.read_bytes()
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, OSError) as error:
+    # RuntimeError: zipfile meets an encrypted member or a compression that it does not know.
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
         raise ReadError("damaged", f"{_show(where)}: cannot be read ({error})") from error
     return [parse(data, (Path(member) if member else path).stem, _show(where))]
 
