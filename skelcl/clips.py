@@ -31,6 +31,7 @@ class Clips:
         skeleton: Layout of the V joints.
         num_persons: M, the bodies that a view shows; further ones are left out, absent ones are zeros.
         gaps: Whether any row may be NaN. False lets views skip all masking.
+        recipe: Normalisation that the coordinates went through before they reached the store; ``none``: camera space.
     """
 
     joints: Tensor
@@ -43,6 +44,7 @@ class Clips:
     skeleton: Skeleton
     num_persons: int = 1
     gaps: bool = False
+    recipe: str = "none"
 
     def __len__(self) -> int:
         return self.offsets.shape[0]

@@ -121,6 +121,8 @@ class DatasetInfo:
         units: Unit of the coordinates.
         fps: Frames per second; None when the data set does not say.
         channels: C, the coordinates per joint: 3, or 2 for flat poses.
+        recipe: Normalisation that the coordinates already went through (a recipe of ``Normalize``), so that it is not
+            done twice; ``none``: camera space.
     """
 
     name: str
@@ -131,6 +133,7 @@ class DatasetInfo:
     units: str = "m"
     fps: float | None = None
     channels: int = 3
+    recipe: str = "none"
 
 
 def convert(
@@ -186,7 +189,7 @@ def convert(
         "units": info.units,
         "axes": info.axes,
         "fps": info.fps,
-        "recipe": "none",
+        "recipe": info.recipe,
         "parameters": dict(parameters or {}),
     }
     if info.channels != 3:  # 3 goes without saying, so that stores of 3D data keep their bytes

@@ -155,6 +155,11 @@ class SkeletonStore:
         return int(self.meta.get("channels", 3))
 
     @property
+    def recipe(self) -> str:
+        """Normalisation that the coordinates went through before they were imported; ``none``: camera space."""
+        return str(self.meta.get("recipe", "none"))
+
+    @property
     def joints(self) -> np.ndarray:
         """The whole array, (R, V, C) float32, read-only unless in memory."""
         if self._joints is None:
@@ -217,6 +222,7 @@ class SkeletonStore:
             skeleton=self.skeleton,
             num_persons=num_persons,
             gaps=bool((flags & Flag.GAP).any()),
+            recipe=self.recipe,
         )
 
     def preload(self, num_persons: int = 1) -> Clips:

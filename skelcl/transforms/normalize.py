@@ -22,6 +22,9 @@ _TINY = 1e-6
 class Normalize(nn.Module):
     """Moves, turns or scales bodies by one of the published recipes.
 
+    Clips that went through a recipe before they were imported (:attr:`Clips.recipe`) are never normalised twice: the same
+    recipe and ``none`` leave them as they are, and a recipe that needs what is lost refuses them.
+
     Args:
         recipe: ``none``: camera space. ``root``: every body minus its own origin joint, frame by frame (AS-CAL).
             ``sgn``: minus the origin joint of body 0 in its first frame, one constant per clip (SGN, CTR-GCN, MAMP).
@@ -55,9 +58,24 @@ class Normalize(nn.Module):
 
         Returns:
             x (N, C, T, V, M), in memory (N, M, C, T, V); zeros stay zeros.
+
+        Raises:
+            InputError: If the clips went through another recipe that cannot be undone.
         """
-        x = _RECIPES[self.recipe](x, clips)
+        x = _RECIPES[_remaining(self.recipe, clips.recipe)](x, clips)
         return x / _torso(clips)[:, None, None, None, None] if self.scale == "torso" else x
+
+
+def _remaining(recipe: Recipe, past: str) -> Recipe:
+    """What is left to do to clips that went through the recipe ``past``."""
+    if past in ("none", recipe) or recipe == "none":
+        return "none" if past == recipe else recipe
+    if past == "sgn":  # a constant shift of the clip, to which every other recipe is blind
+        return recipe
+    raise InputError(
+        f"Normalize: the store holds clips that already went through the recipe {past!r}, which {recipe!r} cannot "
+        f"undo: use recipe {past!r} or 'none', or prepare a store from raw files"
+    )
 
 
 def transform(x: Tensor, matrix: Tensor) -> Tensor:
