@@ -11,6 +11,8 @@ from torch import Tensor
 
 from skelcl.skeleton import Skeleton
 
+ONCE = torch.tensor(0)
+
 
 @dataclass(frozen=True, eq=False)
 class Clips:
@@ -32,6 +34,8 @@ class Clips:
         num_persons: M, the bodies that a view shows; further ones are left out, absent ones are zeros.
         gaps: Whether any row may be NaN. False lets views skip all masking.
         recipe: Normalisation that the coordinates went through before they reached the store; ``none``: camera space.
+        repeat: How many times the epoch's list held each clip before this one, (N,) int64, where an epoch shows the
+            clips several times; a scalar counts for all of them.
     """
 
     joints: Tensor
@@ -45,6 +49,11 @@ class Clips:
     num_persons: int = 1
     gaps: bool = False
     recipe: str = "none"
+    repeat: Tensor = ONCE
+
+    def __post_init__(self) -> None:
+        if not self.repeat.ndim:
+            object.__setattr__(self, "repeat", self.repeat.to(self.index).expand_as(self.index).contiguous())
 
     def __len__(self) -> int:
         return self.offsets.shape[0]
@@ -64,7 +73,7 @@ class Clips:
 
     def __getitem__(self, which: Tensor) -> Clips:
         """The clips at positions ``which`` (int64 or bool), sharing ``joints``."""
-        per_clip = ("offsets", "frames", "bodies", "first", "label", "index")
+        per_clip = ("offsets", "frames", "bodies", "first", "label", "index", "repeat")
         return replace(self, **{name: getattr(self, name)[which] for name in per_clip})
 
     @property

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, auto_cli
@@ -72,3 +74,22 @@ def call(prog: str, commands: Commands, args: Sequence[str]) -> Any:
         if len(values) > 1:
             words[start - 1 : start + len(values)] = [f"--raw={json.dumps(values)}"]
     return auto_cli(commands, args=words, prog=prog, parser_class=CommandParser)
+
+
+def call_on(prog: str, function: Callable[..., Any], places: str, args: Sequence[str]) -> Any:
+    """Run one function whose first argument is a list of files or folders; its signature and docstring are the manual.
+
+    Args:
+        prog: The words of the command line before ``args``.
+        function: Typed function; all but its first argument are options.
+        places: What the help calls the places in its first argument.
+        args: Words of the command line.
+    """
+    first = next(iter(inspect.signature(function).parameters))
+    text = inspect.cleandoc(function.__doc__ or "")
+    told = re.search(rf"^ +{first}: (.+)$", text, re.MULTILINE)
+    parser = CommandParser(prog=prog, description=text.partition("\n\nArgs:")[0])
+    parser.add_argument(first, nargs="+", type=str, metavar=places, help=told[1] if told else None)
+    parser.add_function_arguments(function, skip={first})
+    values = parser.parse_args(list(args) or ["--help"]).as_dict()
+    return function([Path(place) for place in values.pop(first)], **values)

@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -42,9 +43,21 @@ def test_choosing_clips_shares_coordinates():
     chosen = clips[torch.tensor([3, 0])]
     assert len(chosen) == 2
     assert chosen.joints is clips.joints
+    assert chosen.index.tolist() == [3, 0]
     assert torch.equal(
         chosen.at(torch.zeros(2, 1, dtype=torch.int64)), clips.at(torch.zeros(4, 1, dtype=torch.int64))[[3, 0]]
     )
+
+
+def test_each_clip_tells_which_repeat_it_is():
+    clips = ragged(2)
+    assert (clips.repeat.tolist(), clips.repeat.dtype) == ([0, 0, 0, 0], torch.int64)
+    assert replace(clips, repeat=torch.tensor(2)).repeat.tolist() == [2, 2, 2, 2]
+    several = replace(clips, repeat=torch.tensor([3, 0, 1, 2]))
+    assert several[torch.tensor([3, 0])].repeat.tolist() == [2, 3]
+    assert several[torch.tensor([False, True, True, False])].repeat.tolist() == [0, 1]
+    assert several.to("cpu").repeat.tolist() == [3, 0, 1, 2]
+    assert clips[torch.tensor([], dtype=torch.int64)].repeat.shape == (0,)
 
 
 def test_reference_is_the_first_seen_frame():
@@ -54,17 +67,20 @@ def test_reference_is_the_first_seen_frame():
 
 def test_moves_like_a_tensor():
     clips = ragged(2).to("meta")
-    assert {clips.joints.device.type, clips.label.device.type, clips.first.device.type} == {"meta"}
+    for tensor in (clips.joints, clips.label, clips.first, clips.repeat):
+        assert tensor.device.type == "meta"
     assert (clips.skeleton, clips.num_persons) == (KINECT20, 2)
 
 
 def test_survives_pickling_between_processes():
     clips = pickle.loads(pickle.dumps(ragged(2)))
     assert torch.equal(clips.joints, ragged(2).joints)
+    assert torch.equal(clips.repeat, ragged(2).repeat)
 
 
 @pytest.mark.gpu
 def test_pins_like_a_tensor():
     clips = ragged(2).pin_memory()
     assert clips.joints.is_pinned()
+    assert clips.repeat.is_pinned()
     assert clips.to("cuda", non_blocking=True).offsets.is_cuda

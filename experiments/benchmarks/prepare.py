@@ -7,6 +7,8 @@ at least 3 times as fast as a parser that makes a dictionary of every line, read
 at least 8 times as fast as the same with loops over joints, and memory that ten times the files do not change.
 """
 
+import contextlib
+import io
 import math
 import os
 import re
@@ -25,7 +27,9 @@ from jsonargparse import auto_cli
 
 from skelcl.clips import Clips
 from skelcl.data.bodies import BodyFrames
-from skelcl.data.formats.ntu import fields, parse, prepare, read, write_skeleton
+from skelcl.data.formats.ntu import prepare, read
+from skelcl.data.formats.ntu_release import fields
+from skelcl.data.formats.ntu_skeleton import parse, write_skeleton
 from skelcl.skeleton import NTU25
 from skelcl.transforms.normalize import Normalize
 from skelcl.transforms.resample import Truncate
@@ -216,6 +220,14 @@ def main(files: int = 150, memory_files: int = 200, raw: Path | None = None) -> 
             for n, name in zip(range(count), names(), strict=False):
                 (many / f"{name}.skeleton").symlink_to(paths[n % len(paths)].resolve())
             print("prepare", resident(many, Path(scratch) / f"stores{count}"))
+        single = 0.0
+        for jobs in range(1, 1 + (os.cpu_count() or 1)):
+            start = time.perf_counter()
+            with contextlib.redirect_stdout(io.StringIO()):
+                prepare([raw or folder], Path(scratch) / f"jobs{jobs}", jobs=jobs)
+            took = time.perf_counter() - start
+            single = single or took
+            print(f"prepare, {jobs} processes: {len(paths) / took:.0f} files/s, {single / took:.2f}x of one")
 
 
 if __name__ == "__main__":

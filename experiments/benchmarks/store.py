@@ -1,8 +1,9 @@
-"""Assembling batches: the store against parsing the raw JSON files, in one run.
+"""Assembling batches: the store against parsing the raw JSON files, in one run, and from a store of NTU's size.
 
-    python experiments/benchmarks/store.py [--raw all_sqe.zip] [--batch_size 64] [--seconds 3]
+    python experiments/benchmarks/store.py [--raw all_sqe.zip] [--batch_size 64] [--large 40000] [--seconds 3]
 
-Without --raw, files of the size of NW-UCLA's are generated. Expected: at least 50 times.
+Without --raw, files of the size of NW-UCLA's are generated. Expected: at least 50 times, and less than 5 ms for 256
+random clips of the large store.
 """
 
 import contextlib
@@ -15,8 +16,10 @@ from pathlib import Path
 import numpy as np
 from jsonargparse import auto_cli
 
-from skelcl.data.convert import Recording
+from skelcl.data.convert import DatasetInfo, Recording, Source, convert
 from skelcl.data.formats.nw_ucla import ACTIONS, find, prepare, read, sequence_id, write_json
+from skelcl.data.store import SkeletonStore
+from skelcl.skeleton import NTU25
 
 
 def generate(folder: Path, count: int = 500) -> None:
@@ -49,12 +52,27 @@ def clock(function, count: int, batch_size: int, seconds: float) -> float:
     return (time.perf_counter() - start) / batches
 
 
-def main(raw: Path | None = None, batch_size: int = 64, seconds: float = 3.0) -> None:
+def walk(number: int) -> list[Recording]:
+    """A clip as long as NTU's: median 70 frames of 25 joints, every fifth with two bodies."""
+    rng = np.random.default_rng(number)
+    frames = int(np.clip(np.exp(rng.normal(np.log(70), 0.5)), 15, 300))
+    joints = rng.normal(size=(1 + (number % 5 == 0), 1, 25, 3)) + 0.01 * np.arange(frames)[:, None, None] + 1
+    return [Recording(f"{number:06d}", joints, number % 60)]
+
+
+def large_store(root: Path, count: int) -> SkeletonStore:
+    """A store of ``count`` clips, made without raw files."""
+    info = DatasetInfo("large", NTU25, tuple(map(str, range(60))), reader=1, axes="")
+    return convert(root, info, [Source(f"{n:06d}", n, "") for n in range(count)], walk, kind="generated", jobs=1)
+
+
+def main(raw: Path | None = None, batch_size: int = 64, large: int = 40_000, seconds: float = 3.0) -> None:
     """Print the table.
 
     Args:
         raw: NW-UCLA's all_sqe.zip or a folder of its files; generated when not given.
         batch_size: Clips per batch.
+        large: Clips of the store of NTU's size; 0 leaves it out.
         seconds: Time spent on each row.
     """
     with tempfile.TemporaryDirectory() as scratch:
@@ -84,6 +102,11 @@ def main(raw: Path | None = None, batch_size: int = 64, seconds: float = 3.0) ->
             took = clock(function, len(store), batch_size, seconds)
             slowest = slowest or took
             print(f"{name:<34}{took * 1e3:>10.3f}{batch_size / took:>12,.0f}{slowest / took:>8.0f}x")
+        if large:
+            store = large_store(root, large)
+            size = (store.path / "joints.npy").stat().st_size / 1e9
+            took = clock(lambda batch: store.clips(batch, num_persons=2), len(store), 256, seconds)
+            print(f"256 random clips of {len(store)} in {size:.1f} GB, two bodies each: {took * 1e3:.2f} ms")
 
 
 if __name__ == "__main__":

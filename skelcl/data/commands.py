@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from skelcl.data.formats import ntu, nw_ucla, pku_mmd, synthetic, synthetic_poses
+from skelcl.data.export import Target, export
+from skelcl.data.formats import ntu, ntu_release, nw_ucla, pku_mmd
 from skelcl.data.formats.poses import Format
+from skelcl.data.generate import generate_mediapipe, generate_ntu60, generate_ntu120, generate_nw_ucla, generate_pku_mmd
+from skelcl.data.import_arrays import convert_arrays
 from skelcl.data.import_poses import convert_poses
-from skelcl.data.store import Flag, SkeletonStore, StoreError, data_set, leaked
+from skelcl.data.inspection import check, list_stores
+from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.parsing import Commands
-
-JUMP, FAR = 0.5, 10.0  # metres: what a joint hardly moves between two frames; what the sensor does not reach
-_CLIPS_AT_ONCE = 1024
 
 
 def prepare_nw_ucla(
@@ -118,7 +117,7 @@ def prepare_ntu120(
 
 
 def _prepare_ntu(
-    release: ntu.Release,
+    release: ntu_release.Release,
     raw: Path | list[Path] | None,
     root: Path,
     bodies: Literal["sgn", "agcn", "first-two"],
@@ -225,6 +224,84 @@ def import_poses(
     _tell(store)
 
 
+def import_arrays(
+    input: Path | None = None,
+    name: str | None = None,
+    root: Path = Path("data"),
+    names: Path | None = None,
+    split: str | None = None,
+    overwrite: bool = False,
+    strict: bool = False,
+    max_failed: float = 0.01,
+    jobs: int | None = None,
+) -> None:
+    """A data set that others processed to a store; its format is recognised by what the files hold.
+
+    Args:
+        input: The npz of CTR-GCN or MAMP, the folder with the npy arrays of 2s-AGCN, ST-GCN, HCN or AimCLR (or one of
+            the arrays), the pickle of PYSKL, the raw_skes_data.pkl of SGN, or the folder with the npy files of NTU
+            RGB+D's python tool.
+        name: Name of the store; it becomes ROOT/NAME. With ntu60 and ntu120 the data modules of these data sets split
+            it; clips without names of NTU RGB+D need another one, and Custom.
+        root: Folder of the stores.
+        names: Text file with the name of a clip per line, the training part first, for an npz or npy without names.
+        split: Split of a pickle of PYSKL after which clips are called train/… and test/…; those of NTU RGB+D need none.
+        overwrite: Replace a store that was made from other files.
+        strict: Stop at the first clip that cannot be read.
+        max_failed: Share of the clips that may fail; above it no store is written.
+        jobs: Processes that read; chosen by the number of clips when not given.
+
+    Raises:
+        StoreError: Too many clips cannot be used, or the target holds something else.
+        InputError: The files are unknown, damaged, or contradict themselves or their names.
+    """
+    if input is None or name is None:
+        lacking = "input" if input is None else "name"
+        example = f"skelcl data import arrays --input NTU60_CS.npz --name ntu60 --root {root}"
+        raise StoreError(f"--{lacking} is missing: {example}")
+    _tell(
+        convert_arrays(
+            input,
+            name,
+            root,
+            names=names,
+            split=split,
+            jobs=jobs,
+            overwrite=overwrite,
+            strict=strict,
+            max_failed=max_failed,
+        )
+    )
+
+
+def export_store(
+    store: Path | None = None,
+    format: Target | None = None,
+    output: Path | None = None,
+    split: list[str] | str | None = None,
+) -> None:
+    """Write a store in the format of another code base, normalised as that format promises.
+
+    Args:
+        store: Folder of the store.
+        format: ctr-gcn: npz (N, 300, 150) of CTR-GCN and MAMP. agcn: npy (N, 3, 300, 25, 2) of 2s-AGCN and its forks.
+            aimclr: npy (N, 3, 50, 25, 2) of AimCLR, CrosSCLR and PSTL. pyskl: pickle of PYSKL. sgn: raw_skes_data.pkl
+            of SGN. ntu-npy: a file per clip as NTU RGB+D's python tool writes them.
+        output: Folder to write; absent or empty.
+        split: Protocol to write, for example xsub, or several: [xsub, xview]; by default all of the data set.
+
+    Raises:
+        StoreError: There is no usable store.
+        InputError: The store does not fit the format, there is no such protocol, or the folder holds something.
+    """
+    if store is None or format is None or output is None:
+        lacking = "store" if store is None else "format" if format is None else "output"
+        example = "skelcl data export --store data/ntu60 --format ctr-gcn --output DIR"
+        raise StoreError(f"--{lacking} is missing: {example}")
+    for line in export(SkeletonStore(store), format, output, [split] if isinstance(split, str) else split):
+        print(line)
+
+
 def prepare_pku_mmd(
     raw: Path | list[Path] | None = None,
     root: Path = Path("data"),
@@ -278,256 +355,6 @@ def _tell(store: SkeletonStore) -> None:
     print(f"{store.path}: {counts['sequences']} sequences, {counts['frames']} frames, details in report.json")
 
 
-def check(store: str, root: Path = Path("data")) -> int:
-    """Verify a store and print what it holds.
-
-    Args:
-        store: Folder of a store, or the name of a data set below ROOT.
-        root: Folder of the stores.
-
-    Returns:
-        Exit code: 0 when whole, 1 when a checksum differs.
-
-    Raises:
-        StoreError: The folder is missing, foreign, incomplete or truncated.
-    """
-    opened = SkeletonStore(store if Path(store).is_dir() else root / store)
-    damage = opened.damage()
-    rows = statistics(opened)
-    rows["checksums"] = "as written" if not damage else "differ"
-    width = max(map(len, rows))
-    print(opened.path)
-    for name, value in rows.items():
-        print(f"  {name:<{width}}  {value}")
-    for line in damage:
-        print(f"{line}: run `skelcl data prepare {data_set(opened.path.name)} --raw <files> --overwrite true` again")
-    return 1 if damage else 0
-
-
-def list_stores(root: Path = Path("data")) -> int:
-    """List the stores below a folder.
-
-    Args:
-        root: Folder of the stores.
-
-    Returns:
-        Exit code: 0, or 1 when one of them cannot be opened.
-    """
-    folders = sorted(file.parent for file in root.glob("*/meta.json") if file.parent.name[0] != ".")
-    if not folders:
-        print(f"no stores in {root}: make one with `skelcl data prepare`")
-        return 0
-    lines: list[tuple[str, ...]] = [("store", "sequences", "frames", "classes", "joints", "MB")]
-    broken = 0
-    for folder in folders:
-        try:
-            store = SkeletonStore(folder)
-        except StoreError as error:
-            print(error)
-            broken = 1
-            continue
-        counts, size = store.meta["counts"], (folder / "joints.npy").stat().st_size / 1e6
-        numbers = (counts["sequences"], counts["frames"], len(store.meta["classes"]), store.skeleton.num_joints)
-        lines.append((str(folder), *map(str, numbers), f"{size:.1f}"))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for first, *others in lines:
-        print(f"{first:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)))
-    return broken
-
-
-def statistics(store: SkeletonStore) -> dict[str, str]:
-    """What a store holds, ready to print.
-
-    Args:
-        store: An open store.
-
-    Returns:
-        Name of the quantity → its value.
-    """
-    index, classes = store.index, store.meta["classes"]
-    frames, bodies, flags = index["n_frames"], index["n_bodies"], index["flags"]
-    per_class = np.bincount(index["label"][index["label"] >= 0], minlength=len(classes))
-    used = per_class[per_class > 0]
-    spread = f", {used.min()} to {used.max()} sequences each" if len(used) else ""
-    lengths = f"min {frames.min()} / median {np.median(frames):g} / max {frames.max()}"
-    people = ", ".join(f"{int((bodies == n).sum())} with {n}" for n in np.unique(bodies))
-    holes, gaps, jumps, far = _defects(store)
-    rows = {
-        "sequences": f"{len(store)}, of which {int((flags & Flag.SINGLE_FRAME > 0).sum())} have a single frame",
-        "classes": f"{len(used)} of {len(classes)}{spread}",
-        "performers, cameras, setups": ", ".join(_distinct(index[name]) for name in ("subject", "camera", "setup")),
-        "frames": f"{frames.sum()}; per sequence {lengths}",
-        "bodies": people,
-        "missing joints": f"{holes} in {int((flags & Flag.REPAIRED > 0).sum())} sequences (interpolated when loaded)",
-        "missing frames of a body": f"{gaps} in {int((flags & Flag.GAP > 0).sum())} sequences",
-    }
-    if store.meta["units"] == "m":
-        rows[f"jumps of a joint > {JUMP:g} m"] = f"in {jumps} sequences"
-        rows[f"coordinates > {FAR:g} m"] = f"in {far} sequences"
-    protocols = nw_ucla.splits(index) if store.meta["dataset"] == nw_ucla.INFO.name else {}
-    if store.meta["dataset"] in ntu.PUBLISHED:
-        protocols = ntu.splits(store.meta["dataset"], index)
-    for part in pku_mmd.PARTS:
-        if store.meta["dataset"] == pku_mmd.INFO[part].name:
-            protocols = pku_mmd.splits(index, part)
-    for name, train in protocols.items():
-        content = index["content"]
-        repeated = int(train.sum()) - len(np.unique(content[train]))
-        rows[name] = (
-            f"train {int(train.sum())} / test {int((~train).sum())}; copies: "
-            f"{int(leaked(content, train).sum())} of the test part in training, {repeated} within training"
-        )
-    if not protocols:
-        rows["copies"] = str(len(store) - len(np.unique(index["content"])))
-    return rows
-
-
-def _distinct(column: np.ndarray) -> str:
-    known = len(np.unique(column[column >= 0]))
-    return str(known) if known else "unknown"
-
-
-def _defects(store: SkeletonStore) -> tuple[int, int, int, int]:
-    """Missing joints, missing frames, clips with jumps and with far coordinates; in blocks, so that memory is flat."""
-    holes = gaps = jumps = far = 0
-    lengths = store.index["n_frames"].astype(np.int64)
-    tracks = store.index["n_bodies"].astype(np.int64)
-    for start in range(0, len(store), _CLIPS_AT_ONCE):
-        chosen = slice(start, start + _CLIPS_AT_ONCE)
-        sizes = lengths[chosen] * tracks[chosen]
-        row = int(store.index["row"][start])
-        joints = store.joints[row : row + int(sizes.sum())]
-        clip = np.repeat(np.arange(len(sizes)), sizes)
-        # A new body or clip starts where the running frame number returns to zero; no motion is counted across it.
-        frame = np.concatenate([np.tile(np.arange(t), m) for t, m in zip(lengths[chosen], tracks[chosen], strict=True)])
-        missing = np.isnan(joints[..., 0])
-        absent = missing.all(1)
-        holes += int(missing[~absent].sum())
-        gaps += int(absent.sum())
-        step = np.linalg.norm(np.diff(joints, axis=0), axis=-1)
-        moved = (np.nan_to_num(step, nan=0.0) > JUMP).any(1) & (frame[1:] > 0)
-        jumps += len(np.unique(clip[1:][moved]))
-        far += len(np.unique(clip[(np.abs(np.nan_to_num(joints, nan=0.0)) > FAR).any((1, 2))]))
-    return holes, gaps, jumps, far
-
-
-def generate_nw_ucla(
-    output: Path = Path("raw/nw-ucla"),
-    subjects: int = 10,
-    episodes: int = 5,
-    seed: int = 0,
-) -> None:
-    """Articulated people as NW-UCLA's JSON files, to try everything without the data set.
-
-    Args:
-        output: Folder to write; it must not hold other files.
-        subjects: Number of people, 1 to 99.
-        episodes: Times that each of them does each action, 1 to 100; every episode is seen by three cameras.
-        seed: Seed; the same arguments give the same bytes.
-
-    Raises:
-        InputError: An argument lies outside its range, or the folder holds other files.
-    """
-    count = synthetic.write_nw_ucla(output, subjects, episodes, seed)
-    print(f"{output}: {count} sequences; next: skelcl data prepare nw-ucla --raw {output}")
-
-
-def generate_ntu60(
-    output: Path = Path("raw/ntu60"),
-    subjects: int = 8,
-    actions: int = 10,
-    replications: int = 1,
-    setups: int = 2,
-    seed: int = 0,
-) -> None:
-    """Articulated people as the .skeleton files of NTU RGB+D 60, with lost ids, empty frames and bystanders.
-
-    Args:
-        output: Folder to write; it must not hold other files.
-        subjects: Number of performers, 1 to 40.
-        actions: Number of actions, 1 to 15, a third of them of two people.
-        replications: Times that each performer does each action, 1 or 2; three cameras see each.
-        setups: Number of camera setups, 1 to 15.
-        seed: Seed; the same arguments give the same bytes.
-
-    Raises:
-        InputError: An argument lies outside its range, or the folder holds other files.
-    """
-    count = synthetic.write_ntu(output, "ntu60", subjects, actions, replications, setups, seed)
-    print(f"{output}: {count} files; next: skelcl data prepare ntu60 --raw {output}")
-
-
-def generate_ntu120(
-    output: Path = Path("raw/ntu120"),
-    subjects: int = 8,
-    actions: int = 10,
-    replications: int = 1,
-    setups: int = 2,
-    seed: int = 0,
-) -> None:
-    """Articulated people as the .skeleton files of NTU RGB+D 120, with lost ids, empty frames and bystanders.
-
-    Args:
-        output: Folder to write; it must not hold other files.
-        subjects: Number of performers, 1 to 40.
-        actions: Number of actions of each half of the data set, 1 to 15, a third of them of two people.
-        replications: Times that each performer does each action, 1 or 2; three cameras see each.
-        setups: Number of camera setups of each half, 1 to 15.
-        seed: Seed; the same arguments give the same bytes.
-
-    Raises:
-        InputError: An argument lies outside its range, or the folder holds other files.
-    """
-    count = synthetic.write_ntu(output, "ntu120", subjects, actions, replications, setups, seed)
-    print(f"{output}: {count} files; next: skelcl data prepare ntu120 --raw {output}")
-
-
-def generate_mediapipe(
-    output: Path = Path("raw/mediapipe"),
-    subjects: int = 6,
-    episodes: int = 1,
-    seed: int = 0,
-) -> None:
-    """Articulated people as MediaPipe reports them: a JSON file per clip in a folder per class, and labels.csv.
-
-    Args:
-        output: Folder to write; it must be empty or absent.
-        subjects: Number of people, 1 to 99.
-        episodes: Times that each of them does each of six actions, 1 to 99.
-        seed: Seed; the same arguments give the same bytes.
-
-    Raises:
-        InputError: An argument lies outside its range, or the folder holds other files.
-    """
-    count = synthetic_poses.write_mediapipe(output, subjects, episodes, seed)
-    told = f"--format mediapipe --input {output} --name my-data"
-    print(f"{output}: {count} clips; next: skelcl data import poses {told}")
-
-
-def generate_pku_mmd(
-    output: Path | None = None,
-    part: Literal[1, 2] = 1,
-    recordings: int = 12,
-    actions: int = 8,
-    seed: int = 0,
-) -> None:
-    """Articulated people as the text files of PKU-MMD: long videos with pauses, passers-by and lost people.
-
-    Args:
-        output: Folder to write, by default raw/pku-mmd-PART; it must not hold other files.
-        part: Part of the data set; part 2 has short pauses, overlapping labels and no actions of two people.
-        recordings: Number of recordings, 3 to 99, a third of them in the cross-subject test part; three views each.
-        actions: Actions in each recording, 1 to 99.
-        seed: Seed; the same arguments give the same bytes.
-
-    Raises:
-        InputError: An argument lies outside its range, or the folder holds other files.
-    """
-    output = output or Path(f"raw/pku-mmd-{part}")
-    count = synthetic.write_pku_mmd(output, part, recordings, actions, seed)
-    print(f"{output}: {count} videos; next: skelcl data prepare pku-mmd --part {part} --raw {output}")
-
-
 COMMANDS: Commands = {
     "prepare": {
         "_help": "Convert raw files to a store.",
@@ -539,7 +366,9 @@ COMMANDS: Commands = {
     "import": {
         "_help": "Convert your own data, or data that others processed, to a store.",
         "poses": import_poses,
+        "arrays": import_arrays,
     },
+    "export": export_store,
     "check": check,
     "list": list_stores,
     "generate": {

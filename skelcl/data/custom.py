@@ -15,7 +15,8 @@ from skelcl.errors import InputError
 class Custom(SkeletonDataModule):
     """Any store, with the test part of your choice.
 
-    Exactly one of ``test_subjects``, ``test_cameras`` and ``test_share`` says which clips are the test part.
+    Exactly one of ``test_subjects``, ``test_cameras``, ``test_share`` and ``test_prefix`` says which clips are the test
+    part.
 
     Args:
         name: Name of the store below ``root``.
@@ -24,11 +25,13 @@ class Custom(SkeletonDataModule):
         test_cameras: Cameras whose clips are the test part.
         test_share: Share of the performers that are the test part, chosen by a hash of their numbers; of the clips of
             each class, by a hash of their ids, when fewer than three performers are known.
+        test_prefix: Beginning of the ids of the test part: ``test/`` for processed data sets that
+            ``skelcl data import arrays`` read.
         loader: Further arguments of :class:`SkeletonDataModule`.
 
     Raises:
         StoreError: There is no such store, or a part of the split is empty.
-        InputError: None or several of the three rules are given, or a performer or camera does not occur.
+        InputError: None or several of the four rules are given, or a performer or camera does not occur.
     """
 
     def __init__(
@@ -38,23 +41,33 @@ class Custom(SkeletonDataModule):
         test_subjects: list[int] | None = None,
         test_cameras: list[int] | None = None,
         test_share: float | None = None,
+        test_prefix: str | None = None,
         **loader: Any,
     ) -> None:
-        if [test_subjects, test_cameras, test_share].count(None) != 2:
-            raise InputError("Custom: give exactly one of test_subjects, test_cameras and test_share")
+        if [test_subjects, test_cameras, test_share, test_prefix].count(None) != 3:
+            raise InputError("Custom: give exactly one of test_subjects, test_cameras, test_share and test_prefix")
         if test_share is not None and not 0 < test_share < 1:
             raise InputError(f"Custom: test_share must lie between 0 and 1, not {test_share}")
         if not (Path(root) / name).is_dir():
             make = f"skelcl data import poses --format FORMAT --input FOLDER --name {name} --root {root}"
             raise StoreError(f"no store at {Path(root) / name}: run `{make}`")
-        self.dataset = name  # type: ignore[misc]
+        self.dataset = name
         self.test_subjects = test_subjects
         self.test_cameras = test_cameras
         self.test_share = test_share
+        self.test_prefix = test_prefix
         super().__init__(root, **loader)
 
     def train_mask(self, index: dict[str, np.ndarray]) -> np.ndarray:
         """Clips outside of the test part, (N,) bool."""
+        if self.test_prefix is not None:
+            test = np.char.startswith(index["id"], self.test_prefix)
+            if not test.any():
+                first = str(index["id"][0])
+                raise InputError(
+                    f"{self.dataset}: no id begins with {self.test_prefix!r}, the test_prefix; one is {first!r}"
+                )
+            return np.asarray(~test)
         if self.test_share is not None:
             return ~validation_queries(index, np.arange(len(index["id"])), self.test_share)
         column = "camera" if self.test_subjects is None else "subject"

@@ -6,6 +6,7 @@ import hashlib
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from skelcl.clips import Clips
 from skelcl.data.store import SkeletonStore, StoreError, leaked
+from skelcl.data.subsets import LabelSubset, digest, write_labels
 from skelcl.errors import InputError
 from skelcl.seeding import generator
 from skelcl.skeleton import Skeleton
@@ -26,10 +28,12 @@ from skelcl.skeleton import Skeleton
 class ClipDataset(Dataset[Clips | Tensor]):
     """Batches of a store by the positions of their clips: the loader's "sample" is a whole batch.
 
+    Position n of a store of S clips is asked for as n + r · S where the batch shows the clip as repeat r.
+
     Args:
         store: The store.
         num_persons: Bodies to keep of each clip.
-        index_only: Yield the positions, (N,) int64, instead of the clips.
+        index_only: Yield what was asked for, (N,) int64, instead of the clips.
     """
 
     def __init__(self, store: SkeletonStore, num_persons: int, index_only: bool = False) -> None:
@@ -42,7 +46,10 @@ class ClipDataset(Dataset[Clips | Tensor]):
 
     def __getitem__(self, positions: int | Sequence[int] | np.ndarray) -> Clips | Tensor:
         where = np.atleast_1d(np.asarray(positions, np.int64))
-        return torch.from_numpy(where) if self.index_only else self.store.clips(where, self.num_persons)
+        if self.index_only:
+            return torch.from_numpy(where)
+        repeat, position = np.divmod(where, len(self.store))
+        return replace(self.store.clips(position, self.num_persons), repeat=torch.from_numpy(repeat))
 
 
 class ShuffledBatches(DistributedSampler[np.ndarray]):
@@ -147,6 +154,16 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
             three performers. The choice depends on their numbers alone, never on the seed.
         drop_last: Whether an epoch leaves out its last, smaller batch.
         predict_split: Part that ``predict`` encodes.
+        repeat: Times that an epoch shows each training clip, in one shuffled order of all the repeats (CTR-GCN's recipe
+            for NW-UCLA: 5).
+        subset: How the labelled clips are chosen once ``fraction`` or ``per_class`` says how many: ``stratified``,
+            ``uniform``, ``shared-ranks`` or ``first`` (see :class:`~skelcl.data.subsets.LabelSubset`); or the
+            ``labels.txt`` of another run. Training and the gallery of ``test`` then consist of these clips alone. They
+            are chosen from what training may see, so no held-out query is among them. The queries of ``validation``
+            stay those of the whole training part, its gallery are the labelled clips that do not ask.
+        fraction: Share of the training clips that have labels.
+        per_class: Labelled training clips of each class, instead of a share.
+        subset_seed: Seed of the choice, independent of the run's seed.
 
     Attributes:
         store: The open store.
@@ -157,15 +174,17 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         ids: Names of the clips by position.
         parts: ``train`` (what training sees), ``gallery`` and ``query`` (validation), ``train_all`` and ``test``;
             positions in the store, (N,) int64.
+        label_subset: Rule of the labelled clips, None when all are.
         subsets: Named parts of the test clips whose metrics are reported beside the whole: ``test_clean``, those whose
-            coordinates do not occur in the training part; positions in the store, (N,) int64. Empty when no clip does.
+            coordinates do not occur in the whole training part; positions in the store, (N,) int64. Empty when no clip
+            does.
 
     Raises:
         StoreError: There is no usable store, or a part of the split is empty.
         InputError: An argument lies outside its range.
     """
 
-    dataset: ClassVar[str]
+    dataset: str
     """Name of the store below ``root``."""
     always_clean: ClassVar[bool] = False
     """Whether ``test_clean`` is a subset even when no test clip is a copy."""
@@ -181,10 +200,15 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         validation_share: float = 0.2,
         drop_last: bool = False,
         predict_split: Literal["train", "test", "all"] = "test",
+        repeat: int = 1,
+        subset: str | Path = "stratified",
+        fraction: float | None = None,
+        per_class: int | None = None,
+        subset_seed: int = 0,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or num_workers < 0 or num_persons < 1:
-            raise InputError("batch_size and num_persons must be at least 1, num_workers at least 0")
+        if batch_size < 1 or num_workers < 0 or num_persons < 1 or repeat < 1:
+            raise InputError("batch_size, num_persons and repeat must be at least 1, num_workers at least 0")
         if not 0 < validation_share < 1:
             raise InputError(f"validation_share must lie between 0 and 1, not {validation_share}")
         self.batch_size = batch_size
@@ -195,15 +219,21 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         self.validation_share = validation_share
         self.drop_last = drop_last
         self.predict_split = predict_split
+        self.repeat = repeat
+        chosen = (subset, fraction, per_class) != ("stratified", None, None)
+        self.label_subset = LabelSubset(subset, fraction, per_class, subset_seed) if chosen else None
         self.store = SkeletonStore(Path(root) / self.dataset, in_memory=preload == "memory")
         self.skeleton: Skeleton = self.store.skeleton
         self.channels = self.store.channels
         self.class_names: list[str] = list(self.store.meta["classes"])
         self.num_classes = len(self.class_names)
         self.ids: np.ndarray = self.store.ids
+        self._labels = ""
         self.parts = self._split()
         self.subsets = self._subsets()
         self._whole: dict[torch.device, Clips] = {}
+        self._place = torch.full((len(self.store),), -1)
+        self._place[self.parts["train"]] = torch.arange(len(self.parts["train"]))
         self._told = False
         # With fewer clips than processes some have none; padding would count clips twice.
         self.allow_zero_length_dataloader_with_multiple_devices = True
@@ -234,20 +264,35 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
                 raise StoreError(f"{self.store.path}: too few training clips for a validation part")
             if self.validation == "held-out":
                 parts["train"] = parts["gallery"]
+        if self.label_subset is not None:
+            choice = parts["train"]
+            labelled = choice[self.label_subset.draw(self.ids[choice], self.store.index["label"][choice])]
+            self._labels = f"{self.label_subset}: {len(labelled)} of {len(choice)} clips"
+            parts["train"] = parts["train_all"] = labelled
+            if self.validation != "none":
+                parts["gallery"] = np.intersect1d(parts["gallery"], labelled)
+                if not len(parts["gallery"]):
+                    raise StoreError(f"{self.store.path}: every labelled clip is a validation query; take held-out")
         return parts
 
     def _subsets(self) -> dict[str, np.ndarray]:
-        mask = np.zeros(len(self.store), bool)
-        mask[self.parts["train_all"]] = True
+        mask = np.ones(len(self.store), bool)
+        mask[self.parts["test"]] = False
         clean = np.flatnonzero(~mask & ~leaked(self.store.index["content"], mask))
         return {"test_clean": clean} if self.always_clean or len(clean) < len(self.parts["test"]) else {}
 
     def setup(self, stage: str) -> None:
-        """Tells the sizes of the split, once.
+        """Tells the sizes of the split, once, and notes which clips are labelled in ``labels.txt`` of the run's folder.
 
         Args:
-            stage: Ignored; everything is ready after construction.
+            stage: ``fit`` and ``test`` write the file; everything else is ready after construction.
         """
+        if self.label_subset is not None and self.trainer is not None and stage in ("fit", "test"):
+            # Lightning asks all processes for the folder, though one of them writes.
+            folder = self.trainer.log_dir if self.trainer.loggers else None
+            if folder is not None and self.trainer.is_global_zero:
+                labelled = self.ids[self.parts["train"]].tolist()
+                write_labels(Path(folder) / "labels.txt", labelled, f"{self.dataset}, {self._labels}")
         if self._told:
             return
         self._told = True
@@ -256,12 +301,17 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         if self.validation != "none":
             sizes |= {f"validation {name}": len(self.parts[name]) for name in ("gallery", "query")}
         listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        rank_zero_info(f"{self.dataset}: {listed} clips, {self.num_classes} classes")
+        line = f"{self.dataset}: {listed} clips, {self.num_classes} classes"
+        if self.repeat > 1:
+            line += f"; an epoch shows the training part {self.repeat} times"
+        if self.label_subset is not None:
+            line += f"; labels: {self._labels}, sha {digest(self.ids[self.parts['train']].tolist())[:6]}"
+        rank_zero_info(line)
 
     def train_dataloader(self) -> DataLoader[Clips | Tensor]:
-        """The training part, shuffled anew in every epoch."""
-        ranks, rank = self._ranks
-        return self._loader(ShuffledBatches(self.parts["train"], self.batch_size, ranks, rank, self.drop_last))
+        """The training part, ``repeat`` times, shuffled anew in every epoch."""
+        asked = np.arange(self.repeat)[:, None] * len(self.store) + self.parts["train"]
+        return self._loader(ShuffledBatches(asked.ravel(), self.batch_size, *self._ranks, self.drop_last))
 
     def val_dataloader(self) -> list[DataLoader[Clips | Tensor]]:
         """Gallery and queries of the validation part; empty without one."""
@@ -304,7 +354,7 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         """Turns clip numbers into clips on their device, under ``preload="device"``; other batches pass.
 
         Args:
-            batch: Clips, or positions (N,) int64.
+            batch: Clips, or what :class:`ClipDataset` was asked for, (N,) int64.
             dataloader_idx: Ignored.
 
         Returns:
@@ -314,7 +364,32 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
             return batch
         if batch.device not in self._whole:
             self._whole = {batch.device: self.store.preload(self.num_persons).to(batch.device)}
-        return self._whole[batch.device][batch]
+        clips = self._whole[batch.device]
+        return replace(clips[batch % len(clips)], repeat=batch // len(clips))
+
+    @property
+    def num_slots(self) -> int:
+        """B = ``repeat`` · n, the showings of an epoch of n training clips: a memory bank has a slot for each."""
+        return self.repeat * len(self.parts["train"])
+
+    def slots(self, clips: Clips) -> Tensor:
+        """Finds the slots of the clips of a batch in a memory bank.
+
+        Args:
+            clips: N clips.
+
+        Returns:
+            (N,) int64 on their device: r · n + the place in ``parts["train"]`` for repeat r; −1 for clips of another
+            part.
+        """
+        if self._place.device != clips.index.device:
+            self._place = self._place.to(clips.index.device)
+        place = self._place[clips.index]
+        return torch.where(place < 0, place, place + clips.repeat * len(self.parts["train"]))
+
+    def slot_labels(self) -> Tensor:
+        """Class of the clip of each slot, −1 when unknown, (B,) int64 in main memory."""
+        return torch.from_numpy(np.tile(self.store.index["label"][self.parts["train"]].astype(np.int64), self.repeat))
 
 
 def validation_queries(index: dict[str, np.ndarray], train: np.ndarray, share: float) -> np.ndarray:

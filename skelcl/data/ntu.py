@@ -9,7 +9,7 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 
 from skelcl.data.datamodule import SkeletonDataModule
-from skelcl.data.formats.ntu import Release, difference, one_shot, splits
+from skelcl.data.formats.ntu_release import Release, difference, one_shot, splits
 from skelcl.data.store import SkeletonStore, StoreError, leaked
 
 

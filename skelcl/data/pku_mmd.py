@@ -43,7 +43,7 @@ class PKUMMD(SkeletonDataModule):
     ) -> None:
         self.part = part
         self.split = split
-        self.dataset = INFO[part].name  # type: ignore[misc]
+        self.dataset = INFO[part].name
         super().__init__(root, num_persons=num_persons, **loader)
         if labels == "original":  # the store holds both numberings, the dense one as the label
             self.store.index["label"] = self.store.index["label_original"]

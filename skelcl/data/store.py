@@ -86,9 +86,12 @@ class SkeletonStore:
 
     @property
     def _again(self) -> str:
-        own = getattr(self, "meta", {}).get("parameters", {}).get("format")  # imported, not prepared
+        parameters = getattr(self, "meta", {}).get("parameters", {})
+        own = parameters.get("format")  # imported, not prepared
+        where = f"--name {self.path.name} --root {self.path.parent}"
+        if "arrays" in parameters:
+            return f"run `skelcl data import arrays --input <files> {where} --overwrite true`"
         if own is not None:
-            where = f"--name {self.path.name} --root {self.path.parent}"
             return f"run `skelcl data import poses --format {own} --input <files> {where} --overwrite true`"
         return f"run `skelcl data prepare {data_set(self.path.name)} --raw <files> --root {self.path.parent}`"
 

@@ -3,67 +3,194 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from skelcl.errors import InputError
 
+RULES = ("stratified", "uniform", "shared-ranks", "first")
 
-def stratified(ids: np.ndarray, label: np.ndarray, fraction: float, seed: int = 0) -> np.ndarray:
-    """The same share of every class, at least one clip of each, chosen by a hash of id and seed.
 
-    The choice depends neither on the order of the clips nor on a library's generator, and a smaller fraction is part
-    of a larger one.
+@dataclass(frozen=True)
+class LabelSubset:
+    """A rule that chooses some of the labelled clips.
+
+    Every choice follows from the names of the clips and the seed alone, by SHA-256: neither the order of the files nor
+    a library's generator matters, and a smaller subset of a rule and seed is part of every larger one. Clips of unknown
+    class are never chosen. n_c clips are of class c, N of all K classes.
+
+    ============== ============================================ ================== =================================
+    rule           chooses                                      ``per_class``      stands for
+    ============== ============================================ ================== =================================
+    stratified     max(1, round(fraction · n_c)) of each class  of each class      AimCLR, PSTL, HiCLR
+    uniform        ⌊fraction · N⌋ of all clips, not balanced    not possible       CMD, HaLP, MAMP, USDRL
+    shared-ranks   ⌊fraction · N / K⌋ of each class, at the     of each class      X-CAR, SDS-CL: 33, 66, 132, 264 of
+                   same places in the sorted names of each one                     NTU 60 xsub; 31, 62, 124, 248 xview
+    first          ⌊fraction · N / K⌋ of each class, the        of each class      AS-CAL; balanced but not random:
+                   first by name, whatever the seed                                the earliest setups and performers
+    a file         the ids that it lists                        not possible       an earlier run
+    ============== ============================================ ================== =================================
+
+    The published codes draw from generators that are mostly unseeded, so their very clips cannot be had. The places of
+    ``shared-ranks`` lie below the size of the smallest class; X-CAR's below 550, and below 96 in NW-UCLA.
 
     Args:
-        ids: Names of the clips, (N,) str.
-        label: Their classes, (N,) int.
-        fraction: Share of each class, in (0, 1].
+        rule: One of the rules, or a list written by :func:`write_labels`.
+        fraction: Share of the clips, in (0, 1].
+        per_class: Clips of each class, instead of a share.
         seed: Another seed, another subset.
 
-    Returns:
-        (N,) bool: max(1, round(fraction · n)) clips of a class of n.
-
     Raises:
-        InputError: If the fraction lies outside (0, 1].
+        InputError: Not exactly one amount is given, or one beside a file, or it lies outside its range.
     """
-    _check(fraction)
-    rank = np.array([hashlib.sha256(f"{seed} {name}".encode()).hexdigest() for name in ids.tolist()])
-    chosen = np.zeros(len(ids), bool)
-    for value in np.unique(label):
-        members = np.flatnonzero(label == value)
-        chosen[members[np.argsort(rank[members])[: max(1, round(fraction * len(members)))]]] = True
-    return chosen
+
+    rule: str | Path = "stratified"
+    fraction: float | None = None
+    per_class: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        given = [amount for amount in (self.fraction, self.per_class) if amount is not None]
+        if self.rule not in RULES:
+            if given:
+                raise InputError(
+                    f"subset {self.rule}: a file says which clips by itself; set fraction and per_class to null"
+                )
+        elif self.rule == "uniform" and self.per_class is not None:
+            raise InputError("subset uniform draws from all classes at once: give fraction instead of per_class")
+        elif len(given) != 1:
+            raise InputError(f"subset {self.rule}: give either fraction or per_class")
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            raise InputError(f"a fraction of labels lies in (0, 1], not at {self.fraction}")
+        if self.per_class is not None and self.per_class < 1:
+            raise InputError(f"per_class must be at least 1, not {self.per_class}")
+
+    def __str__(self) -> str:
+        if self.rule not in RULES:
+            return f"from {self.rule}"
+        amount = f"{self.per_class} per class" if self.fraction is None else f"{100 * self.fraction:g} %"
+        return f"{amount} {self.rule}" + ("" if self.rule == "first" else f", seed {self.seed}")
+
+    def draw(self, ids: np.ndarray, label: np.ndarray) -> np.ndarray:
+        """Chooses clips.
+
+        Args:
+            ids: Names of the clips that may be chosen, (N,) str.
+            label: Their classes, −1 when unknown, (N,) int.
+
+        Returns:
+            (N,) bool.
+
+        Raises:
+            InputError: If that leaves no clip, a class has too few, or a listed clip is not among them.
+        """
+        if self.rule not in RULES:
+            return self._listed(ids)
+        known = np.flatnonzero(label >= 0)
+        if not len(known):
+            raise InputError(f"labels: {self}, but no clip has a label")
+        classes = {int(value): known[label[known] == value] for value in np.unique(label[known])}
+        if self.rule == "uniform":
+            parts = [self._shuffled(ids, known)[: self._share(len(known))]]
+        elif self.rule == "stratified":
+            parts = [
+                self._shuffled(ids, members)[: self._of_class(value, len(members))]
+                for value, members in classes.items()
+            ]
+        else:
+            ranks = self._ranks({value: len(members) for value, members in classes.items()})
+            parts = [members[np.argsort(ids[members])][ranks] for members in classes.values()]
+        chosen = np.zeros(len(ids), bool)
+        chosen[np.concatenate(parts)] = True
+        if not chosen.any():
+            raise InputError(f"labels: {self} of {len(known)} clips is less than one clip")
+        return chosen
+
+    def _listed(self, ids: np.ndarray) -> np.ndarray:
+        listed = read_labels(Path(self.rule))
+        if lacking := sorted(set(listed) - set(ids.tolist())):
+            raise InputError(
+                f"{self.rule}: clip {lacking[0]!r} cannot be labelled here: unknown, a test clip, or a held-out "
+                f"validation query ({len(lacking)} of {len(listed)} listed clips)"
+            )
+        return np.isin(ids, listed)
+
+    def _share(self, size: int) -> int:
+        return int((self.fraction or 0) * size)
+
+    def _of_class(self, value: int, size: int) -> int:
+        if self.per_class is None:
+            return max(1, round((self.fraction or 0) * size))
+        return self._within(self.per_class, value, size)
+
+    def _within(self, count: int, value: int, size: int) -> int:
+        if count > size:
+            raise InputError(f"labels: {self}: label {value} has only {size} clips, not {count}")
+        return count
+
+    def _ranks(self, sizes: dict[int, int]) -> list[int]:
+        """Places in the sorted names that are chosen in every class."""
+        total = sum(sizes.values())
+        count = self.per_class or self._share(total) // len(sizes)
+        if count < 1:
+            raise InputError(f"labels: {self} of {total} clips is less than one for each of {len(sizes)} classes")
+        smallest = min(sizes, key=lambda value: sizes[value])
+        self._within(count, smallest, sizes[smallest])
+        ranks = range(sizes[smallest])
+        return list(ranks[:count]) if self.rule == "first" else sorted(ranks, key=self._hash)[:count]
+
+    def _shuffled(self, ids: np.ndarray, members: np.ndarray) -> np.ndarray:
+        return members[np.argsort(np.array([self._hash(name) for name in ids[members].tolist()]))]
+
+    def _hash(self, name: object) -> str:
+        return hashlib.sha256(f"{self.seed} {name}".encode()).hexdigest()
 
 
-def first_per_class(ids: np.ndarray, label: np.ndarray, fraction: float) -> np.ndarray:
-    """AS-CAL's own rule: the first ⌊fraction · N / K⌋ clips of each of K classes, by name instead of directory order.
+def digest(ids: Iterable[str]) -> str:
+    """Hexadecimal SHA-256 of the sorted ids, one per line: ``grep -v '^#' labels.txt | sha256sum``."""
+    return hashlib.sha256("".join(f"{name}\n" for name in sorted(ids)).encode()).hexdigest()
 
-    Balanced but not random: the earliest set-ups and performers of every class.
+
+def write_labels(path: Path, ids: Iterable[str], comment: str) -> None:
+    """Writes which clips are labelled: two lines of comment, then one id per line, sorted.
 
     Args:
-        ids: Names of the clips, (N,) str.
-        label: Their classes, (N,) int.
-        fraction: Share of the clips, in (0, 1].
+        path: File to write.
+        ids: Names of the clips.
+        comment: How they were chosen; one line.
+    """
+    names = sorted(ids)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    head = f"# {comment}\n# sha256 of the ids: {digest(names)}\n"
+    path.write_text(head + "".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def read_labels(path: Path) -> list[str]:
+    """Reads a list of ids, one per line, below any number of lines that start with ``#``.
+
+    Args:
+        path: File written by :func:`write_labels`, or by hand.
 
     Returns:
-        (N,) bool.
+        The ids.
 
     Raises:
-        InputError: If the fraction lies outside (0, 1] or leaves no clip per class.
+        InputError: If there is no such file, it lists nothing, or its ids do not have the SHA-256 that it names.
     """
-    _check(fraction)
-    classes = np.unique(label)
-    count = int(fraction * len(ids) / len(classes))
-    if count < 1:
-        raise InputError(f"{fraction:g} of {len(ids)} clips is less than one for each of {len(classes)} classes")
-    chosen = np.zeros(len(ids), bool)
-    for value in classes:
-        members = np.flatnonzero(label == value)
-        chosen[members[np.argsort(ids[members])[:count]]] = True
-    return chosen
-
-
-def _check(fraction: float) -> None:
-    if not 0 < fraction <= 1:
-        raise InputError(f"a fraction of labels lies in (0, 1], not at {fraction}")
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else "cannot be read as text"
+        raise InputError(f"subset {path}: {reason}; a rule is one of {', '.join(RULES)}") from error
+    size = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    names = [line for line in lines[size:] if line]
+    if not names:
+        raise InputError(f"{path}: lists no clip")
+    noted = re.search(r"^# sha256 of the ids: (\w+)$", "\n".join(lines[:size]), re.MULTILINE)
+    if noted and noted[1] != digest(names):
+        raise InputError(f"{path}: its ids are not those that were written; delete the line with the sha256 if meant")
+    return names

@@ -67,7 +67,7 @@ class Synthetic(SkeletonDataModule):
         **loader: Any,
     ) -> None:
         self.split = split
-        self.dataset = generate(root, subjects, replications, actions, seed, layout)  # type: ignore[misc]
+        self.dataset = generate(root, subjects, replications, actions, seed, layout)
         super().__init__(root, num_persons=num_persons, **loader)
 
     def train_mask(self, index: dict[str, np.ndarray]) -> np.ndarray:

@@ -5,8 +5,9 @@ import shutil
 import numpy as np
 import pytest
 
-from skelcl.data.commands import COMMANDS, check, list_stores, prepare_nw_ucla, statistics
+from skelcl.data.commands import COMMANDS, prepare_nw_ucla
 from skelcl.data.convert import DatasetInfo, Recording, Source, convert
+from skelcl.data.inspection import check, list_stores, statistics
 from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.parsing import call
 from skelcl.skeleton import KINECT20
@@ -94,7 +95,7 @@ def test_check_counts_the_miniature(root, recordings, capsys):
 
 
 def test_statistics_find_defects_within_tracks_only(tmp_path, monkeypatch):
-    monkeypatch.setattr("skelcl.data.commands._CLIPS_AT_ONCE", 2)
+    monkeypatch.setattr("skelcl.data.inspection._CLIPS_AT_ONCE", 2)
     still = np.ones((2, 4, 20, 3), np.float32)
     still[1] = 3  # far from the first body, but no joint moves
     jump = np.ones((1, 3, 20, 3), np.float32)

@@ -5,10 +5,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import CSVLogger
 
 from skelcl.clips import Clips
 from skelcl.data import NWUCLA, SkeletonDataModule, StoreError
 from skelcl.data.datamodule import OrderedBatches, ShuffledBatches, validation_queries
+from skelcl.data.subsets import LabelSubset, digest, read_labels
+from skelcl.errors import InputError
 from skelcl.skeleton import KINECT20
 
 
@@ -163,6 +166,72 @@ def test_setups_stand_in_for_unknown_performers():
     assert query.sum() == 4
 
 
+# Label subsets
+
+
+def part_ids(data, part):
+    return {str(data.ids[n]) for n in data.parts[part]}
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"fraction": 0.2},
+        {"per_class": 2, "subset_seed": 3},
+        {"subset": "uniform", "fraction": 0.3},
+        {"subset": "shared-ranks", "per_class": 4},
+        {"subset": "first", "fraction": 0.5, "test_view": 1},
+    ],
+)
+def test_labels_are_those_that_the_rule_draws(root, choice):
+    data = NWUCLA(root, **choice)
+    rule = LabelSubset(
+        choice.get("subset", "stratified"),
+        choice.get("fraction"),
+        choice.get("per_class"),
+        choice.get("subset_seed", 0),
+    )
+    whole = NWUCLA(root, test_view=data.test_view)
+    train = whole.parts["train"]
+    chosen = train[rule.draw(whole.ids[train], whole.store.index["label"][train])]
+    assert 0 < len(chosen) < len(train)
+    assert data.parts["train"].tolist() == data.parts["train_all"].tolist() == chosen.tolist()
+    assert sorted(flat(collect(data.train_dataloader()))) == chosen.tolist()
+    gallery, queries = data.test_dataloader()
+    assert flat(collect(gallery)) == chosen.tolist()
+    assert flat(collect(queries)) == whole.parts["test"].tolist()
+    assert data.subsets["test_clean"].tolist() == whole.subsets["test_clean"].tolist()
+
+
+@pytest.mark.parametrize("validation", ["seen", "held-out"])
+@pytest.mark.parametrize("choice", [{"fraction": 0.5}, {"per_class": 8}, {"fraction": 1.0}])
+def test_labels_leave_the_validation_queries_alone(root, validation, choice):
+    options = {"validation": validation, "validation_share": 0.2}
+    data, whole = NWUCLA(root, **options, **choice), NWUCLA(root, **options)
+    queries, labelled = part_ids(data, "query"), part_ids(data, "train")
+    assert queries == part_ids(whole, "query")
+    assert labelled <= part_ids(whole, "train")
+    assert part_ids(data, "gallery") == labelled - queries
+    if validation == "held-out":
+        assert not queries & labelled  # 8 of each class are left, all of which the larger choices take
+        assert len(labelled) == (20 if choice == {"fraction": 0.5} else 40)
+
+
+def test_a_listed_query_is_refused(root, tmp_path):
+    query = min(part_ids(NWUCLA(root, validation="held-out"), "query"))
+    (tmp_path / "labels.txt").write_text(f"{query}\n")
+    NWUCLA(root, subset=tmp_path / "labels.txt")
+    with pytest.raises(InputError, match=rf"labels.txt: clip '{query}' cannot be labelled"):
+        NWUCLA(root, subset=tmp_path / "labels.txt", validation="held-out")
+    with pytest.raises(StoreError, match="every labelled clip is a validation query"):
+        NWUCLA(root, subset=tmp_path / "labels.txt", validation="seen")
+
+
+def test_a_choice_without_an_amount_is_refused(root):
+    with pytest.raises(InputError, match="either fraction or per_class"):
+        NWUCLA(root, subset="first")
+
+
 # Loaders
 
 
@@ -238,10 +307,9 @@ class Watcher(pl.LightningModule):
 
 
 def trainer(tmp_path, **options):
-    return pl.Trainer(
-        default_root_dir=tmp_path, accelerator="cpu", logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, **options,
-    )  # fmt: skip
+    settings = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    settings |= {"enable_model_summary": False, "num_sanity_val_steps": 0}
+    return pl.Trainer(default_root_dir=tmp_path, **(settings | options))
 
 
 @pytest.mark.parametrize("preload", ["none", "device"])
@@ -272,6 +340,46 @@ def test_resuming_continues_the_order(root, tmp_path):
     assert second.seen == {"train1": whole.seen["train1"]}
 
 
+# Repeats
+
+
+@pytest.mark.parametrize("preload", ["none", "device"])
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_repeats_are_shuffled_together(root, preload, epoch):
+    data = NWUCLA(root, batch_size=16, preload=preload, repeat=5)
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    batches = [data.on_after_batch_transfer(batch, 0) for batch in loader]
+    assert len(loader) == len(batches) == -(-5 * 50 // 16)
+    seen = [(r, n) for clips in batches for r, n in zip(clips.repeat.tolist(), clips.index.tolist(), strict=True)]
+    (order,) = shuffled(250, 16, 1, epoch)
+    assert seen == [((n - 100) // 50, int(data.parts["train"][(n - 100) % 50])) for n in flat(order)]
+    assert len({r for r, _ in seen[:16]}) > 1
+    assert set(seen) == {(r, n) for r in range(5) for n in data.parts["train"].tolist()}
+    for clips in batches[:2]:
+        plain = data.store.clips(clips.index.numpy(), 1)
+        for name in ("label", "frames", "bodies", "first", "reference"):
+            torch.testing.assert_close(getattr(clips, name), getattr(plain, name), rtol=0, atol=0)
+    for part in data.test_dataloader():
+        assert not any(data.on_after_batch_transfer(batch, 0).repeat.any() for batch in part)
+
+
+@pytest.mark.parametrize("validation", ["none", "held-out"])
+def test_every_showing_has_a_slot_of_its_own(root, validation):
+    data = NWUCLA(root, batch_size=7, repeat=3, validation=validation)
+    train, slots, labels = data.parts["train"].tolist(), [], data.slot_labels()
+    for clips in data.train_dataloader():
+        mine = data.slots(clips)
+        showings = zip(clips.repeat.tolist(), clips.index.tolist(), strict=True)
+        expected = [r * len(train) + train.index(n) for r, n in showings]
+        assert mine.tolist() == expected
+        assert torch.equal(labels[mine], clips.label)
+        slots += mine.tolist()
+    assert sorted(slots) == list(range(data.num_slots)) == list(range(len(labels)))
+    test = next(iter(data.test_dataloader()[1]))
+    assert set(data.slots(test).tolist()) == {-1}
+
+
 class Shares(Watcher):
     """Writes what each rank got."""
 
@@ -296,6 +404,61 @@ def test_two_processes_share_the_clips(root, tmp_path):
     assert [n for part in tested for n in flat(part["test0"])] == data.parts["train_all"].tolist()
 
 
+def test_two_processes_share_the_repeats_and_write_one_list(root, tmp_path):
+    data = NWUCLA(root, batch_size=8, repeat=3, fraction=0.5)
+    train = data.parts["train"].tolist()
+    logger = CSVLogger(tmp_path, name="run")
+    trainer(tmp_path, logger=logger, max_epochs=1, devices=2, strategy="ddp_fork").fit(Shares(), data)
+    seen = [torch.load(tmp_path / f"fit{rank}.pt")["train0"] for rank in (0, 1)]
+    (expected,) = shuffled(3 * len(train), 16, 1, 0)
+    together = [[*a, *b] for a, b in zip(*seen, strict=True)]
+    assert together[:-1] == [[train[(n - 100) % len(train)] for n in batch] for batch in expected[:-1]]
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["version_0"]
+    assert sorted(read_labels(tmp_path / "run" / "version_0" / "labels.txt")) == sorted(part_ids(data, "train"))
+
+
+# What a run notes
+
+
+def test_a_run_notes_its_labels_and_another_one_takes_them(root, tmp_path):
+    data = NWUCLA(root, fraction=0.2, subset_seed=1)
+    model = Watcher()
+    trainer(tmp_path, logger=CSVLogger(tmp_path, name="a"), max_epochs=1).fit(model, data)
+    trainer(tmp_path, logger=CSVLogger(tmp_path, name="b")).test(model, data)
+    trainer(tmp_path, logger=CSVLogger(tmp_path, name="c")).predict(model, data, return_predictions=False)
+    files = [tmp_path / run / "version_0" / "labels.txt" for run in "abc"]
+    assert [file.exists() for file in files] == [True, True, False]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    first, second = files[0].read_text().splitlines()[:2]
+    assert first == "# nw-ucla, 20 % stratified, seed 1: 10 of 50 clips"
+    assert second.endswith(digest(part_ids(data, "train")))
+    again = NWUCLA(root, subset=files[0])
+    assert again.parts["train"].tolist() == data.parts["train"].tolist()
+
+
+@pytest.mark.parametrize(("options", "choice"), [({}, {"fraction": 0.2}), ({"fast_dev_run": True}, {"fraction": 0.2})])
+def test_without_a_log_folder_nothing_is_written(root, tmp_path, monkeypatch, options, choice):
+    monkeypatch.chdir(tmp_path)
+    trainer(tmp_path, max_epochs=1, **options).fit(Watcher(), NWUCLA(root, **choice))
+    assert not list(tmp_path.rglob("labels.txt"))
+
+
+def test_all_labels_need_no_list(root, tmp_path):
+    trainer(tmp_path, logger=CSVLogger(tmp_path), max_epochs=1).fit(Watcher(), NWUCLA(root))
+    assert not list(tmp_path.rglob("labels.txt"))
+
+
+def test_setup_tells_repeats_and_labels(root, caplog):
+    data = NWUCLA(root, fraction=0.2, repeat=5)
+    with caplog.at_level("INFO"):
+        data.setup("fit")
+    (line,) = [record.message for record in caplog.records if "nw-ucla" in record.message]
+    assert line == (
+        "nw-ucla: train 10, test 25, test_clean 20 clips, 10 classes; an epoch shows the training part 5 times; "
+        f"labels: 20 % stratified, seed 0: 10 of 50 clips, sha {digest(part_ids(data, 'train'))[:6]}"
+    )
+
+
 def test_setup_tells_the_sizes_once(root, caplog):
     data = NWUCLA(root, validation="held-out")
     with caplog.at_level("INFO"):
@@ -316,7 +479,7 @@ def test_a_missing_store_names_the_command(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"batch_size": 0}, {"num_workers": -1}, {"num_persons": 0}, {"validation_share": 1.0}]
+    "arguments", [{"batch_size": 0}, {"num_workers": -1}, {"num_persons": 0}, {"validation_share": 1.0}, {"repeat": 0}]
 )
 def test_arguments_out_of_range(root, arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
@@ -339,9 +502,29 @@ def test_every_option_is_on_the_command_line(root):
     options = set(config.data.init_args.as_dict())
     assert options == {
         "root", "test_view", "batch_size", "num_workers", "preload", "num_persons", "validation", "validation_share",
-        "drop_last", "predict_split",
+        "drop_last", "predict_split", "repeat", "subset", "fraction", "per_class", "subset_seed",
     }  # fmt: skip
     assert parser.instantiate_classes(config).data.test_view == 2
+
+
+def test_labels_are_chosen_on_the_command_line(root, tmp_path):
+    parser = LightningArgumentParser()
+    parser.add_lightning_class_args(SkeletonDataModule, "data", subclass_mode=True)
+
+    def built(*words):
+        config = parser.parse_args(["--data=NWUCLA", f"--data.root={root}", *words])
+        config = parser.parse_string(parser.dump(config))  # as it travels in a checkpoint
+        return parser.instantiate_classes(config).data
+
+    assert built("--data.fraction=0.4").parts["train"].tolist() == NWUCLA(root, fraction=0.4).parts["train"].tolist()
+    five = built("--data.per_class=5", "--data.subset_seed=1", "--data.subset=shared-ranks")
+    assert five.parts["train"].tolist() == NWUCLA(
+        root, subset="shared-ranks", per_class=5, subset_seed=1
+    ).parts["train"].tolist()  # fmt: skip
+    (tmp_path / "labels.txt").write_text("".join(f"{name}\n" for name in part_ids(five, "train")))
+    assert built(f"--data.subset={tmp_path}/labels.txt").parts["train"].tolist() == five.parts["train"].tolist()
+    with pytest.raises(InputError, match="subset stratifed: no such file; a rule is one of stratified"):
+        NWUCLA(root, subset="stratifed")
 
 
 def test_the_shipped_block_is_this_class(root, request):

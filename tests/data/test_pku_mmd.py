@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skelcl.data import PKUMMD, SkeletonStore, StoreError
-from skelcl.data.commands import COMMANDS, check
+from skelcl.data.commands import COMMANDS
 from skelcl.data.convert import ReadError, Recording
 from skelcl.data.formats import pku_mmd
 from skelcl.data.formats.pku_mmd import (
@@ -36,6 +36,7 @@ from skelcl.data.formats.pku_mmd import (
     write_split,
 )
 from skelcl.data.formats.synthetic import PKU_MMD_ACTIONS, write_pku_mmd
+from skelcl.data.inspection import check
 from skelcl.data.store import Flag
 from skelcl.errors import InputError
 from skelcl.parsing import call

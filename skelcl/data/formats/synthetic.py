@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from skelcl.data.actions import ACTIONS, DUO, SOLO, Script, start_pose
 from skelcl.data.bodies import BodyFrames
 from skelcl.data.convert import Recording
-from skelcl.data.formats import ntu, nw_ucla, pku_mmd
+from skelcl.data.formats import ntu_release, ntu_skeleton, nw_ucla, pku_mmd
 from skelcl.data.motion import (
     ANGLES,
     AT,
@@ -353,7 +353,7 @@ def sensor_log(joints: NDArray[np.float32], draw: Draw) -> tuple[BodyFrames, lis
     return log, [first_id + 2 * number for number in order]
 
 
-def ntu_classes(release: ntu.Release, actions: int) -> dict[int, str]:
+def ntu_classes(release: ntu_release.Release, actions: int) -> dict[int, str]:
     """Actions of NTU RGB+D that are written and what the people do for each.
 
     Two thirds of each half of the data set are actions of one person, the others of two.
@@ -376,7 +376,7 @@ def ntu_classes(release: ntu.Release, actions: int) -> dict[int, str]:
 
 def write_ntu(
     output: str | Path,
-    release: ntu.Release = "ntu60",
+    release: ntu_release.Release = "ntu60",
     subjects: int = 8,
     actions: int = 10,
     replications: int = 1,
@@ -417,7 +417,7 @@ def write_ntu(
         for action, _, actor, replication, setup in performances
         for camera in AZIMUTHS
     }
-    missing = ntu.missing_skeletons()
+    missing = ntu_release.missing_skeletons()
 
     def write(work: Path) -> None:
         for action, name, actor, replication, setup in performances:
@@ -426,7 +426,7 @@ def write_ntu(
                 stem = stems[action, actor, replication, camera]
                 shown = joints[:0] if stem in missing else joints
                 log, ids = sensor_log(shown, Draw(seed, 6, action, actor, replication, camera))
-                ntu.write_skeleton(work / f"{stem}.skeleton", log, ids)
+                ntu_skeleton.write_skeleton(work / f"{stem}.skeleton", log, ids)
 
     write_folder(Path(output), {f"{stem}.skeleton" for stem in stems.values()}, write)
     return len(stems)

@@ -1,0 +1,141 @@
+"""What a store holds, behind ``skelcl data check`` and ``skelcl data list``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from skelcl.data.protocols import protocols
+from skelcl.data.store import Flag, SkeletonStore, StoreError, data_set, leaked
+
+JUMP, FAR = 0.5, 10.0  # metres: what a joint hardly moves between two frames; what the sensor does not reach
+_CLIPS_AT_ONCE = 1024
+
+
+def check(store: str, root: Path = Path("data")) -> int:
+    """Verify a store and print what it holds.
+
+    Args:
+        store: Folder of a store, or the name of a data set below ROOT.
+        root: Folder of the stores.
+
+    Returns:
+        Exit code: 0 when whole, 1 when a checksum differs.
+
+    Raises:
+        StoreError: The folder is missing, foreign, incomplete or truncated.
+    """
+    opened = SkeletonStore(store if Path(store).is_dir() else root / store)
+    damage = opened.damage()
+    rows = statistics(opened)
+    rows["checksums"] = "as written" if not damage else "differ"
+    width = max(map(len, rows))
+    print(opened.path)
+    for name, value in rows.items():
+        print(f"  {name:<{width}}  {value}")
+    for line in damage:
+        print(f"{line}: run `skelcl data prepare {data_set(opened.path.name)} --raw <files> --overwrite true` again")
+    return 1 if damage else 0
+
+
+def list_stores(root: Path = Path("data")) -> int:
+    """List the stores below a folder.
+
+    Args:
+        root: Folder of the stores.
+
+    Returns:
+        Exit code: 0, or 1 when one of them cannot be opened.
+    """
+    folders = sorted(file.parent for file in root.glob("*/meta.json") if file.parent.name[0] != ".")
+    if not folders:
+        print(f"no stores in {root}: make one with `skelcl data prepare`")
+        return 0
+    lines: list[tuple[str, ...]] = [("store", "sequences", "frames", "classes", "joints", "MB")]
+    broken = 0
+    for folder in folders:
+        try:
+            store = SkeletonStore(folder)
+        except StoreError as error:
+            print(error)
+            broken = 1
+            continue
+        counts, size = store.meta["counts"], (folder / "joints.npy").stat().st_size / 1e6
+        numbers = (counts["sequences"], counts["frames"], len(store.meta["classes"]), store.skeleton.num_joints)
+        lines.append((str(folder), *map(str, numbers), f"{size:.1f}"))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *others in lines:
+        print(f"{first:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)))
+    return broken
+
+
+def statistics(store: SkeletonStore) -> dict[str, str]:
+    """What a store holds, ready to print.
+
+    Args:
+        store: An open store.
+
+    Returns:
+        Name of the quantity → its value.
+    """
+    index, classes = store.index, store.meta["classes"]
+    frames, bodies, flags = index["n_frames"], index["n_bodies"], index["flags"]
+    per_class = np.bincount(index["label"][index["label"] >= 0], minlength=len(classes))
+    used = per_class[per_class > 0]
+    spread = f", {used.min()} to {used.max()} sequences each" if len(used) else ""
+    lengths = f"min {frames.min()} / median {np.median(frames):g} / max {frames.max()}"
+    people = ", ".join(f"{int((bodies == n).sum())} with {n}" for n in np.unique(bodies))
+    holes, gaps, jumps, far = _defects(store)
+    rows = {
+        "sequences": f"{len(store)}, of which {int((flags & Flag.SINGLE_FRAME > 0).sum())} have a single frame",
+        "classes": f"{len(used)} of {len(classes)}{spread}",
+        "performers, cameras, setups": ", ".join(_distinct(index[name]) for name in ("subject", "camera", "setup")),
+        "frames": f"{frames.sum()}; per sequence {lengths}",
+        "bodies": people,
+        "missing joints": f"{holes} in {int((flags & Flag.REPAIRED > 0).sum())} sequences (interpolated when loaded)",
+        "missing frames of a body": f"{gaps} in {int((flags & Flag.GAP > 0).sum())} sequences",
+    }
+    if store.meta["units"] == "m":
+        rows[f"jumps of a joint > {JUMP:g} m"] = f"in {jumps} sequences"
+        rows[f"coordinates > {FAR:g} m"] = f"in {far} sequences"
+    divided = protocols(store)
+    for name, train in divided.items():
+        content = index["content"]
+        repeated = int(train.sum()) - len(np.unique(content[train]))
+        rows[name] = (
+            f"train {int(train.sum())} / test {int((~train).sum())}; copies: "
+            f"{int(leaked(content, train).sum())} of the test part in training, {repeated} within training"
+        )
+    if not divided:
+        rows["copies"] = str(len(store) - len(np.unique(index["content"])))
+    return rows
+
+
+def _distinct(column: np.ndarray) -> str:
+    known = len(np.unique(column[column >= 0]))
+    return str(known) if known else "unknown"
+
+
+def _defects(store: SkeletonStore) -> tuple[int, int, int, int]:
+    """Missing joints, missing frames, clips with jumps and with far coordinates; in blocks, so that memory is flat."""
+    holes = gaps = jumps = far = 0
+    lengths = store.index["n_frames"].astype(np.int64)
+    tracks = store.index["n_bodies"].astype(np.int64)
+    for start in range(0, len(store), _CLIPS_AT_ONCE):
+        chosen = slice(start, start + _CLIPS_AT_ONCE)
+        sizes = lengths[chosen] * tracks[chosen]
+        row = int(store.index["row"][start])
+        joints = store.joints[row : row + int(sizes.sum())]
+        clip = np.repeat(np.arange(len(sizes)), sizes)
+        # A new body or clip starts where the running frame number returns to zero; no motion is counted across it.
+        frame = np.concatenate([np.tile(np.arange(t), m) for t, m in zip(lengths[chosen], tracks[chosen], strict=True)])
+        missing = np.isnan(joints[..., 0])
+        absent = missing.all(1)
+        holes += int(missing[~absent].sum())
+        gaps += int(absent.sum())
+        step = np.linalg.norm(np.diff(joints, axis=0), axis=-1)
+        moved = (np.nan_to_num(step, nan=0.0) > JUMP).any(1) & (frame[1:] > 0)
+        jumps += len(np.unique(clip[1:][moved]))
+        far += len(np.unique(clip[(np.abs(np.nan_to_num(joints, nan=0.0)) > FAR).any((1, 2))]))
+    return holes, gaps, jumps, far
