@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache
 from typing import Any
 
 import torch
@@ -73,17 +73,20 @@ class Skeleton:
         """V, the number of joints."""
         return len(self.joints)
 
-    @cached_property
+    @property
+    @cache  # not in the instance, where a parser would take it for an argument
     def root(self) -> int:
         """The joint that is its own parent."""
         return next(j for j, parent in enumerate(self.parents) if j == parent)
 
-    @cached_property
+    @property
+    @cache
     def bones(self) -> tuple[tuple[int, int], ...]:
         """(child, parent) of the V − 1 bones, in the order of the children."""
         return tuple((child, parent) for child, parent in enumerate(self.parents) if child != parent)
 
-    @cached_property
+    @property
+    @cache
     def mirror(self) -> tuple[int, ...]:
         """Permutation of the joints that exchanges left and right."""
         order = list(range(self.num_joints))

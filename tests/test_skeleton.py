@@ -207,3 +207,8 @@ def test_json_round_trip(skeleton):
 def test_a_broken_layout_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(KINECT20, **change)
+
+
+def test_what_was_derived_is_no_argument_of_the_layout():
+    assert NTU25.bones and NTU25.mirror and NTU25.root == 20
+    assert set(vars(NTU25)) == {field.name for field in dataclasses.fields(Skeleton)}

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
+import torch
+from einops import rearrange
 from torch import Tensor, nn
+
+from skelcl.errors import InputError
+from skelcl.skeleton import Skeleton
 
 
 class Encoder(nn.Module, ABC):
@@ -20,9 +26,96 @@ class Encoder(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Features (N, dim) of clips ``x`` (N, C, T, V, M)."""
 
+    def classifier(self, num_classes: int) -> nn.Linear:
+        """A new linear layer from the features to ``num_classes`` logits, initialised as the encoder's paper does."""
+        return nn.Linear(self.dim, num_classes)
+
     def reset_parameters(self) -> None:
-        """Redraw every weight, as after construction. An encoder with an initialisation of its own overrides this."""
-        for module in self.modules():
-            reset = getattr(module, "reset_parameters", None)
-            if module is not self and callable(reset):
-                reset()
+        """Redraw every weight, as after construction. An encoder with an initialisation of its own overrides this.
+
+        Parts come before what they are part of, so the initialisation of the whole has the last word.
+        """
+
+        def reset(module: nn.Module) -> None:
+            draw = getattr(module, "reset_parameters", None)
+            if module is not self and callable(draw):
+                draw()
+
+        self.apply(reset)
+
+
+class MapEncoder(Encoder):
+    """An encoder whose features are pooled from a map over bodies, frames and joints."""
+
+    @abstractmethod
+    def feature_map(self, x: Tensor) -> Tensor:
+        """Map (N, M, C', T', V') of clips ``x`` (N, C, T, V, M)."""
+
+    @abstractmethod
+    def pool(self, feature_map: Tensor) -> Tensor:
+        """Features (N, dim) of a map (N, M, C', T', V')."""
+
+    def with_map(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (N, M, C', T', V') and features (N, dim) of clips ``x`` (N, C, T, V, M), in one pass."""
+        feature_map = self.feature_map(x)
+        return feature_map, self.pool(feature_map)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (N, dim) of clips ``x`` (N, C, T, V, M)."""
+        return self.pool(self.feature_map(x))
+
+
+class BodyEncoder(MapEncoder):
+    """A network that sees one body at a time, after a batch norm of its own for every body slot, joint and coordinate.
+
+    The map is averaged over frames, joints and bodies. A body that is zero throughout the clip (nobody there) passes
+    the network like any other, as in the original networks. In eval mode only its slot decides what it becomes, so
+    there, without gradients and outside of compiled code, one such body stands for all of its slot. On an accelerator
+    this waits once for the data.
+
+    Args:
+        skeleton: Layout of the V joints.
+        channels: C, the coordinates per joint.
+        num_persons: M, the bodies per clip.
+    """
+
+    def __init__(self, skeleton: Skeleton, channels: int, num_persons: int) -> None:
+        super().__init__()
+        self.shape = (channels, skeleton.num_joints, num_persons)
+        self.data_bn = nn.BatchNorm1d(math.prod(self.shape))
+
+    @abstractmethod
+    def body_map(self, bodies: Tensor) -> Tensor:
+        """Map (B, C', T', V') of normalised bodies (B, C, T, V)."""
+
+    def classifier(self, num_classes: int) -> nn.Linear:
+        """Weights N(0, 2 / classes), biases as PyTorch draws them."""
+        layer = nn.Linear(self.dim, num_classes)
+        nn.init.normal_(layer.weight, std=math.sqrt(2 / num_classes))
+        return layer
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """Map (N, M, C', T', V') of clips ``x`` (N, C, T, V, M).
+
+        Raises:
+            InputError: C, V or M are not those that the encoder was made for.
+        """
+        n, c, _, v, m = x.shape
+        if (c, v, m) != self.shape:
+            raise InputError(
+                f"{type(self).__name__} was made for channels, joints and persons {self.shape}, the clips have "
+                f"{(c, v, m)}: set skeleton, channels and num_persons accordingly"
+            )
+        bodies = self.data_bn(rearrange(x, "n c t v m -> n (m v c) t"))
+        bodies = rearrange(bodies, "n (m v c) t -> (n m) c t v", m=m, v=v)
+        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return rearrange(self.body_map(bodies), "(n m) c t v -> n m c t v", m=m)
+        absent = ~x.flatten(1, 3).any(1)
+        own = torch.arange(n * m, device=x.device).view(n, m)
+        first = own.where(absent, n * m).amin(0)
+        kept, place = torch.unique(torch.where(absent, first, own), return_inverse=True)
+        return self.body_map(bodies[kept])[place]
+
+    def pool(self, feature_map: Tensor) -> Tensor:
+        """Mean over bodies, frames and joints: (N, M, C', T', V') to (N, C')."""
+        return feature_map.mean((1, 3, 4))

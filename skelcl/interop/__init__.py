@@ -1,0 +1,5 @@
+"""Exchange with other code: checkpoints of the published networks in."""
+
+from skelcl.interop.reference import load_reference
+
+__all__ = ["load_reference"]
