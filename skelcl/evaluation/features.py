@@ -36,11 +36,30 @@ class NamedClips(Protocol):
     predict_split: str
 
 
+class StepScores(StepFeatures):
+    """What an evaluation step of a supervised method returns: logits (N, K) as well."""
+
+    logits: Tensor
+
+
 def step_features(outputs: object) -> StepFeatures | None:
     """Features (N, D), labels (N,) and store positions (N,) of a step; None when the step gives no features."""
     if not isinstance(outputs, Mapping) or "features" not in outputs:
         return None
     return StepFeatures(features=outputs["features"], label=outputs["label"], index=outputs["index"])
+
+
+def unjudged_features(outputs: object) -> StepFeatures | None:
+    """As :func:`step_features`, but None as well for a supervised step, whose logits are what there is to judge."""
+    return None if isinstance(outputs, Mapping) and "logits" in outputs else step_features(outputs)
+
+
+def step_scores(outputs: object) -> StepScores | None:
+    """Features, logits (N, K), labels and store positions of a supervised step; None for any other step."""
+    given = step_features(outputs)
+    if given is None or not isinstance(outputs, Mapping) or "logits" not in outputs:
+        return None
+    return StepScores(**given, logits=outputs["logits"])
 
 
 def check_features(where: str, features: Tensor, label: Tensor | None = None, num_classes: int = 0) -> None:

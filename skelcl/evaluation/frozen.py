@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import csv
 import importlib.util
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +15,8 @@ from torch import Tensor
 
 from skelcl.encoders.base import Encoder
 from skelcl.errors import InputError
-from skelcl.evaluation.features import FeatureBank, StepFeatures, named_clips, run_directory, step_features
+from skelcl.evaluation import report
+from skelcl.evaluation.features import FeatureBank, StepFeatures, run_directory, unjudged_features
 from skelcl.evaluation.knn import knn_predict
 from skelcl.evaluation.probe import PRESETS, ProbeName, ProbeResult, linear_probe
 from skelcl.seeding import run_seed
@@ -37,15 +36,12 @@ class Judged:
 
     def scores(self, which: Tensor) -> dict[str, float]:
         """Accuracies (0…1) over the clips in ``which``, (N,) bool."""
-        label, knn, logits = self.label[which], self.knn[which], self.probe.logits[which]
-        top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices
-        linear = top5[:, 0]
+        label, knn = self.label[which], self.knn[which]
+        linear = report.logit_scores(label, self.probe.logits[which])
         return {
-            "knn_top1": _mean(knn == label),
-            "knn_mean_class": _mean_class(label, knn),
-            "linear_top1": _mean(linear == label),
-            "linear_top5": _mean((top5 == label[:, None]).any(1)),
-            "linear_mean_class": _mean_class(label, linear),
+            "knn_top1": report.mean(knn == label),
+            "knn_mean_class": report.mean_class(label, knn),
+            **{f"linear_{name}": value for name, value in linear.items()},
         }
 
 
@@ -55,7 +51,8 @@ class FrozenEvaluation(pl.Callback):
     Every clip is encoded once. Logs ``test/knn_top1`` (cosine) and ``test/linear_top1`` (last epoch of the probe),
     top-5 and mean-class accuracy, the same for each named subset of the data (``test_clean/…``), and the accuracies of
     the same encoder with random weights (``test/random_…``). Writes ``results.json``, ``per_class.csv``,
-    ``confusion.csv`` and pictures to the run's folder. Silent for methods that give no features.
+    ``confusion.csv`` and pictures to the run's folder. Silent for methods that give no features,
+    or logits of their own.
 
     Args:
         k: Neighbours that vote in kNN; the protocol of the literature is 1.
@@ -106,7 +103,7 @@ class FrozenEvaluation(pl.Callback):
         Raises:
             InputError: If there are more test loaders than gallery and queries.
         """
-        given = step_features(outputs)
+        given = unjudged_features(outputs)
         if given is None:
             return
         if dataloader_idx > 1:
@@ -153,16 +150,8 @@ class FrozenEvaluation(pl.Callback):
         directory: Path | None,
     ) -> dict[str, float]:
         (gallery, gallery_label, _), (query, query_label, query_index) = features["learned"]
-        data = named_clips(trainer)
-        if data is None:
-            class_names = [str(label) for label in range(int(torch.cat([gallery_label, query_label]).max()) + 1)]
-        else:
-            class_names = list(data.class_names)
-        subsets = {"test": torch.ones(len(query), dtype=torch.bool)}
-        for name, positions in ({} if data is None else data.subsets).items():
-            which = torch.isin(query_index.cpu(), torch.as_tensor(positions))
-            if which.any():
-                subsets[name] = which
+        class_names = report.class_names(trainer, int(torch.cat([gallery_label, query_label]).max()) + 1)
+        subsets = report.tested_subsets(trainer, query_index)
 
         names = {"learned": type(pl_module).__name__, "random": "random encoder"}
         judged = {}
@@ -200,14 +189,19 @@ class FrozenEvaluation(pl.Callback):
                 "metrics": metrics,
             }
             (directory / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-            confusion = _write_tables(directory, learned, subsets, class_names)
+            linear = learned.probe.logits.argmax(1)
+            predicted = {"knn_top1": learned.knn, "linear_top1": linear}
+            report.write_per_class(directory / "per_class.csv", learned.label, predicted, subsets, class_names)
+            confusion = report.write_confusion(directory / "confusion.csv", learned.label, linear, class_names)
             if self.figures and importlib.util.find_spec("matplotlib") is not None:
-                _draw(directory, learned, confusion, class_names)
+                report.draw(directory, learned.features, learned.label, confusion, class_names)
         shown = [encoder for encoder in ("random", "learned") if encoder in judged]
-        rows = {names[encoder]: [scores[encoder, subset] for subset in subsets] for encoder in shown}
+        columns = [f"{kind} {report.short(subset)}".strip() for subset in subsets for kind in ("kNN", "linear")]
+        keys = ("knn_top1", "linear_top1")
+        rows = {names[e]: [scores[e, subset][key] for subset in subsets for key in keys] for e in shown}
         head = f"top-1 in %: {self.k}-NN (cosine) and linear probe {self.probe!r} (last epoch)"
         where = "" if directory is None else f"\nfiles: {directory}"
-        pl_module.print(f"\n{head}\n{_table(list(subsets), rows)}{where}\n")
+        pl_module.print(f"\n{head}\n{report.percent_table(columns, rows)}{where}\n")
         return metrics
 
     def _judge(self, train: Split, test: Split, num_classes: int) -> Judged:
@@ -228,55 +222,3 @@ def random_twin(encoder: Encoder) -> Encoder:
             torch.default_generator.manual_seed(run_seed())
             twin.reset_parameters()
         return twin.to(device).eval().requires_grad_(False)
-
-
-def _mean(right: Tensor) -> float:
-    return float(right.double().mean())
-
-
-def _mean_class(label: Tensor, predicted: Tensor) -> float:
-    support = label.bincount()
-    right = label[predicted == label].bincount(minlength=len(support))
-    return float((right.double() / support)[support > 0].mean())
-
-
-def _write_tables(directory: Path, learned: Judged, subsets: dict[str, Tensor], class_names: Sequence[str]) -> Tensor:
-    """Write ``per_class.csv`` and ``confusion.csv``; returns the confusion matrix (K, K), rows are true classes."""
-    linear = learned.probe.logits.argmax(1)
-    with (directory / "per_class.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        columns = ("support", "knn_top1", "linear_top1")
-        table.writerow(["class", *(f"{subset}/{column}" for subset in subsets for column in columns)])
-        for c, name in enumerate(class_names):
-            row: list[str | int] = [name]
-            for which in subsets.values():
-                mine = which & (learned.label == c)
-                right = (learned.knn[mine] == c, linear[mine] == c)
-                row += [int(mine.sum()), *(f"{_mean(r):.4f}" if mine.any() else "" for r in right)]
-            table.writerow(row)
-    k = len(class_names)
-    confusion = torch.bincount(learned.label * k + linear, minlength=k * k).view(k, k)
-    with (directory / "confusion.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["true \\ predicted", *class_names])
-        table.writerows([name, *row] for name, row in zip(class_names, confusion.tolist(), strict=True))
-    return confusion
-
-
-def _draw(directory: Path, learned: Judged, confusion: Tensor, class_names: Sequence[str]) -> None:
-    from skelcl import plotting
-
-    plotting.confusion_matrix(confusion.numpy(), class_names).savefig(directory / "confusion.png", dpi=150)
-    picture = plotting.embedding(learned.features.numpy(), learned.label.numpy(), class_names)
-    picture.savefig(directory / "embedding.png", dpi=150)
-
-
-def _table(subsets: Sequence[str], rows: dict[str, list[dict[str, float]]]) -> str:
-    short = [subset.removeprefix("test").removeprefix("_") for subset in subsets]
-    columns = [f"{kind} {name}".strip() for name in short for kind in ("kNN", "linear")]
-    width, first = max(map(len, columns)) + 3, max(map(len, rows)) + 2
-    lines = [" " * first + "".join(f"{column:>{width}}" for column in columns)]
-    for name, scores in rows.items():
-        values = [score[key] for score in scores for key in ("knn_top1", "linear_top1")]
-        lines.append(f"{name:<{first}}" + "".join(f"{100 * value:>{width}.1f}" for value in values))
-    return "\n".join(lines)

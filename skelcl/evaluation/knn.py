@@ -13,7 +13,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from skelcl.errors import InputError
-from skelcl.evaluation.features import check_features, step_features
+from skelcl.evaluation.features import check_features, unjudged_features
 
 GALLERY_CHUNK = 65536
 
@@ -155,7 +155,7 @@ class OnlineKNN(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the features of a batch."""
-        given = step_features(outputs)
+        given = unjudged_features(outputs)
         if self._active and given is not None:
             self.metric.update(given["features"], given["label"], gallery=dataloader_idx == 0)
 

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from skelcl.clips import Clips
 from skelcl.errors import InputError
 from skelcl.transforms.resample import planar, present
 
-Recipe = Literal["none", "root", "sgn", "agcn", "stgcn50", "ucla_minmax"]
+Recipe = Literal["none", "root", "sgn", "agcn", "stgcn50", "ucla_minmax", "hcn"]
 Scale = Literal["none", "torso"]
 
 _TINY = 1e-6
@@ -22,8 +22,8 @@ _TINY = 1e-6
 class Normalize(nn.Module):
     """Moves, turns or scales bodies by one of the published recipes.
 
-    Clips that went through a recipe before they were imported (:attr:`Clips.recipe`) are never normalised twice: the same
-    recipe and ``none`` leave them as they are, and a recipe that needs what is lost refuses them.
+    Clips that went through a recipe before they were imported (:attr:`Clips.recipe`) are never normalised twice: the
+    same recipe and ``none`` leave them as they are, and a recipe that needs what is lost refuses them.
 
     Args:
         recipe: ``none``: camera space. ``root``: every body minus its own origin joint, frame by frame (AS-CAL).
@@ -33,7 +33,9 @@ class Normalize(nn.Module):
             body 0 is missing, other bodies are turned but not moved. ``stgcn50``: every body minus its own centre
             joint, then turned about y frame by frame so that the shoulders lie along x, with one sign per sampled
             sequence as published (CrosSCLR, AimCLR). ``ucla_minmax``: every axis stretched to [−1, 1] over all frames
-            and shown bodies of the clip (CTR-GCN on NW-UCLA); centring and scale have no effect on it.
+            and shown bodies of the clip (CTR-GCN on NW-UCLA); centring and scale have no effect on it. ``hcn``: minus
+            the origin joint of body 0 frame by frame, without exception: the places of absent bodies and of missing
+            frames hold the negative origin instead of zeros (HCN).
         scale: ``torso`` divides by the distance of origin and centre joint of body 0 in its first frame.
 
     Raises:
@@ -49,15 +51,16 @@ class Normalize(nn.Module):
         self.recipe = recipe
         self.scale = scale
 
-    def forward(self, x: Tensor, clips: Clips) -> Tensor:
+    def forward(self, x: Tensor, clips: Clips, generator: Generator | None = None) -> Tensor:
         """The normalised x.
 
         Args:
             x: Sampled frames of the clips in camera space, (N, C, T, V, M).
             clips: The clips themselves, for what depends on frames that were not sampled.
+            generator: Source of randomness on the device of x, for a subclass that draws; None is torch's own.
 
         Returns:
-            x (N, C, T, V, M), in memory (N, M, C, T, V); zeros stay zeros.
+            x (N, C, T, V, M), in memory (N, M, C, T, V); zeros stay zeros, but under ``hcn``.
 
         Raises:
             InputError: If the clips went through another recipe that cannot be undone.
@@ -70,7 +73,8 @@ def _remaining(recipe: Recipe, past: str) -> Recipe:
     """What is left to do to clips that went through the recipe ``past``."""
     if past in ("none", recipe) or recipe == "none":
         return "none" if past == recipe else recipe
-    if past == "sgn":  # a constant shift of the clip, to which every other recipe is blind
+    # A constant shift of the clip, to which every other recipe is blind where it touches present bodies only.
+    if past == "sgn" and recipe != "hcn":
         return recipe
     raise InputError(
         f"Normalize: the store holds clips that already went through the recipe {past!r}, which {recipe!r} cannot "
@@ -168,25 +172,42 @@ def _stgcn50(x: Tensor, clips: Clips) -> Tensor:
 
 
 def _ucla_minmax(x: Tensor, clips: Clips) -> Tensor:
-    low, high = _extent(clips)
+    return stretch(x, *extent(clips))
+
+
+def stretch(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Stretches the box from ``low`` to ``high``, two (N, C), to [−1, 1]: x (N, C, T, V, M), planar in memory."""
     span = torch.where(high > low, high - low, 1.0)
     # 2·(x − low)/span − 1, written so that missing coordinates need a mask once.
     middle = low + span / 2
     return _subtract(x, _where_present(middle, x)) * (2 / span)[:, :, None, None, None]
 
 
-def _extent(clips: Clips) -> tuple[Tensor, Tensor]:
-    """Smallest and largest coordinate per axis over all frames of the shown bodies, two (N, C)."""
+def extent(clips: Clips, matrix: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Smallest and largest coordinate per axis over all frames of the shown bodies, two (N, C).
+
+    Args:
+        clips: N clips.
+        matrix: One matrix per clip, (N, C, C), that is applied to every joint before; None for none.
+    """
     count = clips.frames * clips.bodies.clamp(max=clips.num_persons)
     clip = torch.repeat_interleave(count)
     row = torch.arange(len(clip), device=clip.device) + (clips.offsets - count.cumsum(0) + count)[clip]
-    low, high = clips.joints[row].aminmax(dim=1)
+    joints = clips.joints[row]
+    if matrix is not None:
+        joints = joints @ matrix.mT[clip]
+    low, high = joints.aminmax(dim=1)
     size = (len(clips), low.shape[1])
     where = clip[:, None].expand_as(low)
     return (
         low.new_full(size, torch.inf).scatter_reduce(0, where, low.nan_to_num(torch.inf), "amin"),
         high.new_full(size, -torch.inf).scatter_reduce(0, where, high.nan_to_num(-torch.inf), "amax"),
     )
+
+
+def _hcn(x: Tensor, clips: Clips) -> Tensor:
+    origin = clips.skeleton.origin
+    return _subtract(x, x[:, :, :, origin : origin + 1, :1])
 
 
 def _torso(clips: Clips) -> Tensor:
@@ -203,4 +224,5 @@ _RECIPES: dict[str, Callable[[Tensor, Clips], Tensor]] = {
     "agcn": _agcn,
     "stgcn50": _stgcn50,
     "ucla_minmax": _ucla_minmax,
+    "hcn": _hcn,
 }

@@ -119,6 +119,61 @@ class Resize(Sampler):
         return _resize(clips, cut, clips.frames - 2 * cut, self.frames)
 
 
+class RandomFrames(Sampler):
+    """T frames of every clip at random, in order: a frame may come several times, others not at all.
+
+    They are drawn without replacement from ``copies`` copies of the L true frames, as CTR-GCN does on NW-UCLA with 52
+    of 100·L.
+
+    Args:
+        frames: T, the length of the view.
+        copies: Copies of each frame that can be drawn; clips of one frame need ``frames`` of them.
+
+    Raises:
+        ValueError: If not 1 ≤ ``frames`` ≤ ``copies``.
+    """
+
+    def __init__(self, frames: int, copies: int = 100) -> None:
+        super().__init__(frames)
+        if copies < frames:
+            raise ValueError(f"RandomFrames: copies must be at least frames = {frames}, got {copies}")
+        self.copies = copies
+
+    def draw(self, clips: Clips, generator: Generator | None = None) -> Tensor:
+        """The source frame of every frame, (N, T) int64, never decreasing."""
+        # Floyd's sampling: step i draws from the first P − T + i + 1 of the P things, and takes the last of these
+        # instead of one that it already has. All subsets are equally likely, and no step looks at more than T things.
+        last = self.copies * clips.frames[:, None] - self.frames + torch.arange(self.frames, device=clips.frames.device)
+        share = torch.rand(last.shape, dtype=torch.float64, device=last.device, generator=generator)
+        drawn = (share * (last + 1)).long()
+        for i in range(1, self.frames):
+            taken = (drawn[:, :i] == drawn[:, i : i + 1]).any(1)
+            drawn[:, i] = torch.where(taken, last[:, i], drawn[:, i])
+        return drawn.sort(1).values // self.copies
+
+    def forward(self, clips: Clips, generator: Generator | None = None) -> Tensor:
+        """Random frames of every clip as x (N, C, T, V, M)."""
+        return _pick(clips, self.draw(clips, generator))
+
+
+class EvenFrames(Sampler):
+    """T frames of every clip at equal distances from the first to the last, each rounded down. Deterministic.
+
+    The test sampling of CTR-GCN on NW-UCLA: ⌊linspace(0, L − 1, T)⌋.
+
+    Args:
+        frames: T, the length of the view.
+    """
+
+    def forward(self, clips: Clips, generator: Generator | None = None) -> Tensor:
+        """Evenly spaced frames of every clip as x (N, C, T, V, M)."""
+        # NumPy's own steps, because rounding moves some products below the whole number that they are on paper.
+        last = clips.frames[:, None] - 1
+        number = torch.arange(self.frames, device=last.device)
+        source = (number.double() * (last.double() / max(self.frames - 1, 1))).long()
+        return _pick(clips, torch.where((number == self.frames - 1) & (number > 0), last, source))
+
+
 def present(x: Tensor) -> Tensor:
     """Which bodies are seen in which frames: any non-zero coordinate of x (N, C, T, V, M) → (N, T, M) bool."""
     return x.abs().sum((1, 3)) > 0
@@ -131,6 +186,11 @@ def planar(x: Tensor) -> Tensor:
     graph convolutions want is a view.
     """
     return x.permute(0, 4, 1, 2, 3).contiguous().permute(0, 2, 3, 4, 1)
+
+
+def _pick(clips: Clips, source: Tensor) -> Tensor:
+    """The frames ``source`` (N, T) of every clip."""
+    return _blend(clips, source[..., None], torch.ones_like(source, dtype=clips.joints.dtype)[..., None])
 
 
 def _resize(clips: Clips, start: Tensor, length: Tensor, frames: int) -> Tensor:

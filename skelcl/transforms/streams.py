@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from skelcl.skeleton import Skeleton
 from skelcl.transforms.resample import present
-from skelcl.transforms.view import Step
+from skelcl.transforms.step import Step
 
 Kind = Literal["joint", "bone", "motion", "bone_motion"]
 
@@ -21,26 +21,31 @@ class Stream(Step):
         kind: ``joint`` leaves x as it is; ``bone`` is child − parent, zero at the root; ``motion`` is
             x[t + 1] − x[t], zero in the last frame and wherever either frame of that body is missing;
             ``bone_motion`` is the motion of the bones.
+        trajectory: Show joints relative to the root joint of their frame, and the path of the root itself in its own
+            place, which bones leave empty; motion comes afterwards (Hyperformer, arXiv 2211.09590).
 
     Raises:
         ValueError: If ``kind`` is none of these.
     """
 
-    def __init__(self, kind: Kind = "joint") -> None:
+    def __init__(self, kind: Kind = "joint", trajectory: bool = False) -> None:
         super().__init__()
         if kind not in get_args(Kind):
             raise ValueError(f"Stream: kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
         self.kind = kind
+        self.trajectory = trajectory
 
     def forward(self, x: Tensor, skeleton: Skeleton, generator: Generator | None = None) -> Tensor:
         """The stream of x (N, C, T, V, M), in the same shape."""
-        if self.kind == "bone":
-            return bone(x, skeleton)
-        if self.kind == "motion":
-            return motion(x, present(x))
-        if self.kind == "bone_motion":
-            return motion(bone(x, skeleton), present(x))
-        return x
+        seen = present(x) if self.kind.endswith("motion") else None
+        root = x[:, :, :, skeleton.root : skeleton.root + 1]
+        if self.kind.startswith("bone"):
+            x = bone(x, skeleton)
+        elif self.trajectory:
+            x = x - root
+        if self.trajectory:
+            x[:, :, :, skeleton.root : skeleton.root + 1] = root
+        return x if seen is None else motion(x, seen)
 
 
 def bone(x: Tensor, skeleton: Skeleton) -> Tensor:

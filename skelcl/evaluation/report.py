@@ -1,0 +1,118 @@
+"""What the reports of all protocols share: subsets of the test part, accuracies, tables and files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from skelcl.evaluation.features import named_clips
+
+
+def class_names(trainer: pl.Trainer, num_classes: int) -> list[str]:
+    """Names of the classes by label; numbers where no data module names them."""
+    data = named_clips(trainer)
+    return [str(label) for label in range(num_classes)] if data is None else list(data.class_names)
+
+
+def tested_subsets(trainer: pl.Trainer, index: Tensor) -> dict[str, Tensor]:
+    """The whole test part and its named subsets, as far as any of their clips was tested.
+
+    Args:
+        trainer: Knows the data module that names them.
+        index: Store positions of the tested clips, (N,).
+
+    Returns:
+        For ``test`` and each subset which clips belong to it, (N,) bool on the CPU.
+    """
+    subsets = {"test": torch.ones(len(index), dtype=torch.bool)}
+    data = named_clips(trainer)
+    for name, positions in ({} if data is None else data.subsets).items():
+        which = torch.isin(index.cpu(), torch.as_tensor(positions))
+        if which.any():
+            subsets[name] = which
+    return subsets
+
+
+def mean(right: Tensor) -> float:
+    """Share of true values of (N,) bool."""
+    return float(right.double().mean())
+
+
+def logit_scores(label: Tensor, logits: Tensor) -> dict[str, float]:
+    """Top-1, top-5 (or top-K of fewer classes) and mean-class accuracy (0…1) of logits (N, K) with labels (N,)."""
+    top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices
+    return {
+        "top1": mean(top5[:, 0] == label),
+        "top5": mean((top5 == label[:, None]).any(1)),
+        "mean_class": mean_class(label, top5[:, 0]),
+    }
+
+
+def mean_class(label: Tensor, predicted: Tensor) -> float:
+    """Mean over the classes that occur of the share of their clips, of labels (N,), that are predicted (N,) right."""
+    support = label.bincount()
+    right = label[predicted == label].bincount(minlength=len(support))
+    return float((right.double() / support)[support > 0].mean())
+
+
+def write_per_class(
+    path: Path, label: Tensor, predicted: Mapping[str, Tensor], subsets: Mapping[str, Tensor], names: Sequence[str]
+) -> None:
+    """Write support and accuracy of each class, for each subset, as CSV.
+
+    Args:
+        path: File to write.
+        label: True classes, (N,).
+        predicted: Column name and predicted classes (N,) of each judge.
+        subsets: Which clips belong to each subset, (N,) bool.
+        names: Names of the classes.
+    """
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        columns = ("support", *predicted)
+        table.writerow(["class", *(f"{subset}/{column}" for subset in subsets for column in columns)])
+        for c, name in enumerate(names):
+            row: list[str | int] = [name]
+            for which in subsets.values():
+                mine = which & (label == c)
+                row.append(int(mine.sum()))
+                row += [f"{mean(one[mine] == c):.4f}" if mine.any() else "" for one in predicted.values()]
+            table.writerow(row)
+
+
+def write_confusion(path: Path, label: Tensor, predicted: Tensor, names: Sequence[str]) -> Tensor:
+    """Write the confusion matrix of labels (N,) and predictions (N,) as CSV; returns it, (K, K), rows are true."""
+    k = len(names)
+    confusion = torch.bincount(label * k + predicted, minlength=k * k).view(k, k)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["true \\ predicted", *names])
+        table.writerows([name, *row] for name, row in zip(names, confusion.tolist(), strict=True))
+    return confusion
+
+
+def draw(directory: Path, features: Tensor, label: Tensor, confusion: Tensor, names: Sequence[str]) -> None:
+    """Draw the confusion matrix (K, K) and a map of features (N, D) with labels (N,) into a folder."""
+    from skelcl import plotting
+
+    plotting.confusion_matrix(confusion.numpy(), names).savefig(directory / "confusion.png", dpi=150)
+    plotting.embedding(features.numpy(), label.numpy(), names).savefig(directory / "embedding.png", dpi=150)
+
+
+def percent_table(columns: Sequence[str], rows: Mapping[str, Sequence[float]]) -> str:
+    """A table of accuracies (0…1) in percent, right-aligned under their columns."""
+    width, first = max(map(len, columns)) + 3, max(map(len, rows)) + 2
+    lines = [" " * first + "".join(f"{column:>{width}}" for column in columns)]
+    for name, values in rows.items():
+        lines.append(f"{name:<{first}}" + "".join(f"{100 * value:>{width}.1f}" for value in values))
+    return "\n".join(lines)
+
+
+def short(subset: str) -> str:
+    """How a subset is called beside a column's name: ``test`` goes without saying, ``test_clean`` is ``clean``."""
+    return subset.removeprefix("test").removeprefix("_")

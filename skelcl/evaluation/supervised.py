@@ -1,0 +1,166 @@
+"""What a supervised method reports of itself: accuracies of its own logits, tables, pictures and scores for fusion."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skelcl.evaluation import report
+from skelcl.evaluation.features import (
+    FeatureBank,
+    check_features,
+    named_clips,
+    run_directory,
+    step_scores,
+    write_npz,
+)
+from skelcl.transforms.streams import Stream
+
+
+class SupervisedEvaluation(pl.Callback):
+    """Judges the logits of a supervised method, each clip once, whatever the processes and their padding.
+
+    Logs ``val/top1``, ``val/top5`` and ``val/mean_class`` after validation; ``test/…``, and the same for each named
+    subset of the data (``test_clean/…``), after ``test``, which also writes ``results.json``, ``per_class.csv``,
+    ``confusion.csv``, pictures and ``scores.npz`` to the run's folder. The ``validate`` command writes
+    ``scores-val.npz``. Silent for methods without logits. It selects nothing.
+
+    A file of scores holds ``id`` (N,) strings, by which streams are to be joined, ``label`` (N,), ``logits`` (N, K)
+    float32, ``class_names``, ``stream`` and ``checkpoint`` strings, and each named subset as (N,) bool.
+
+    Args:
+        figures: Also draw the confusion matrix and a map of the features, where matplotlib is installed.
+    """
+
+    def __init__(self, figures: bool = True) -> None:
+        self.figures = figures
+        self._bank = FeatureBank()
+        self._num_classes = 0
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget an earlier evaluation."""
+        self._bank.reset()
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: object,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the logits and features of a batch, if it has any."""
+        given = step_scores(outputs)
+        if given is not None:
+            logits = given["logits"].float()
+            self._num_classes = logits.shape[1]
+            self._bank.update(torch.cat([logits, given["features"].float()], 1), given["label"], given["index"])
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log accuracies of the validation clips.
+
+        Raises:
+            InputError: If a logit is not finite or a label is not among the classes.
+        """
+        if not self._bank.update_called or trainer.sanity_checking:
+            return
+        logits, _, label, index = self._gathered()
+        scores = report.logit_scores(label, logits)
+        metrics = {f"val/{name}": value for name, value in scores.items()}
+        pl_module.log_dict(metrics, prog_bar=True, batch_size=1, sync_dist=True)
+        directory = run_directory(trainer)
+        if trainer.state.fn == TrainerFn.VALIDATING and directory is not None and trainer.is_global_zero:
+            self._write_scores(directory / "scores-val.npz", trainer, pl_module, logits, label, index)
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Report on the first process, log on all.
+
+        Raises:
+            InputError: If a logit is not finite or a label is not among the classes.
+        """
+        if not self._bank.update_called:
+            return
+        logits, features, label, index = self._gathered()
+        subsets = report.tested_subsets(trainer, index)
+        scores = {subset: report.logit_scores(label[which], logits[which]) for subset, which in subsets.items()}
+        metrics = {f"{subset}/{key}": value for subset in subsets for key, value in scores[subset].items()}
+        pl_module.log_dict(metrics, batch_size=1, sync_dist=True)
+        directory = run_directory(trainer)
+        if not trainer.is_global_zero:
+            return
+        if directory is not None:
+            directory.mkdir(parents=True, exist_ok=True)
+            names = report.class_names(trainer, logits.shape[1])
+            results = {
+                "method": type(pl_module).__name__,
+                "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
+                "selection": "last epoch",
+                "stream": stream_name(pl_module),
+                "query_clips": {subset: int(which.sum()) for subset, which in subsets.items()},
+                "classes": len(names),
+                "metrics": metrics,
+            }
+            (directory / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+            predicted = logits.argmax(1)
+            report.write_per_class(directory / "per_class.csv", label, {"top1": predicted}, subsets, names)
+            confusion = report.write_confusion(directory / "confusion.csv", label, predicted, names)
+            named = {name: which.numpy() for name, which in subsets.items() if name != "test"}
+            self._write_scores(directory / "scores.npz", trainer, pl_module, logits, label, index, **named)
+            if self.figures and importlib.util.find_spec("matplotlib") is not None:
+                report.draw(directory, features, label, confusion, names)
+        kinds = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class"}
+        columns = [f"{kind} {report.short(subset)}".strip() for subset in subsets for kind in kinds.values()]
+        row = [scores[subset][key] for subset in subsets for key in kinds]
+        where = "" if directory is None else f"\nfiles: {directory}"
+        table = report.percent_table(columns, {type(pl_module).__name__: row})
+        pl_module.print(f"\naccuracies in %, {len(label)} test clips\n{table}{where}\n")
+
+    def _gathered(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Logits (N, K), features (N, D), labels and store positions of all processes, on the CPU, in store order."""
+        both, label, index = (tensor.cpu() for tensor in self._bank.compute())
+        self._bank.reset()
+        check_features("logits and", both, label, self._num_classes)
+        logits, features = both.tensor_split([self._num_classes], 1)
+        return logits, features, label, index
+
+    def _write_scores(
+        self,
+        path: Path,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        logits: Tensor,
+        label: Tensor,
+        index: Tensor,
+        **subsets: NDArray[np.bool_],
+    ) -> None:
+        data = named_clips(trainer)
+        write_npz(
+            path,
+            id=index.numpy().astype(str) if data is None else np.asarray(data.ids, dtype=str)[index.numpy()],
+            label=label.numpy(),
+            logits=logits.numpy(),
+            class_names=np.asarray(report.class_names(trainer, logits.shape[1]), dtype=str),
+            stream=np.asarray(stream_name(pl_module)),
+            checkpoint=np.asarray(str(trainer.ckpt_path or "")),
+            **subsets,
+        )
+
+
+def stream_name(pl_module: pl.LightningModule) -> str:
+    """The stream that a method looks at: ``joint``, unless its deterministic view derives another one."""
+    steps = getattr(getattr(pl_module, "eval_view", None), "steps", ())
+    return "_".join(step.kind for step in steps if isinstance(step, Stream) and step.kind != "joint") or "joint"

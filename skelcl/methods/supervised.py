@@ -1,0 +1,145 @@
+"""Supervised training: an encoder and a linear classifier under cross-entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim import SGD
+
+from skelcl.clips import Clips
+from skelcl.encoders import Encoder
+from skelcl.errors import InputError
+from skelcl.methods.base import Features, Method
+from skelcl.methods.schedules import WarmupMultiStepLR
+from skelcl.skeleton import Skeleton
+from skelcl.transforms import View
+
+
+@runtime_checkable
+class TrainingData(Protocol):
+    """What supervised methods read off a data module before training."""
+
+    validation: str
+    class_names: Sequence[str]
+    skeleton: Skeleton
+    channels: int
+    num_persons: int
+    repeat: int
+
+    def slot_labels(self) -> Tensor:
+        """Class of every training clip, for each showing of an epoch anew, (S,) int64; −1 when unknown."""
+
+    def slots(self, clips: Clips) -> Tensor:
+        """Which of the S showings the clips of a batch are, (N,) int64 on their device."""
+
+
+class Scores(Features):
+    """What a supervised method gives for evaluation: logits (N, K) beside the features."""
+
+    logits: Tensor
+
+
+class Supervised(Method):
+    """Cross-entropy on one random view of each clip: the baseline of every supervised encoder.
+
+    ``forward`` gives features, as with every method; :meth:`classify` turns them into logits.
+
+    Args:
+        encoder: Maps views to features.
+        view: Random view that training sees.
+        eval_view: Deterministic view that is judged.
+        num_classes: K; the command line takes it from the data.
+        optimizer: Defaults to CTR-GCN's SGD: lr 0.1, Nesterov momentum 0.9, weight decay 4e-4.
+        scheduler: Defaults to CTR-GCN's: five epochs of warm-up, factor 0.1 from epochs 35 and 55 on.
+        label_smoothing: Share of the target that is spread evenly over all classes; no reference code uses any.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        view: View,
+        eval_view: View,
+        num_classes: int,
+        optimizer: OptimizerCallable | None = None,
+        scheduler: LRSchedulerCallable | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(
+            encoder,
+            eval_view,
+            optimizer or partial(SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=4e-4),
+            scheduler or partial(WarmupMultiStepLR, milestones=[35, 55]),
+        )
+        self.view = view
+        self.classifier = encoder.classifier(num_classes)
+        self.label_smoothing = label_smoothing
+
+    @property
+    def data(self) -> TrainingData | None:
+        """The data module of the run; None where there is none or it does not tell what it holds."""
+        data: object = self.trainer.datamodule  # type: ignore[attr-defined]  # there, but missing from its annotations
+        return data if isinstance(data, TrainingData) else None
+
+    def setup(self, stage: str) -> None:
+        """Refuse data on which training or its validation would mean nothing.
+
+        Raises:
+            InputError: If a training clip has no label among the K, or the validation clips are trained on.
+        """
+        if stage != "fit" or self.data is None:
+            return
+        if self.data.validation == "seen":
+            raise InputError(
+                f"{type(self).__name__} would be validated on clips whose labels it learns: "
+                "use --data.validation held-out, or none"
+            )
+        label = self.data.slot_labels()
+        wrong = int(((label < 0) | (label >= self.classifier.out_features)).sum())
+        if wrong:
+            raise InputError(
+                f"{wrong // self.data.repeat} training clips have no label in 0…{self.classifier.out_features - 1}"
+            )
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (N, K) of features (N, dim)."""
+        return self.classifier(features)
+
+    def cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Mean cross-entropy of logits (N, K) with labels (N,), in float32."""
+        return F.cross_entropy(logits.float(), label, label_smoothing=self.label_smoothing)
+
+    def training_step(self, clips: Clips, batch_idx: int) -> dict[str, Tensor]:
+        """Classify one random view of each clip."""
+        logits = self.classify(self.encoder(self.view(clips, self.step_generator(batch_idx))))
+        loss = self.cross_entropy(logits, clips.label)
+        self._log(loss, logits, clips.label)
+        return {"loss": loss}
+
+    def validation_step(  # type: ignore[override]  # None, where there is nothing to judge
+        self, clips: Clips, batch_idx: int, dataloader_idx: int = 0
+    ) -> Scores | None:
+        """Logits and features. The gallery of a pair of loaders, of use to kNN alone, is not encoded."""
+        loaders = self.trainer.test_dataloaders if self.trainer.testing else self.trainer.val_dataloaders
+        if dataloader_idx == 0 and isinstance(loaders, Sequence) and len(loaders) > 1:
+            return None
+        return self.predict_step(clips, batch_idx)
+
+    test_step = validation_step  # type: ignore[assignment]
+
+    def predict_step(self, clips: Clips, batch_idx: int, dataloader_idx: int = 0) -> Scores:
+        """Logits and features of whatever part is asked for."""
+        features = self(clips)
+        return {"features": features, "label": clips.label, "index": clips.index, "logits": self.classify(features)}
+
+    @torch.no_grad()
+    def _log(self, loss: Tensor, logits: Tensor, label: Tensor, terms: Mapping[str, Tensor] | None = None) -> None:
+        top1 = (logits.argmax(1) == label).float().mean()
+        self.log("loss", loss, on_step=True, on_epoch=False, prog_bar=True, logger=False)
+        all_terms = {"train/loss": loss, "train/top1": top1, **(terms or {})}
+        self.log_dict(all_terms, on_step=False, on_epoch=True, batch_size=len(label), sync_dist=True)

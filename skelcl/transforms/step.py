@@ -1,0 +1,23 @@
+"""What the steps of a view have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Generator, Tensor, nn
+
+from skelcl.skeleton import Skeleton
+
+
+class Step(nn.Module, ABC):
+    """One operation on x (N, C, T, V, M): a stream or an augmentation."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, skeleton: Skeleton, generator: Generator | None = None) -> Tensor:
+        """The transformed x; absent bodies and missing frames stay exact zeros.
+
+        Args:
+            x: Coordinates, (N, C, T, V, M).
+            skeleton: Layout of the V joints.
+            generator: Source of randomness on the device of x; None is torch's own.
+        """

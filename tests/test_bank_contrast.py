@@ -1,0 +1,256 @@
+"""The contrast with a bank of labelled features: by hand, against a slow twin, and the properties it must have."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from skelcl.losses import bank_contrast
+from skelcl.nn import Bank
+
+
+def slow_rows(anchor, label, bank, bank_label, filled, noise, positives, negatives, temperature, own=None):
+    """Anchor after anchor, positive after positive, with the softmax written out, in float64."""
+    rows = []
+    for i, f in enumerate(anchor.double()):
+        f = f / f.norm()
+        alike, unlike = [], []
+        for slot in range(len(bank)):
+            if not filled[slot]:
+                continue
+            pair = (float(f @ bank[slot].double()), float(noise[i, slot]))
+            if bank_label[slot] != label[i]:
+                unlike.append(pair)
+            elif own is None or slot != own[i]:
+                alike.append(pair)
+        if len(alike) < positives or len(unlike) < negatives:
+            rows.append(None)
+            continue
+        near = sorted(s for s, _ in alike)[:positives]
+        hard = sorted((s for s, _ in unlike), reverse=True)[:negatives]
+        drawn = [s for s, _ in sorted(unlike, key=lambda pair: pair[1], reverse=True)[:negatives]]
+        total = 0.0
+        for s in near:
+            for chosen in (hard, drawn):
+                top = math.exp(s / temperature)
+                total -= math.log(top / (top + sum(math.exp(q / temperature) for q in chosen)))
+        rows.append(total / (2 * positives))
+    return rows
+
+
+def batch(n=6, slots=40, classes=3, dim=5, seed=0, empty=0.2):
+    random = torch.Generator().manual_seed(seed)
+    bank_label = torch.randint(classes, (slots,), generator=random)
+    return {
+        "anchor": 3 * torch.randn(n, dim, generator=random),
+        "label": torch.randint(classes, (n,), generator=random),
+        "bank": F.normalize(torch.randn(slots, dim, generator=random), dim=1),
+        "bank_label": bank_label,
+        "filled": torch.rand(slots, generator=random) >= empty,
+        "noise": torch.rand(n, slots, generator=random),
+    }
+
+
+HAND = {
+    "anchor": torch.tensor([[2.0, 0]]),
+    "label": torch.tensor([0]),
+    "bank": torch.tensor([[1.0, 0], [0.6, 0.8], [0, 1], [-1, 0]]),
+    "bank_label": torch.tensor([0, 0, 1, 1]),
+    "filled": torch.ones(4, dtype=torch.bool),
+    "noise": torch.tensor([[0.1, 0.9, 0.3, 0.2]]),
+    "temperature": 0.5,
+}
+
+
+@pytest.mark.parametrize(("positives", "expected"), [(1, 0.294129), (2, 0.218530)])
+def test_one_anchor_by_hand(positives, expected):
+    rows, valid = bank_contrast(**HAND, positives=positives, negatives=2)
+    assert valid.tolist() == [True]
+    assert rows.item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("positives", "negatives", "change"),
+    [
+        (3, 2, {}),
+        (1, 3, {}),
+        (5, 9, {}),
+        (2, 2, {"own": torch.tensor([0])}),
+        (2, 2, {"filled": torch.tensor([True, False, True, True])}),
+        (1, 2, {"filled": torch.tensor([True, True, True, False])}),
+    ],
+)
+def test_an_anchor_without_enough_slots_costs_exactly_nothing(positives, negatives, change):
+    anchor = torch.tensor([[2.0, 0.5]], requires_grad=True)
+    rows, valid = bank_contrast(**{**HAND, **change, "anchor": anchor}, positives=positives, negatives=negatives)
+    rows.sum().backward()
+    assert valid.tolist() == [False]
+    assert rows.tolist() == [0]
+    assert anchor.grad.tolist() == [[0, 0]]
+
+
+def at(*similarities):
+    """Unit vectors of the plane with these similarities to (1, 0)."""
+    return torch.tensor([[s, math.sqrt(1 - s * s)] for s in similarities])
+
+
+@pytest.mark.parametrize(("positive", "expected"), [(0.5, 0.501518), (0.2, 0.782352)])
+def test_one_positive_against_two_negatives(positive, expected):
+    bank = {"bank": at(positive, 0.1, -0.3), "bank_label": torch.tensor([0, 1, 1])}
+    rest = {"filled": torch.ones(3, dtype=torch.bool), "noise": torch.rand(1, 3)}
+    rows, _ = bank_contrast(**{**HAND, **bank, **rest}, positives=1, negatives=2)
+    assert rows.item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "temperature", "k", "expected"),
+    [
+        (0.3, 0.3, 0.8, 1, 0.693147),
+        (0.3, 0.3, 0.8, 4, 1.609438),
+        (0.3, 0.3, 0.8, 512, 6.240276),
+        (1, 0, 0.8, 4, 0.763615),
+        (1, 0, 0.8, 512, 4.995119),
+        (1, 0, 0.5, 512, 4.252653),
+        (1, 0, 0.1, 512, 0.022979),
+    ],
+)
+def test_closed_forms_of_equal_negatives(positive, negative, temperature, k, expected):
+    bank = torch.cat([at(positive).expand(3, 2), at(negative).expand(k, 2)])
+    rows, _ = bank_contrast(
+        anchor=torch.tensor([[1.0, 0]]),
+        label=torch.tensor([0]),
+        bank=bank,
+        bank_label=torch.cat([torch.zeros(3), torch.ones(k)]).long(),
+        filled=torch.ones(k + 3, dtype=torch.bool),
+        noise=torch.rand(1, k + 3),
+        positives=3,
+        negatives=k,
+        temperature=temperature,
+    )
+    assert rows.item() == pytest.approx(expected, abs=2e-6)
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize(("positives", "negatives"), [(1, 1), (4, 7), (10, 15), (12, 20)])
+def test_it_equals_its_slow_twin(positives, negatives, own):
+    given = batch()
+    if own:
+        given["own"] = torch.tensor([(given["bank_label"] == label).nonzero()[0].item() for label in given["label"]])
+    options = {"positives": positives, "negatives": negatives, "temperature": 0.8}
+    rows, valid = bank_contrast(**given, **options)
+    for row, ok, expected in zip(rows, valid, slow_rows(**given, **options), strict=True):
+        assert ok == (expected is not None)
+        assert row.item() == pytest.approx(expected or 0.0, rel=1e-6)
+
+
+def test_the_twin_meets_both_valid_and_invalid_anchors():
+    """The comparison above is one of something: in the largest setting some anchors are valid and some are not."""
+    _, valid = bank_contrast(**batch(), positives=10, negatives=15, temperature=0.8)
+    assert 0 < valid.sum() < len(valid)
+
+
+def test_invalid_anchors_do_not_disturb_the_gradient_of_valid_ones():
+    given = batch()
+    options = {"positives": 10, "negatives": 15, "temperature": 0.8}
+    anchor = given["anchor"].requires_grad_()
+    rows, valid = bank_contrast(**given, **options)
+    (whole,) = torch.autograd.grad(rows.sum(), anchor)
+    chosen = {name: given[name][valid] for name in ("anchor", "label", "noise")}
+    rows, _ = bank_contrast(**{**given, **chosen}, **options)
+    (alone,) = torch.autograd.grad(rows.sum(), chosen["anchor"])
+    torch.testing.assert_close(whole[valid], alone)
+    assert whole[~valid].eq(0).all()
+
+
+OPTIONS = {"positives": 4, "negatives": 6, "temperature": 0.8}
+
+
+def test_only_directions_count():
+    given = batch()
+    rows, _ = bank_contrast(**given, **OPTIONS)
+    longer, _ = bank_contrast(**{**given, "anchor": 7.5 * given["anchor"]}, **OPTIONS)
+    torch.testing.assert_close(longer, rows)
+    turn, _ = torch.linalg.qr(torch.randn(5, 5))
+    turned, _ = bank_contrast(**{**given, "anchor": given["anchor"] @ turn, "bank": given["bank"] @ turn}, **OPTIONS)
+    torch.testing.assert_close(turned, rows)
+
+
+def test_the_gradient_is_orthogonal_to_the_anchor_and_leaves_the_bank_alone():
+    given = batch()
+    anchor, bank = given["anchor"].requires_grad_(), given["bank"]
+    rows, _ = bank_contrast(**given, **OPTIONS)
+    rows.sum().backward()
+    radial = (anchor * anchor.grad).sum(1)
+    assert anchor.grad.norm(dim=1).min() > 1e-3
+    assert radial.abs().max() < 1e-6
+    assert bank.grad is None
+
+
+def test_the_order_of_the_slots_means_nothing():
+    given = batch()
+    order = torch.randperm(40)
+    moved = {name: given[name][order] for name in ("bank", "bank_label", "filled")}
+    rows, _ = bank_contrast(**given, **OPTIONS)
+    same, _ = bank_contrast(**{**given, **moved, "noise": given["noise"][:, order]}, **OPTIONS)
+    torch.testing.assert_close(same, rows)
+
+
+def test_hard_negatives_cost_no_less_than_random_ones():
+    given = batch()
+    similarity = (F.normalize(given["anchor"], dim=1) @ given["bank"].T + 1) / 2
+    rows, valid = bank_contrast(**given, **OPTIONS)
+    hardest, _ = bank_contrast(**{**given, "noise": similarity}, **OPTIONS)
+    assert valid.any()
+    assert (hardest >= rows).all()
+    assert (hardest > rows)[valid].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_it_stays_float32_under_autocast(dtype):
+    given = batch()
+    expected, _ = bank_contrast(**given, **OPTIONS)
+    with torch.autocast("cpu", dtype):
+        found, _ = bank_contrast(**given, **OPTIONS)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
+def test_descent_brings_classes_together_and_apart():
+    """Free vectors, a bank of themselves: the gap between similarities within and across classes opens."""
+    label = torch.arange(3).repeat(10)
+    vectors = torch.randn(30, 5, requires_grad=True)
+    bank = Bank(label, 5)
+    optimizer = torch.optim.SGD([vectors], lr=2.0)
+
+    def gap():
+        unit = F.normalize(vectors.detach(), dim=1)
+        similarity, same = unit @ unit.T, label[:, None] == label
+        return (similarity[same].mean() - similarity[~same].mean()).item()
+
+    before = gap()
+    for _ in range(100):
+        bank.write(vectors, torch.arange(30))
+        noise = torch.rand(30, 30)
+        rows, _ = bank_contrast(vectors, label, bank.features, label, bank.filled, noise, 5, 10, 0.8)
+        optimizer.zero_grad()
+        rows.mean().backward()
+        optimizer.step()
+    assert before < 0.3
+    assert gap() > 0.9
+
+
+@pytest.mark.gpu
+def test_the_device_is_never_waited_for():
+    given = {name: value.cuda() for name, value in batch().items()}
+    given["anchor"].requires_grad_()
+    bank_contrast(**given, **OPTIONS)[0].sum().backward()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        rows, _ = bank_contrast(**given, own=given["label"], **OPTIONS)
+        rows.sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    on_cpu = {name: value.detach().cpu() for name, value in given.items()}
+    expected, _ = bank_contrast(**on_cpu, own=on_cpu["label"], **OPTIONS)
+    torch.testing.assert_close(rows.detach().cpu(), expected, rtol=1e-5, atol=1e-6)
