@@ -1,6 +1,8 @@
 # `make help` lists the targets. Everything runs in .venv, built from pyproject.toml and constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
+# One process per core, each with one thread, so that they do not fight over the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 8
 
 .PHONY: help install demo test test-all lint format clean
 .DEFAULT_GOAL := help
@@ -20,10 +22,10 @@ demo: install ## raw files → store → AS-CAL → numbers and pictures, on gen
 	BIN=$(BIN) sh experiments/demo.sh
 
 test: install ## fast test suite (real-data tests run when SKELCL_NW_UCLA is set)
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 test-all: install ## the slow tests too
-	$(BIN)/python -m pytest -q -m 'not gpu'
+	$(PYTEST) -m 'not gpu'
 
 lint: install ## ruff and mypy
 	$(BIN)/ruff check .

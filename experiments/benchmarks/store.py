@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from jsonargparse import auto_cli
 
-from skelcl.data.convert import DatasetInfo, Recording, Source, convert
+from skelcl.data.convert import convert
 from skelcl.data.formats.nw_ucla import ACTIONS, find, prepare, read, sequence_id, write_json
+from skelcl.data.recording import DatasetInfo, Recording, Source
 from skelcl.data.store import SkeletonStore
 from skelcl.skeleton import NTU25
 

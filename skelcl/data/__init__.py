@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from skelcl.data.convert import Recording
+from skelcl.data.recording import Recording
 from skelcl.data.store import SkeletonStore, StoreError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""From raw files to a store: read in resumable shards, cleaned, laid out in the order of ids, renamed into place."""
+"""From raw files to a store: read in resumable shards, laid out in the order of ids, renamed into place."""
 
 from __future__ import annotations
 
@@ -8,132 +8,20 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
 
-from skelcl.data.store import COLUMNS, FILES, SCHEMA, Flag, SkeletonStore, StoreError, npy_header, sha256
-from skelcl.skeleton import Skeleton
+from skelcl.data.cleaning import clean
+from skelcl.data.recording import DatasetInfo, Notice, Reader, ReadError, Recording, Source
+from skelcl.data.store import COLUMNS, FILES, SCHEMA, SkeletonStore, StoreError, npy_header, sha256
 
 FILES_PER_SHARD = 128
-
-
-class ReadError(ValueError):
-    """A raw file cannot be used.
-
-    Args:
-        reason: Short name under which the report counts it, for example ``empty`` or ``json``.
-        message: What is wrong, for people.
-        line: Line of the file, counted from 1, where known.
-        expected: Whether the data set's authors list the file as unusable; such files do not count as failures.
-    """
-
-    def __init__(self, reason: str, message: str, line: int | None = None, expected: bool = False) -> None:
-        super().__init__(reason, message, line, expected)
-        self.reason, self.message, self.line, self.expected = reason, message, line, expected
-
-    def __str__(self) -> str:
-        return self.message + ("" if self.line is None else f", line {self.line}")
-
-
-class Notice(TypedDict):
-    """One line of ``report.json``."""
-
-    id: str
-    outcome: Literal["failed", "skipped", "repaired", "warning"]
-    reason: str
-    message: str
-    line: int | None
-
-
-@dataclass
-class Recording:
-    """What a reader returns for one clip.
-
-    Args:
-        id: Name, unique in the data set; the store is sorted by it.
-        joints: Coordinates in camera space, (M, T, V, C) float32; NaN, or zeros, where nothing was seen.
-        label: Class, counted from 0; −1 when unknown.
-        subject: Performer; −1 when unknown, as for the next three.
-        camera: Camera or view.
-        setup: Camera setup.
-        replication: Repetition or episode.
-        label_original: Class in the data set's own numbering, counted from 0; default ``label``.
-        video: Name of the recording that the clip was cut from.
-        start: First frame of the clip in ``video``.
-        end: Frame after the last one.
-        n_frames_declared: Frames that the file claims; default T.
-        warnings: Oddities that were accepted.
-        zeros: Whether zeros mean that nothing was seen; False leaves that to NaN.
-    """
-
-    id: str
-    joints: np.ndarray
-    label: int = -1
-    subject: int = -1
-    camera: int = -1
-    setup: int = -1
-    replication: int = -1
-    label_original: int | None = None
-    video: str = ""
-    start: int = -1
-    end: int = -1
-    n_frames_declared: int | None = None
-    warnings: list[str] = field(default_factory=list)
-    zeros: bool = True
-
-
-Reader = Callable[[Any], Iterable[Recording | Notice]]
-"""Turns ``Source.where`` into the clips of the file and remarks on those that it left out or repaired."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """One raw file to convert.
-
-    Args:
-        name: Unique name; sources are read in its order.
-        where: What the reader gets; picklable, for example a path.
-        fingerprint: Changes when the file changes, for example size and checksum.
-    """
-
-    name: str
-    where: Any
-    fingerprint: str
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """What ``meta.json`` says about a data set.
-
-    Args:
-        name: Folder of the store below its root, as on the command line.
-        skeleton: Layout of the joints.
-        classes: Class names in the order of the labels.
-        reader: Version of the reader; raise it when its output changes, and stores are converted anew.
-        axes: Directions of x, y and z.
-        units: Unit of the coordinates.
-        fps: Frames per second; None when the data set does not say.
-        channels: C, the coordinates per joint: 3, or 2 for flat poses.
-        recipe: Normalisation that the coordinates already went through (a recipe of ``Normalize``), so that it is not
-            done twice; ``none``: camera space.
-    """
-
-    name: str
-    skeleton: Skeleton
-    classes: tuple[str, ...]
-    reader: int
-    axes: str
-    units: str = "m"
-    fps: float | None = None
-    channels: int = 3
-    recipe: str = "none"
 
 
 def convert(
@@ -162,7 +50,7 @@ def convert(
         info: Description of the data set.
         sources: The raw files.
         read: Turns ``Source.where`` into recordings, and notices on clips that it left out or repaired, or raises
-            :class:`ReadError`; picklable when ``jobs`` > 1.
+            :class:`~skelcl.data.recording.ReadError`; picklable when ``jobs`` > 1.
         kind: What the sources are, for example ``zip``; kept in ``meta.json``.
         parameters: Options of the reader that change its output; kept in ``meta.json``.
         notices: Lines for ``report.json`` on files that are not among the sources.
@@ -319,7 +207,7 @@ def _write_shard(sources: Sequence[Source], file: Path, read: Reader, info: Data
                 notices.append(item)
                 continue
             try:
-                row, tracks, news = _clean(item, info.skeleton, info.channels)
+                row, tracks, news = clean(item, info.skeleton, info.channels)
             except ReadError as error:  # the other clips of the file may be sound
                 notices.append(_failure(item.id, error))
                 continue
@@ -339,67 +227,6 @@ def _write_shard(sources: Sequence[Source], file: Path, read: Reader, info: Data
 def _failure(name: str, error: ReadError) -> Notice:
     outcome: Literal["skipped", "failed"] = "skipped" if error.expected else "failed"
     return Notice(id=name, outcome=outcome, reason=error.reason, message=error.message, line=error.line)
-
-
-def _clean(recording: Recording, skeleton: Skeleton, channels: int) -> tuple[dict[str, Any], np.ndarray, list[Notice]]:
-    """Marks what is missing with NaN, drops bodies that were never seen and fills in the row of the index."""
-    joints = np.array(recording.joints, np.float32)
-    if joints.ndim != 4 or joints.shape[2:] != (skeleton.num_joints, channels):
-        expected = f"(M, T, {skeleton.num_joints}, {channels})"
-        raise ReadError("shape", f"{recording.id}: joints are {joints.shape}, not {expected}")
-    zero = (joints == 0).all(-1) & recording.zeros
-    missing = zero | ~np.isfinite(joints).all(-1)
-    absent = 2 * missing.sum(-1) > skeleton.num_joints
-    missing |= absent[..., None]
-    joints[missing] = np.nan
-    seen = ~absent.all(1)
-    if not seen.any():
-        raise ReadError("no_skeleton", f"{recording.id}: no frame shows a body")
-    never = missing.all(1) & seen[:, None]
-    usable = seen & ~never.any(1)
-    if not usable.any():
-        joint = skeleton.joints[int(np.nonzero(never)[1][0])]
-        raise ReadError("joint_never_seen", f"{recording.id}: joint {joint!r} is missing in every frame")
-    notices: list[Notice] = []
-
-    def note(outcome: Literal["repaired", "warning"], reason: str, message: str) -> None:
-        notices.append(Notice(id=recording.id, outcome=outcome, reason=reason, message=message, line=None))
-
-    for message in recording.warnings:
-        note("warning", "reader", message)
-    if (~usable & seen).any():
-        note("warning", "body_dropped", f"{int((~usable & seen).sum())} bodies of which a joint was never seen")
-    joints, missing, absent = joints[usable], missing[usable], absent[usable]
-    holes = missing & ~absent[..., None]
-    flags = Flag(0)
-    if holes.any():
-        flags |= Flag.REPAIRED
-        frames = np.flatnonzero(holes.any((0, 2)))
-        message = f"{int(holes.sum())} joints in {len(frames)} frames, first in frame {frames[0]}"
-        note("repaired", "missing_joint", message)
-    if absent.any():
-        flags |= Flag.GAP
-        frames = np.flatnonzero(absent.any(0))
-        note("warning", "missing_frame", f"a body is missing in {len(frames)} frames, first in frame {frames[0]}")
-    if joints.shape[1] == 1:
-        flags |= Flag.SINGLE_FRAME
-    row = {name: getattr(recording, name, None) for name in COLUMNS}
-    row |= {
-        "n_bodies": joints.shape[0],
-        "n_frames": joints.shape[1],
-        "n_frames_declared": joints.shape[1] if recording.n_frames_declared is None else recording.n_frames_declared,
-        "first": int(np.argmin(absent[0])),
-        "label_original": recording.label if recording.label_original is None else recording.label_original,
-        "flags": int(flags),
-        "content": content_digest(joints),
-    }
-    return row, joints, notices
-
-
-def content_digest(joints: np.ndarray) -> str:
-    """First 16 hexadecimal digits of the SHA-256 of a clip's coordinates, (M, T, V, C) float32, and their shape."""
-    data = np.ascontiguousarray(joints, "<f4")
-    return hashlib.sha256(f"{data.shape}".encode() + data.tobytes()).hexdigest()[:16]
 
 
 def _lay_out(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from skelcl.data.formats import synthetic, synthetic_poses
+from skelcl.data.formats import synthetic_ntu, synthetic_nw_ucla, synthetic_pku_mmd, synthetic_poses
 
 
 def generate_nw_ucla(
@@ -25,7 +25,7 @@ def generate_nw_ucla(
     Raises:
         InputError: An argument lies outside its range, or the folder holds other files.
     """
-    count = synthetic.write_nw_ucla(output, subjects, episodes, seed)
+    count = synthetic_nw_ucla.write_nw_ucla(output, subjects, episodes, seed)
     print(f"{output}: {count} sequences; next: skelcl data prepare nw-ucla --raw {output}")
 
 
@@ -50,7 +50,7 @@ def generate_ntu60(
     Raises:
         InputError: An argument lies outside its range, or the folder holds other files.
     """
-    count = synthetic.write_ntu(output, "ntu60", subjects, actions, replications, setups, seed)
+    count = synthetic_ntu.write_ntu(output, "ntu60", subjects, actions, replications, setups, seed)
     print(f"{output}: {count} files; next: skelcl data prepare ntu60 --raw {output}")
 
 
@@ -75,7 +75,7 @@ def generate_ntu120(
     Raises:
         InputError: An argument lies outside its range, or the folder holds other files.
     """
-    count = synthetic.write_ntu(output, "ntu120", subjects, actions, replications, setups, seed)
+    count = synthetic_ntu.write_ntu(output, "ntu120", subjects, actions, replications, setups, seed)
     print(f"{output}: {count} files; next: skelcl data prepare ntu120 --raw {output}")
 
 
@@ -121,5 +121,5 @@ def generate_pku_mmd(
         InputError: An argument lies outside its range, or the folder holds other files.
     """
     output = output or Path(f"raw/pku-mmd-{part}")
-    count = synthetic.write_pku_mmd(output, part, recordings, actions, seed)
+    count = synthetic_pku_mmd.write_pku_mmd(output, part, recordings, actions, seed)
     print(f"{output}: {count} videos; next: skelcl data prepare pku-mmd --part {part} --raw {output}")

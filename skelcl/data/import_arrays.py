@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from skelcl.data.convert import DatasetInfo, convert
-from skelcl.data.formats import agcn, ctr_gcn, ntu_npy, ntu_release, nw_ucla, pku_mmd, pyskl, sgn
+from skelcl.data.convert import convert
+from skelcl.data.formats import agcn, ctr_gcn, ntu_npy, ntu_release, nw_ucla, pickles, pku_release, pyskl, sgn
 from skelcl.data.formats.arrays import TEST, TRAIN, Opened
 from skelcl.data.formats.mapped import NPY, ZIP, Archive, open_npy, starts_with
+from skelcl.data.recording import DatasetInfo
 from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.errors import InputError
 
-_NAMED_BY_RULE = (nw_ucla.INFO.name, *(info.name for info in pku_mmd.INFO.values()))
+_NAMED_BY_RULE = (nw_ucla.INFO.name, *(info.name for info in pku_release.INFO.values()))
 """Stores whose data modules split by columns that processed files do not tell."""
 
 
@@ -190,5 +191,7 @@ def _describe(path: Path) -> str:
         return f"an archive of {Archive(path).describe() or 'nothing'}"
     if starts_with(path, NPY):
         return f"an array {open_npy(path, fingerprint=False).described}"
+    if path.suffix == ".pkl" or pickles.holds(path):
+        return f"a pickle of {pickles.described(pickles.load(path))}"
     with path.open("rb") as stream:
         return f"a file that begins with {stream.read(16)!r}"

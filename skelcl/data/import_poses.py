@@ -11,9 +11,14 @@ from typing import Literal
 
 import numpy as np
 
-from skelcl.data.convert import DatasetInfo, Notice, ReadError, Recording, Source, convert
-from skelcl.data.formats.poses import MOST_BODIES, OPENPOSE, Format, Poses, load, peek, table
+from skelcl.data.convert import convert
+from skelcl.data.formats.pose_arrays import Container, peek
+from skelcl.data.formats.pose_clip import MOST_BODIES, Poses
+from skelcl.data.formats.pose_estimators import OPENPOSE
+from skelcl.data.formats.pose_tables import table
+from skelcl.data.formats.poses import Format, load
 from skelcl.data.layouts import LayoutMap, find_layout, map_layout
+from skelcl.data.recording import DatasetInfo, Notice, ReadError, Recording, Source
 from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.errors import InputError
 from skelcl.skeleton import LAYOUTS, Skeleton
@@ -320,7 +325,7 @@ def find(input: Path, format: Format, labels: Path | None = None) -> tuple[list[
     return sorted(clips, key=lambda clip: clip.id), notices
 
 
-def _peeked(clip: _Clip, format: Format) -> _Clip:
+def _peeked(clip: _Clip, format: Container) -> _Clip:
     """Id and label as the file itself says; a file that cannot be read is told of later."""
     try:
         own, label = peek(clip.files[0], format)

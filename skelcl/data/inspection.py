@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from skelcl.data.protocols import protocols
-from skelcl.data.store import Flag, SkeletonStore, StoreError, data_set, leaked
+from skelcl.data.store import Flag, SkeletonStore, StoreError, leaked
 
 JUMP, FAR = 0.5, 10.0  # metres: what a joint hardly moves between two frames; what the sensor does not reach
 _CLIPS_AT_ONCE = 1024
@@ -35,7 +35,7 @@ def check(store: str, root: Path = Path("data")) -> int:
     for name, value in rows.items():
         print(f"  {name:<{width}}  {value}")
     for line in damage:
-        print(f"{line}: run `skelcl data prepare {data_set(opened.path.name)} --raw <files> --overwrite true` again")
+        print(f"{line}: {opened.again}")
     return 1 if damage else 0
 
 

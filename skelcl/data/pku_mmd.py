@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from skelcl.data.datamodule import SkeletonDataModule
-from skelcl.data.formats.pku_mmd import ACTIONS, INFO, splits
+from skelcl.data.formats.pku_release import ACTIONS, INFO, splits
 
 
 class PKUMMD(SkeletonDataModule):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skelcl.data.formats import ntu_release, nw_ucla, pku_mmd
+from skelcl.data.formats import ntu_release, nw_ucla, pku_release
 from skelcl.data.formats.arrays import TEST, TRAIN
 from skelcl.data.store import SkeletonStore
 
@@ -24,8 +24,8 @@ def protocols(store: SkeletonStore) -> dict[str, np.ndarray]:
         return nw_ucla.splits(index)
     if name in ntu_release.PUBLISHED:
         return ntu_release.splits(name, index)
-    for part in pku_mmd.PARTS:
-        if name == pku_mmd.INFO[part].name:
-            return pku_mmd.splits(index, part)
+    for part in pku_release.PARTS:
+        if name == pku_release.INFO[part].name:
+            return pku_release.splits(index, part)
     train = np.char.startswith(store.ids, TRAIN)
     return {"imported": train} if (train | np.char.startswith(store.ids, TEST)).all() else {}

@@ -85,7 +85,8 @@ class SkeletonStore:
         self._verify()
 
     @property
-    def _again(self) -> str:
+    def again(self) -> str:
+        """What to do when the store is missing or damaged: the command that makes it anew."""
         parameters = getattr(self, "meta", {}).get("parameters", {})
         own = parameters.get("format")  # imported, not prepared
         where = f"--name {self.path.name} --root {self.path.parent}"
@@ -93,14 +94,16 @@ class SkeletonStore:
             return f"run `skelcl data import arrays --input <files> {where} --overwrite true`"
         if own is not None:
             return f"run `skelcl data import poses --format {own} --input <files> {where} --overwrite true`"
-        return f"run `skelcl data prepare {data_set(self.path.name)} --raw <files> --root {self.path.parent}`"
+        replace = " --overwrite true" if hasattr(self, "meta") else ""
+        where = f"--root {self.path.parent}{replace}"
+        return f"run `skelcl data prepare {data_set(self.path.name)} --raw <files> {where}`"
 
     def _read_meta(self) -> dict[str, Any]:
         if not self.path.is_dir():
-            raise StoreError(f"no store at {self.path}: {self._again}")
+            raise StoreError(f"no store at {self.path}: {self.again}")
         file = self.path / "meta.json"
         if not file.is_file():
-            raise StoreError(f"{self.path} is not a skelcl store (it has no meta.json): {self._again}")
+            raise StoreError(f"{self.path} is not a skelcl store (it has no meta.json): {self.again}")
         try:
             meta = json.loads(file.read_text("utf-8"))
             schema = meta["schema"]
@@ -108,9 +111,9 @@ class SkeletonStore:
         except (ValueError, KeyError, TypeError):
             complete = False
         if not complete:
-            raise StoreError(f"{file} is not the description of a skelcl store: {self._again}")
+            raise StoreError(f"{file} is not the description of a skelcl store: {self.again}")
         if schema != SCHEMA:
-            raise StoreError(f"{self.path} has store format {schema!r}, this version reads {SCHEMA}: {self._again}")
+            raise StoreError(f"{self.path} has store format {schema!r}, this version reads {SCHEMA}: {self.again}")
         return dict(meta)
 
     def _read_index(self) -> dict[str, np.ndarray]:
@@ -120,30 +123,30 @@ class SkeletonStore:
             with file.open("rb") as stream, np.load(stream, allow_pickle=False) as columns:
                 index = {name: columns[name] for name in COLUMNS}
         except Exception as error:  # whatever a damaged zip makes numpy raise
-            raise StoreError(f"{file} is missing or damaged ({type(error).__name__}): {self._again}") from error
+            raise StoreError(f"{file} is missing or damaged ({type(error).__name__}): {self.again}") from error
         return index
 
     def _verify(self) -> None:
         counts = self.meta["counts"]
         if {len(column) for column in self.index.values()} != {counts["sequences"]}:
-            raise StoreError(f"{self.path}: index.npz and meta.json disagree on the number of clips: {self._again}")
+            raise StoreError(f"{self.path}: index.npz and meta.json disagree on the number of clips: {self.again}")
         self._row = self.index["row"].astype(np.int64)
         self._frames = self.index["n_frames"].astype(np.int64)
         self._bodies = self.index["n_bodies"].astype(np.int64)
         sizes = self._frames * self._bodies
         consistent = np.array_equal(self._row, np.cumsum(sizes) - sizes) and sizes.sum() == counts["rows"]
         if not consistent or (sizes < 1).any():
-            raise StoreError(f"{self.path}: index.npz does not describe {counts['rows']} rows of joints: {self._again}")
+            raise StoreError(f"{self.path}: index.npz does not describe {counts['rows']} rows of joints: {self.again}")
         file = self.path / "joints.npy"
         header = npy_header(counts["rows"], self.skeleton.num_joints, self.channels)
         expected = len(header) + counts["rows"] * self.skeleton.num_joints * self.channels * 4
         actual = file.stat().st_size if file.is_file() else -1
         if actual != expected:
             found = "is missing" if actual < 0 else f"has {actual} bytes instead of {expected}"
-            raise StoreError(f"{file} {found}: {self._again}")
+            raise StoreError(f"{file} {found}: {self.again}")
         with file.open("rb") as stream:
             if stream.read(len(header)) != header:
-                raise StoreError(f"{file} is not the array that meta.json describes: {self._again}")
+                raise StoreError(f"{file} is not the array that meta.json describes: {self.again}")
 
     def __len__(self) -> int:
         return len(self._row)

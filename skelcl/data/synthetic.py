@@ -15,9 +15,10 @@ from typing import Any, Literal
 import numpy as np
 
 from skelcl.data.actions import ACTIONS
-from skelcl.data.convert import DatasetInfo, Recording, Source, convert
+from skelcl.data.convert import convert
 from skelcl.data.datamodule import SkeletonDataModule
-from skelcl.data.formats.synthetic import FPS, record
+from skelcl.data.performance import FPS, record
+from skelcl.data.recording import DatasetInfo, Recording, Source
 from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.errors import InputError
 from skelcl.skeleton import KINECT20, NTU25, Skeleton

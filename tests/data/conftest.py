@@ -1,4 +1,4 @@
-"""Miniature raw files in NW-UCLA's own format, and the store made from them."""
+"""Miniature raw files in NW-UCLA's own format and the store made from them; imports of poses."""
 
 import shutil
 import zipfile
@@ -6,8 +6,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from skelcl.data.convert import Recording
 from skelcl.data.formats.nw_ucla import prepare, sequence_id, write_json
+from skelcl.data.import_poses import convert_poses
+from skelcl.data.recording import Recording
 
 
 def _recording(label, subject, view, frames, seed):
@@ -63,3 +64,24 @@ def root(raw_folder, tmp_path_factory):
 def own_root(root, tmp_path):
     """A copy of it that a test may damage."""
     return shutil.copytree(root, tmp_path / "stores")
+
+
+@pytest.fixture(scope="session")
+def puppet(tmp_path_factory):
+    """File that describes a layout of three joints."""
+    file = tmp_path_factory.mktemp("layouts") / "puppet.yaml"
+    file.write_text(
+        "{joints: [hip, left hand, right hand], parents: [hip, hip, hip], up: [hip, left hand], across: [2, 1]}"
+    )
+    return file
+
+
+@pytest.fixture
+def imported(tmp_path):
+    """Imports the clips in the folder ``in``, which is empty at first."""
+
+    def make(format, name="mine", **options):
+        return convert_poses(tmp_path / "in", name, tmp_path / "data", format, **options)
+
+    (tmp_path / "in").mkdir()
+    return make

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from skelcl.data.commands import COMMANDS, prepare_nw_ucla
-from skelcl.data.convert import DatasetInfo, Recording, Source, convert
+from skelcl.data.convert import convert
 from skelcl.data.inspection import check, list_stores, statistics
+from skelcl.data.recording import DatasetInfo, Recording, Source
 from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.parsing import call
 from skelcl.skeleton import KINECT20
@@ -128,8 +129,8 @@ def test_check_finds_a_flipped_bit(own_root, capsys):
     assert check("nw-ucla", own_root) == 1
     printed = capsys.readouterr().out
     assert "checksums | differ" in squeezed(printed)
-    assert f"{file}: the checksum differs" in printed
-    assert "--overwrite true" in printed
+    advice = f"run `skelcl data prepare nw-ucla --raw <files> --root {own_root} --overwrite true`"
+    assert f"{file}: the checksum differs from the one in meta.json: {advice}" in printed
 
 
 def test_check_refuses_what_is_no_store(own_root):

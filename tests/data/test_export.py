@@ -3,17 +3,19 @@
 import pickle
 import re
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
 from skelcl.data import NTU60, Custom, SkeletonStore
-from skelcl.data.convert import DatasetInfo, Recording, Source, convert
-from skelcl.data.export import export
-from skelcl.data.formats import ctr_gcn, ntu, synthetic
+from skelcl.data.convert import convert
+from skelcl.data.export import Target, export
+from skelcl.data.formats import ctr_gcn, ntu, synthetic_ntu
 from skelcl.data.import_arrays import convert_arrays, open_arrays
 from skelcl.data.protocols import protocols
+from skelcl.data.recording import DatasetInfo, Recording, Source
 from skelcl.errors import InputError
 from skelcl.skeleton import KINECT20, NTU25
 from skelcl.transforms import Normalize, Resize, Truncate
@@ -43,7 +45,7 @@ FILES = {"ctr-gcn": "NTU60_CS.npz", "agcn": "xsub", "aimclr": "xsub", "pyskl": "
 def store(tmp_path_factory):
     """Generated people as NTU RGB+D 60: one and two bodies, lost ids, empty frames."""
     folder = tmp_path_factory.mktemp("ntu60")
-    synthetic.write_ntu(folder / "raw", "ntu60", subjects=4, actions=3, replications=1, setups=2, seed=0)
+    synthetic_ntu.write_ntu(folder / "raw", "ntu60", subjects=4, actions=3, replications=1, setups=2, seed=0)
     return ntu.prepare([folder / "raw"], folder / "data", missing="none")
 
 
@@ -280,6 +282,38 @@ def test_other_joints_and_unlabelled_clips_are_refused(tmp_path):
     with pytest.raises(InputError, match="alone: 25 joints, names like"):
         export(made(tmp_path, "mine", [random_clip("p")]), "sgn", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("joints", [17, 18])
+def test_flat_poses_leave_and_return_by_the_command_line(skelcl, tmp_path, joints):
+    """Pickle of PYSKL in 2D → store → pickle → store: the same clips; no other format takes them."""
+    rng = np.random.default_rng(joints)
+    clips = [
+        {
+            "frame_dir": f"v_{n}",
+            "label": n % 2,
+            "total_frames": 6,
+            "img_shape": (240, 320),
+            "keypoint": rng.integers(1, 240, (2, 6, joints, 2)).astype(np.float16),
+            "keypoint_score": (rng.random((2, 6, joints)) < 0.9).astype(np.float16),
+        }
+        for n in range(4)
+    ]
+    split = {"train": ["v_0", "v_1"], "val": ["v_2", "v_3"]}
+    (tmp_path / "own.pkl").write_bytes(pickle.dumps({"split": split, "annotations": clips}))
+    skelcl("data", "import", "arrays", "--input", "own.pkl", "--name", "flat", "--root", "data")
+    skelcl("data", "export", "--store", "data/flat", "--format", "pyskl", "--output", "files")
+    skelcl("data", "import", "arrays", "--input", "files/flat_2danno.pkl", "--name", "back", "--root", "data")
+    store, back = SkeletonStore("data/flat"), SkeletonStore("data/back")
+    assert (store.skeleton.num_joints, store.channels, back.channels) == (joints, 2, 2)
+    assert back.ids.tolist() == store.ids.tolist() == ["test/v_2", "test/v_3", "train/v_0", "train/v_1"]
+    np.testing.assert_array_equal(back.joints, store.joints)
+    first = np.where(clips[0]["keypoint_score"][..., None] > 0, -clips[0]["keypoint"].astype(np.float32), np.nan)
+    np.testing.assert_array_equal(store.recording(2), first)
+    for format in get_args(Target):
+        if format != "pyskl":
+            with pytest.raises(InputError, match="25 joints"):
+                export(store, format, tmp_path / "other")
 
 
 def test_an_interrupted_export_leaves_no_output(store, tmp_path, monkeypatch):

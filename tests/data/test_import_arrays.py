@@ -14,6 +14,7 @@ from skelcl.data.convert import convert
 from skelcl.data.formats import agcn, ctr_gcn, ntu_release
 from skelcl.data.formats.arrays import class_names, whole_labels
 from skelcl.data.import_arrays import convert_arrays, open_arrays
+from skelcl.data.inspection import check
 from skelcl.errors import InputError
 from skelcl.transforms import Normalize
 
@@ -394,11 +395,17 @@ def test_importing_again_leaves_the_store_and_other_labels_are_other_data(tmp_pa
     assert set(after.index["label"][np.char.startswith(after.ids, "test/")]) == {3}
 
 
-def test_a_damaged_store_tells_how_it_was_imported(tmp_path):
-    convert_arrays(npy(tmp_path / "xsub", suffix="data"), "ntu60", tmp_path / "data")
-    (tmp_path / "data" / "ntu60" / "joints.npy").unlink()
-    with pytest.raises(InputError, match="skelcl data import arrays --input <files> --name ntu60"):
-        SkeletonStore(tmp_path / "data" / "ntu60")
+def test_a_damaged_store_tells_how_it_was_imported(tmp_path, capsys):
+    store = convert_arrays(npy(tmp_path / "xsub", suffix="data"), "ntu60", tmp_path / "data")
+    again = f"run `skelcl data import arrays --input <files> --name ntu60 --root {tmp_path / 'data'} --overwrite true`"
+    with (store.path / "joints.npy").open("r+b") as stream:
+        stream.seek(5000)
+        stream.write(bytes(4))
+    assert check("ntu60", tmp_path / "data") == 1
+    assert f"joints.npy: the checksum differs from the one in meta.json: {again}" in capsys.readouterr().out
+    (store.path / "joints.npy").unlink()
+    with pytest.raises(InputError, match=re.escape(again)):
+        SkeletonStore(store.path)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -439,6 +446,8 @@ ARCHIVES = {
     "classes": (lambda f: npz(f, y_test=one_hot(TEST, 61)), "the labels of its parts have 60 and 61 classes"),
     "text": (lambda f: put(f, b"not an array"), "a file that begins with b'not an array', which is no processed"),
     "empty": (lambda f: put(f, b""), "an empty file, which is no processed"),
+    "other pickle": (lambda f: put(f, pickle.dumps({"ids": [1]})), "a pickle of a dict of 1 with the keys 'ids'"),
+    "strange pickle": (lambda f: put(f, pickle.dumps([slice(3)])), "refused, for it names 'builtins.slice'"),
 }  # fmt: skip
 
 
@@ -561,8 +570,19 @@ def test_a_clip_that_shows_nobody_is_listed(tmp_path):
     assert len(store) == len(NAMES) - 1
 
 
+@pytest.mark.timeout(20)
+def test_labels_that_hold_themselves_are_none():
+    itself, pairs = [], ()
+    itself.append(itself)
+    for _ in range(60):
+        pairs = (pairs, pairs)
+    for labels in (itself, [pairs], pairs, [np.zeros(2)], None, 3, "12", {1: 2}, [[1], [2]], [2**80]):
+        with pytest.raises(InputError, match="x: labels must be a list of whole numbers"):
+            whole_labels(labels, "x")
+
+
 def test_labels_and_classes():
-    assert whole_labels([1.0, 2.0], "x").tolist() == [1, 2]
+    assert whole_labels([1.0, 2.0], "x").tolist() == whole_labels((1, 2), "x").tolist() == [1, 2]
     assert class_names((), np.array([0, 2])) == ("0", "1", "2")
     with pytest.raises(InputError, match="a label is 5, but there are 5 classes"):
         class_names((), np.array([5]), 5)

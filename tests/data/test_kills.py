@@ -8,15 +8,15 @@ import time
 
 import pytest
 
-from skelcl.data.formats import synthetic
+from skelcl.data.formats import synthetic_ntu, synthetic_nw_ucla, synthetic_pku_mmd
 
 KILLS = 10
 RAW = {
-    "nw-ucla": (lambda folder: synthetic.write_nw_ucla(folder, subjects=10, episodes=5, seed=0), []),
-    "ntu60": (lambda folder: synthetic.write_ntu(folder, "ntu60", 8, 10, 1, 2, 0), []),
-    "ntu120": (lambda folder: synthetic.write_ntu(folder, "ntu120", 8, 10, 1, 1, 0), []),
-    "pku-mmd-1": (lambda folder: synthetic.write_pku_mmd(folder, 1, 12, 8, 0), ["--part", "1"]),
-    "pku-mmd-2": (lambda folder: synthetic.write_pku_mmd(folder, 2, 12, 8, 0), ["--part", "2"]),
+    "nw-ucla": (lambda folder: synthetic_nw_ucla.write_nw_ucla(folder, subjects=10, episodes=5, seed=0), []),
+    "ntu60": (lambda folder: synthetic_ntu.write_ntu(folder, "ntu60", 8, 10, 1, 2, 0), []),
+    "ntu120": (lambda folder: synthetic_ntu.write_ntu(folder, "ntu120", 8, 10, 1, 1, 0), []),
+    "pku-mmd-1": (lambda folder: synthetic_pku_mmd.write_pku_mmd(folder, 1, 12, 8, 0), ["--part", "1"]),
+    "pku-mmd-2": (lambda folder: synthetic_pku_mmd.write_pku_mmd(folder, 2, 12, 8, 0), ["--part", "2"]),
 }
 
 

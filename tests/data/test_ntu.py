@@ -10,12 +10,12 @@ import pytest
 from skelcl.data import NTU60, NTU120, SkeletonStore, StoreError
 from skelcl.data.bodies import BodyFrames
 from skelcl.data.commands import COMMANDS
-from skelcl.data.convert import ReadError
-from skelcl.data.formats import synthetic
+from skelcl.data.formats import synthetic_ntu
 from skelcl.data.formats.ntu import MAX_BYTES, find, prepare, read
 from skelcl.data.formats.ntu_release import NOVEL_ACTIONS, fields, missing_skeletons
 from skelcl.data.formats.ntu_skeleton import parse, write_skeleton
 from skelcl.data.inspection import statistics
+from skelcl.data.recording import ReadError
 from skelcl.data.store import Flag
 from skelcl.parsing import call
 
@@ -32,7 +32,7 @@ def one_body(frames):
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
     folder = tmp_path_factory.mktemp("raw") / "ntu120"
-    assert synthetic.write_ntu(folder, "ntu120", subjects=8, actions=3, setups=2) == 8 * 6 * 3
+    assert synthetic_ntu.write_ntu(folder, "ntu120", subjects=8, actions=3, setups=2) == 8 * 6 * 3
     return folder
 
 
@@ -65,7 +65,7 @@ def test_generated_files_show_what_real_ones_do(raw):
 
 
 def test_generating_twice_gives_the_same_bytes(raw, tmp_path):
-    synthetic.write_ntu(tmp_path / "again", "ntu120", subjects=8, actions=3, setups=2)
+    synthetic_ntu.write_ntu(tmp_path / "again", "ntu120", subjects=8, actions=3, setups=2)
     assert stored(tmp_path / "again") == stored(raw)
 
 
@@ -138,7 +138,7 @@ def test_listed_files_are_expected_to_be_missing(raw, tmp_path, capsys):
 
 
 def test_the_authors_list_is_the_default(tmp_path):
-    synthetic.write_ntu(tmp_path / "raw", "ntu60", subjects=1, actions=1, setups=1)
+    synthetic_ntu.write_ntu(tmp_path / "raw", "ntu60", subjects=1, actions=1, setups=1)
     listed = sorted(missing_skeletons())[0]
     (tmp_path / "raw" / f"{listed}.skeleton").write_text("2\n0\n0\n")
     assert len(prepare([tmp_path / "raw"], tmp_path, "ntu60")) == 3
@@ -318,7 +318,7 @@ def test_without_a_store_the_command_is_named(tmp_path):
 @pytest.mark.parametrize("wrong", [{"subjects": 0}, {"subjects": 41}, {"actions": 16}, {"setups": 0}, {"seed": -1}])
 def test_generating_refuses_what_the_names_cannot_hold(tmp_path, wrong):
     with pytest.raises(ValueError, match="must lie in"):
-        synthetic.write_ntu(tmp_path / "x", **wrong)
+        synthetic_ntu.write_ntu(tmp_path / "x", **wrong)
     assert not (tmp_path / "x").exists()
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skelcl.data.bodies import BodyFrames, select
-from skelcl.data.convert import ReadError
 from skelcl.data.formats.ntu_skeleton import decimals, parse, write_skeleton
+from skelcl.data.recording import ReadError
 
 IDS = [72057594037944738, 72057594037944734]  # one and the same as float64
 

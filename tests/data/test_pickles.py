@@ -1,18 +1,19 @@
+import copyreg
 import io
 import os
 import pickle
+import pickletools
 import struct
 import tracemalloc
 from collections import OrderedDict, defaultdict
-from pathlib import Path
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skelcl.data.formats.pickles import dump, holds, load, load_npy
-from skelcl.data.formats.stored import Span, Stored, described
+from skelcl.data.formats.pickles import described, dump, holds, load, load_npy
 from skelcl.errors import InputError
 
 BLOCK = np.arange(24, dtype=np.float16).reshape(2, 3, 4)
@@ -51,9 +52,20 @@ def write(folder, data):
     return file
 
 
+@contextmanager
+def memory_below(limit):
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < limit
+    finally:
+        tracemalloc.stop()
+
+
 def same_arrays(found):
     for name, expected in ARRAYS.items():
-        array = np.asarray(found[name])
+        array = found[name]
+        assert isinstance(array, np.ndarray)
         assert (array.shape, array.dtype.kind, array.itemsize) == (
             expected.shape,
             expected.dtype.kind,
@@ -79,8 +91,8 @@ def test_names_of_numpy_1(protocol, tmp_path):
     data = pickle.dumps({"a": BLOCK, "o": np.array([None, "x"], object), "s": np.float32(3)}, min(protocol, 3))
     assert b"numpy._core" in data
     found = load(write(tmp_path, data.replace(b"numpy._core", b"numpy.core")))
-    np.testing.assert_array_equal(np.asarray(found["a"]), BLOCK)
-    assert found["o"].data == [None, "x"]
+    np.testing.assert_array_equal(found["a"], BLOCK)
+    assert found["o"].tolist() == [None, "x"]
     assert found["s"] == 3.0
 
 
@@ -98,30 +110,23 @@ def test_python_2(tmp_path):
     expected = pickle.loads(PYTHON_2, encoding="latin1")
     found = load(write(tmp_path, PYTHON_2))
     assert found["name"] == expected["name"] == "S001é!"
-    np.testing.assert_array_equal(np.asarray(found["array"]), expected["array"])
+    np.testing.assert_array_equal(found["array"], expected["array"])
     assert load(write(tmp_path, PYTHON_2_TEXT)) == pickle.loads(PYTHON_2_TEXT, encoding="latin1")
 
 
-def test_large_arrays_stay_in_the_file_until_they_are_asked_for(tmp_path):
-    file = write(tmp_path, pickle.dumps(ARRAYS, 4))
-    found = load(file)
-    assert isinstance(found["large"].data, Span)
-    copy = pickle.loads(pickle.dumps(found["large"]))
-    np.testing.assert_array_equal(np.asarray(copy, np.float64), ARRAYS["large"])
-    file.write_bytes(file.read_bytes()[:300])
-    with pytest.raises(InputError, match=r"file\.pkl: ends within an array"):
-        np.asarray(copy)
-    file.unlink()
-    with pytest.raises(InputError, match="cannot be read"):
-        np.asarray(copy)
+def test_arrays_are_read_only_and_travel_as_plain_ones(tmp_path):
+    found = load(write(tmp_path, pickle.dumps(ARRAYS, 4)))
+    assert not any(array.flags.writeable for array in found.values())
+    for protocol in range(6):
+        copy = pickle.loads(pickle.dumps(found, protocol))
+        assert {type(array) for array in copy.values()} == {np.ndarray}
+        same_arrays(copy)
 
 
-def test_memory_does_not_grow_with_the_arrays(tmp_path):
+def test_files_are_in_memory_once(tmp_path):
     file = write(tmp_path, pickle.dumps([np.zeros(10**6) for _ in range(4)], 4))
-    tracemalloc.start()
-    load(file)
-    assert tracemalloc.get_traced_memory()[1] < 10**5
-    tracemalloc.stop()
+    with memory_below(1.01 * file.stat().st_size):
+        load(file)
 
 
 @pytest.mark.parametrize("value", [{}, [], {"a": 1}, [1]])
@@ -220,6 +225,10 @@ GLOBALS = [
     "numpy.load",
     "numpy.memmap",
     "functools.partial",
+    "operator.attrgetter",
+    "numpy.ndarray.tofile",
+    "numpy.core.multiarray.array",
+    "skelcl.data.formats.pickles.load",
     "nt.system",
 ]
 STRUCTURED = np.zeros(2, [("x", "f4")])
@@ -232,23 +241,22 @@ STRUCTURED = np.zeros(2, [("x", "f4")])
         *[(pickle.dumps(name.rpartition(".")[0])[:-1] + pickle.dumps(name.rpartition(".")[2])[2:-1] + b"\x93.", name)
           for name in GLOBALS],
         (b"(ios\nsystem\n.", "os.system"),
-        (b"(icollections\nOrderedDict\n.", "an instance of a class"),
-        (b"(ccollections\nOrderedDict\no.", "an instance of a class"),
-        (b"ccollections\nOrderedDict\n)\x81.", "an instance of a class"),
-        (b"ccollections\nOrderedDict\n)}\x92.", "an instance of a class"),
-        (b"Pid\n.", "a persistent id"),
-        (b"NQ.", "a persistent id"),
+        (b"(S'true'\nios\nsystem\n.", "os.system"),
+        (b"(cos\nsystem\nS'true'\no.", "os.system"),
+        (b"cposix\nDirEntry\n)\x81.", "posix.DirEntry"),
+        (b"cposix\nDirEntry\n)}\x92.", "posix.DirEntry"),
         (b"\x82\x01.", "a registered extension"),
-        (b"\x80\x05\x97.", "a buffer outside of the file"),
+        (b"\x83\x01\x01.", "a registered extension"),
+        (b"\x84\x01\x01\x01\x01.", "a registered extension"),
         (b"}}b.", "the state of a dict"),
-        (b"cnumpy\nndarray\n}b.", "the state of a _Name"),
+        (b"cnumpy\nndarray\n}b.", "the state of a NoneType"),
         (pickle.dumps(STRUCTURED, 4), "numpy.dtype(V4)"),
         (pickle.dumps(np.zeros(1, "M8[s]")), "numpy.dtype(M8)"),
         (pickle.dumps(np.zeros(1, complex)), "numpy.dtype(c16)"),
         (pickle.dumps(np.ma.array([1.0]), 4), "numpy.ma.core._mareconstruct"),
-        (dtype((3, "<", None, ("x",), {}, -1, -1, 0)), "a structured numpy.dtype f4"),
-        (dtype((3, "<", None, None, None, -1, -1, 0, {})), "an unusual numpy.dtype f4"),
-        (b"c_codecs\nencode\n(X\x01\x00\x00\x00aX\x03\x00\x00\x00hextR.", "_codecs.encode with hex"),
+        (dtype((3, "<", None, ("x",), {}, -1, -1, 0)), "a structured or unusual numpy.dtype f4"),
+        (dtype((3, "<", None, None, None, -1, -1, 0, {})), "a structured or unusual numpy.dtype f4"),
+        (b"c_codecs\nencode\n(X\x01\x00\x00\x00aX\x03\x00\x00\x00hextR.", "_codecs.encode with another encoding"),
         (pickle.dumps(bytearray(3)), "builtins.bytearray"),
         (pickle.dumps(1j), "builtins.complex"),
         (pickle.dumps(range(3)), "builtins.range"),
@@ -260,6 +268,35 @@ def test_refused_names(data, named, tmp_path):
     assert repr(named)[1:-1] in str(caught.value)
 
 
+@pytest.mark.parametrize("state", ["S'__defaults__'\n)s", "S'__kwdefaults__'\n}s", "S'make'\nNs"])
+@pytest.mark.parametrize("name", ["numpy\ndtype", "collections\nOrderedDict", "numpy.core.multiarray\nscalar"])
+@pytest.mark.parametrize("kind", ["}%s", "N}%s\x86"])  # as __dict__, and attribute by attribute
+def test_stand_ins_cannot_be_changed(kind, name, state, tmp_path):
+    data = f"c{name}\n{kind % state}b.".encode("latin-1")
+    with pytest.raises(InputError, match="refused, for it names 'the state of a function'"):
+        load(write(tmp_path, data))
+    same_arrays(load(write(tmp_path, pickle.dumps(ARRAYS, 2))))
+
+
+def test_extensions_that_were_met_before_are_refused(tmp_path, trap):
+    copyreg.add_extension("posix", "mkdir", 240)
+    try:
+        data = pickle.dumps(Evil(os.mkdir, (str(trap),)), 2)
+        assert b"\x82\xf0" in data
+        pickle.loads(data)
+        trap.rmdir()
+        with pytest.raises(InputError, match="a registered extension"):
+            load(write(tmp_path, data))
+        assert not trap.exists()
+    finally:
+        copyreg.remove_extension("posix", "mkdir", 240)
+
+
+@pytest.mark.parametrize("make", [b"(icollections\nOrderedDict\n", b"(ccollections\nOrderedDict\no"])
+def test_instances_of_what_is_known_are_made_by_the_stand_ins(make, tmp_path):
+    assert type(load(write(tmp_path, make + b"."))) is dict
+
+
 def array(shape, kind, order, data):
     """A pickled array with the data of your choice."""
     kind, order = plain((kind, False, True)), plain((3, order, None, None, None, -1, -1, 0))
@@ -268,61 +305,88 @@ def array(shape, kind, order, data):
 
 
 def nested(depth):
-    """A tuple that holds itself 2^depth times, in a few bytes."""
+    """A tuple that holds the empty one 2^depth times, in a few bytes."""
     return b")" + b"2\x86" * depth
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"\x8e" + struct.pack("<Q", 1 << 60) + b"abc.", "1152921504606846976 bytes are announced"),
-        (b"\x8d" + struct.pack("<Q", 1 << 60) + b"abc.", "bytes are announced"),
-        (b"\x96" + struct.pack("<Q", 1 << 40) + b"abc.", "bytes are announced"),
-        (b"B" + struct.pack("<I", (1 << 32) - 1) + b"abc.", "bytes are announced"),
-        (b"\x8b" + struct.pack("<I", 1 << 31) + b"abc.", "bytes are announced"),
-        (array((1 << 40,), "f4", "<", b"C\x04abcd"), r"an array \(1099511627776,\) <f4 has 4 bytes of data"),
-        (array((1 << 61, 1 << 61, 0), "f4", "<", b"C\x04abcd"), "has 4 bytes of data"),
-        (array((1,), "U99999", "<", b"C\x04abcd"), "has 4 bytes of data"),
-        (array((1,), "O8", "|", b"C\x08abcdefgh"), "of objects holds a bytes"),
-        (array((1 << 40,), "O8", "|", b"]"), "of objects holds an empty list"),
-        (array((1,), "f4", "<", b"]Na"), "has 0 bytes of data"),
+        (b"\x8e" + struct.pack("<Q", 1 << 60) + b"abc.", "it ends too early"),
+        (b"\x8d" + struct.pack("<Q", 1 << 60) + b"abc.", "it ends too early"),
+        (b"\x96" + struct.pack("<Q", 1 << 40) + b"abc.", "it ends too early"),
+        (b"\x95" + struct.pack("<Q", 1 << 40) + b"abc.", "damaged pickle"),
+        (b"B" + struct.pack("<I", (1 << 32) - 1) + b"abc.", "it ends too early"),
+        (b"\x8b" + struct.pack("<I", 1 << 30) + b"abc.", "it ends too early"),
+        (array((1 << 40,), "f4", "<", b"C\x04abcd"), r"an array \(1099511627776,\) of float32 holds 4 bytes"),
+        (array((1 << 61, 1 << 61, 0), "f4", "<", b"C\x04abcd"), "of float32 holds 4 bytes"),
+        (array((3,), "f4", "<", b"C\x08abcdefgh"), r"\(3,\) of float32 holds 8 bytes"),
+        (array((1,), "U99999", "<", b"C\x04abcd"), "holds 4 bytes"),
+        (array((1,), "O8", "|", b"C\x08abcdefgh"), "of object holds a bytes"),
+        (array((1 << 40,), "O8", "|", b"]"), "of object holds 0 objects"),
+        (array((1,), "O8", "|", b"](NNe"), "of object holds 2 objects"),
+        (array((1,), "f4", "<", b"]Na"), "of float32 holds a list of 1"),
         (array((-1,), "f4", "<", b"C\x04abcd"), "an array whose shape is none"),
         (array((1,) * 33, "f4", "<", b"C\x04abcd"), "an array whose shape is none"),
-        (b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\ndtype\n)NtR.", "no sound array"),
-        (b"cnumpy\nndarray\n)R.", "only stands for a type"),
-        (b"}" + nested(60) + b"Ns.", "a tuple is used as a key"),
-        (b"\x8f(" + nested(60) + b"\x90.", "a tuple is used as a key"),
-        (b"}]Ns.", "a list is used as a key"),
-        (b"}Na.", "a dict is used as a list"),
-        (b"](NNu.", "a list is used as a dict"),
-        (b"NR.", "no sound pickle"),
-        (b"N)R.", "something that is no function"),
-        (b"\x80\x06N.", "a pickle of protocol 6"),
-        (b"\xffN.", "no pickle"),
-        (b"I" + b"9" * 5000 + b"\n.", "no sound pickle"),
-        (b"I7.", "ends within a line"),
-        (b"h\x05.", "KeyError"),
-        (b".", "no sound pickle"),
+        (array((1.0,), "f4", "<", b"C\x04abcd"), "an array whose shape is none"),
+        (array((1,), "f4", "<", b"C\x04abcd")[:-1] + b"K\x00" + nested(60) + b"s.", "read-only"),
+        (b"cnumpy.core.multiarray\n_reconstruct\n(NNNtRK\x00" + nested(60) + b"s.", "read-only"),
+        (b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'O8'\ntR](NetR.", "cannot create an OBJECT array"),
+        (
+            b"cnumpy.core.numeric\n_frombuffer\n(](Necnumpy\ndtype\n(S'O8'\ntR(K\x01tS'C'\ntR.",
+            "TypeError",
+        ),
+        (b"cnumpy\nndarray\n)R.", "TypeError"),
+        (b"ccollections\nOrderedDict\n)\x81.", "TypeError"),
+        (b"ccollections\nOrderedDict\n)}\x92.", "TypeError"),
+        (b"Pid\n.", "persistent id"),
+        (b"NQ.", "persistent id"),
+        (b"\x80\x05\x97.", "out-of-band"),
+        (b"}" + nested(60) + b"Ns.", "a nested tuple is used as a key"),
+        (b"}(" + nested(60) + b"Nu.", "a nested tuple is used as a key"),
+        (b"(" + nested(60) + b"Nd.", "a nested tuple is used as a key"),
+        (b"\x8f(" + nested(60) + b"\x90.", "a nested tuple is used as a key"),
+        (b"(" + nested(60) + b"\x91.", "a nested tuple is used as a key"),
+        (b"cbuiltins\nset\n](" + nested(60) + b"e\x85R.", "a nested tuple is used as a key"),
+        (b"cbuiltins\nfrozenset\n](" + nested(60) + b"e\x85R.", "a nested tuple is used as a key"),
+        (b"ccollections\nOrderedDict\n](" + nested(60) + b"N\x86e\x85R.", "a nested tuple is used as a key"),
+        (b"}]Ns.", "unhashable"),
+        (b"}Na.", "no attribute 'append'"),
+        (b"](NNu.", "damaged pickle"),
+        (b"NR.", "damaged pickle"),
+        (b"N)R.", "not callable"),
+        (b"\x80\x06N.", "unsupported pickle protocol: 6"),
+        (b"\xffN.", "damaged pickle"),
+        (b"I" + b"9" * 5000 + b"\n.", "damaged pickle"),
+        (b"I7.", "damaged pickle"),
+        (b"h\x05.", "damaged pickle"),
+        (b".", "damaged pickle"),
         (b"", "the file is empty"),
-        (b"PK\x03\x04" + b"0" * 99, "refused"),
+        (b"PK\x03\x04" + b"0" * 99, "persistent id"),
     ],
 )
 def test_what_is_claimed_is_not_believed(data, message, tmp_path):
     file = write(tmp_path, data)
-    tracemalloc.start()
-    with pytest.raises(InputError, match=message) as caught:
+    with memory_below(10**6), pytest.raises(InputError, match=message) as caught:
         load(file)
-    assert tracemalloc.get_traced_memory()[1] < 10**6
-    tracemalloc.stop()
     assert str(caught.value).startswith(f"{file}: ")
     assert "\n" not in str(caught.value)
 
 
+def test_containers_that_hold_themselves(tmp_path):
+    found = load(write(tmp_path, b"]q\x00h\x00a."))
+    assert found[0] is found
+    assert described(found) == "a list of 1, first a list"
+    start, end = array((1,), "O8", "|", b"](h\x05e").split(b"R(K\x01", 1)
+    found = load(write(tmp_path, start + b"Rq\x05(K\x01" + end))
+    assert found[0] is found
+    assert described(found) == "an array (1,) object"
+
+
 def test_places_in_memory_cost_nothing(tmp_path):
-    tracemalloc.start()
-    assert load(write(tmp_path, b"Nr" + struct.pack("<I", (1 << 32) - 1) + b".")) is None
-    assert tracemalloc.get_traced_memory()[1] < 10**6
-    tracemalloc.stop()
+    file = write(tmp_path, b"Nr" + struct.pack("<I", (1 << 32) - 1) + b".")
+    with memory_below(10**6):
+        assert load(file) is None
 
 
 SMALL = {"a": BLOCK[:1], "o": np.array([{"x": 1.5}], object), "s": {1}, "t": ("ü", -7, 2**40)}
@@ -366,7 +430,7 @@ def test_descriptions_are_short(tmp_path):
     assert described(value) == "a dict of 2 with the keys 'a', 'b'"
     assert described(value["a"]) == "a tuple of 2, first a tuple"
     assert described(10**5000) == "a int"
-    assert described(load(write(tmp_path, pickle.dumps(BLOCK)))) == "an array (2, 3, 4) <f2"
+    assert described(load(write(tmp_path, pickle.dumps(BLOCK)))) == "an array (2, 3, 4) float16"
 
 
 # npy files of objects
@@ -379,13 +443,11 @@ def test_npy_files_of_objects(objects, tmp_path):
     np.save(tmp_path / "x.npy", box, allow_pickle=True)
     found = load_npy(tmp_path / "x.npy")
     assert found.shape == ()
-    (value,) = found.data
+    value = found.item()
     if isinstance(objects, dict):
-        np.testing.assert_array_equal(np.asarray(value.pop("b")), BLOCK)
+        np.testing.assert_array_equal(value.pop("b"), BLOCK)
         objects = {"a": [1]}
     assert value == objects
-    with pytest.raises(InputError, match="holds objects, not numbers"):
-        np.asarray(found)
 
 
 def test_other_npy_files(tmp_path):
@@ -410,27 +472,20 @@ def test_other_npy_files(tmp_path):
 
 
 def test_written_pickles_are_read_by_everybody(tmp_path):
-    plain = {key: value for key, value in PLAIN.items() if key not in ("set", "frozen", "scalars")}
-    arrays = {key: value for key, value in ARRAYS.items() if key != "words"}
+    content = {"plain": PLAIN, "arrays": ARRAYS, "box": np.array([{"x": 1}, None])}
     stream = io.BytesIO()
-    dump({"plain": plain, "arrays": arrays, "scalars": PLAIN["scalars"], "box": np.array([{"x": 1}, None])}, stream)
-    assert b"numpy._core" not in stream.getvalue()
-    for found in (pickle.loads(stream.getvalue()), load(write(tmp_path, stream.getvalue()))):
-        assert found["plain"] == plain
-        assert found["scalars"] == PLAIN["scalars"]
-        same_arrays({"words": ARRAYS["words"], **found["arrays"]})
-        box = found["box"]
-        assert (box.data if isinstance(box, Stored) else box.tolist()) == [{"x": 1}, None]
-
-
-@pytest.mark.parametrize("count", [0, 1, 999, 1000, 2500])
-def test_iterators_become_lists(count):
-    stream = io.BytesIO()
-    dump({"items": iter(range(count))}, stream)
-    assert pickle.loads(stream.getvalue()) == {"items": list(range(count))}
-
-
-@pytest.mark.parametrize("value", [Path("x"), {1, 2}, np.array(["text"]), [object()]])
-def test_other_values_are_not_written(value):
-    with pytest.raises(TypeError, match="cannot be written"):
-        dump(value, io.BytesIO())
+    dump(content, stream)
+    data = stream.getvalue()
+    named = {arg for operation, arg, _ in pickletools.genops(data) if operation.name == "GLOBAL"}
+    # The names of numpy 1, which numpy 2 reads too; 1.26 was the first to know those of numpy 2.
+    assert {name for name in named if name.startswith("numpy")} == {
+        "numpy.core.multiarray _reconstruct",
+        "numpy.core.multiarray scalar",
+        "numpy ndarray",
+        "numpy dtype",
+    }
+    assert data[:2] == b"\x80\x03"
+    for found in (pickle.loads(data), load(write(tmp_path, data))):
+        assert found["plain"] == PLAIN
+        same_arrays(found["arrays"])
+        assert found["box"].tolist() == [{"x": 1}, None]

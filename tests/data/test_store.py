@@ -1,9 +1,8 @@
-import hashlib
+"""The store: its rows and columns, batches of it, and damaged ones refused."""
+
 import json
-import os
 import pickle
 import shutil
-import zipfile
 
 import numpy as np
 import pytest
@@ -12,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from skelcl.data import convert as convert_module
-from skelcl.data.convert import DatasetInfo, ReadError, Recording, Source, convert
+from skelcl.data.cleaning import content_digest
+from skelcl.data.convert import convert
 from skelcl.data.datamodule import ClipDataset
 from skelcl.data.formats import nw_ucla
-from skelcl.data.store import Flag, SkeletonStore, StoreError, fill_joints, leaked
+from skelcl.data.recording import DatasetInfo, Recording, Source
+from skelcl.data.store import SkeletonStore, StoreError, fill_joints, leaked
 from skelcl.skeleton import KINECT20
 
 V = 20
@@ -27,21 +27,14 @@ def body(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=(*shape, V, 3)).astype(np.float32) + 3
 
 
-def make(root, recordings, name="mini", **options):
+def make(root, recordings, **options):
     """A store of recordings that need no files; each is its own source."""
-    sources = [
-        Source(recording.id, [recording], hashlib.sha256(np.asarray(recording.joints).tobytes()).hexdigest())
-        for recording in recordings
-    ]
-    info = DatasetInfo(name, KINECT20, INFO.classes, reader=1, axes="y up")
-    return convert(root, info, sources, list, kind="memory", **options)
+    sources = [Source(recording.id, [recording], recording.id) for recording in recordings]
+    return convert(root, INFO, sources, list, kind="memory", **options)
 
 
 def content(folder):
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
-
-
-# Rows, columns and missing data
 
 
 def test_rows_are_sorted_by_id_then_body_then_frame(tmp_path):
@@ -68,7 +61,7 @@ def test_columns_have_the_documented_types_and_values(tmp_path):
     expected = {
         "id": "x", "row": 0, "n_bodies": 1, "n_frames": 5, "n_frames_declared": 6, "first": 0, "label": 2,
         "label_original": 40, "subject": 7, "camera": 3, "setup": 17, "replication": 2, "video": "0001-L", "start": 10,
-        "end": 15, "flags": 0, "content": convert_module.content_digest(body(1, 5)),
+        "end": 15, "flags": 0, "content": content_digest(body(1, 5)),
     }  # fmt: skip
     assert {name: column.tolist()[0] for name, column in index.items()} == expected
     kinds = {name: column.dtype.str[1:] for name, column in index.items() if column.dtype.kind == "i"}
@@ -77,70 +70,6 @@ def test_columns_have_the_documented_types_and_values(tmp_path):
         "label_original": "i2", "subject": "i2", "camera": "i1", "setup": "i2", "replication": "i1", "start": "i4",
         "end": "i4", "flags": "i4",
     }  # fmt: skip
-
-
-def missing_twin(joints):
-    """Joint by joint and frame by frame: what a store must hold, with its flags; bodies never seen are left out."""
-    bodies, repaired, gap = [], False, False
-    for track in joints:
-        kept, seen = [], False
-        holes = gaps = 0
-        for frame in track:
-            row = [
-                [np.nan] * 3 if not all(np.isfinite(p)) or (p[0] == 0 and p[1] == 0 and p[2] == 0) else list(p)
-                for p in frame
-            ]
-            lost = sum(1 for p in row if np.isnan(p[0]))
-            if lost > V / 2:
-                row, lost = [[np.nan] * 3] * V, 0
-                gaps += 1
-            else:
-                seen = True
-            holes += lost
-            kept.append(row)
-        if seen:
-            bodies.append(kept)
-            repaired, gap = repaired or holes > 0, gap or gaps > 0
-    return np.array(bodies, np.float32), repaired, gap
-
-
-@pytest.mark.parametrize(
-    ("lose", "value"),
-    [
-        ({(0, 2, 5)}, 0.0),
-        ({(0, 2, 5), (0, 0, 1), (1, 6, 19)}, np.nan),
-        ({(0, 2, v) for v in range(10)}, 0.0),  # half of a frame may be lost
-        ({(0, 2, v) for v in range(11)}, np.inf),
-        ({(0, 0, v) for v in range(V)}, 0.0),
-        ({(1, t, v) for v in range(V) for t in range(7)}, 0.0),
-        ({(0, t, v) for v in range(V) for t in range(7)}, -np.inf),
-    ],
-)
-def test_missing_data_matches_the_slow_twin(tmp_path, lose, value):
-    joints = body(2, 7)
-    for m, t, v in lose:
-        joints[m, t, v] = value
-    store = make(tmp_path, [Recording("x", joints)])
-    expected, repaired, gap = missing_twin(joints)
-    np.testing.assert_array_equal(store.recording(0), expected)
-    flags = Flag(int(store.index["flags"][0]))
-    assert (Flag.REPAIRED in flags, Flag.GAP in flags) == (repaired, gap)
-    assert store.clips([0]).gaps == gap
-    assert store.index["first"][0] == int(np.argmin(np.isnan(expected[0]).all((1, 2))))
-
-
-def test_one_infinite_coordinate_loses_the_joint_not_the_frame(tmp_path):
-    joints = body(1, 3)
-    joints[0, 1, 4, 2] = np.inf
-    stored = make(tmp_path, [Recording("x", joints)]).recording(0)
-    assert np.isnan(stored[0, 1, 4]).all()
-    assert np.isnan(stored).sum() == 3
-
-
-def test_a_single_zero_coordinate_is_a_coordinate(tmp_path):
-    joints = body(1, 3)
-    joints[0, 1, 4, :2] = 0
-    np.testing.assert_array_equal(make(tmp_path, [Recording("x", joints)]).recording(0), joints)
 
 
 def interpolation_twin(joints):
@@ -181,27 +110,6 @@ def test_clips_fill_joints_within_their_own_track(tmp_path):
     assert np.isnan(rows[0, 2]).all()
     assert np.isnan(rows).sum() == V * 3
     np.testing.assert_array_equal(store.clips([1]).joints.numpy(), rows[0])  # chosen body, same repair
-
-
-def test_bodies_and_files_that_cannot_be_used(tmp_path):
-    second = body(2, 4)
-    second[1, :, 7] = 0
-    never = body(1, 4)
-    never[0, :, 7] = np.nan
-    made = [Recording("a", second), Recording("b", never), Recording("c", np.zeros((1, 4, V, 3), np.float32))]
-    made += [Recording("d", np.zeros((0, 4, V, 3), np.float32)), Recording("e", body(1, 4)[:, :, :19])]
-    store = make(tmp_path, made, max_failed=1.0)
-    assert store.ids.tolist() == ["a"]
-    assert store.index["n_bodies"].tolist() == [1]
-    reasons = {notice["id"]: (notice["outcome"], notice["reason"]) for notice in store.report["notices"]}
-    assert reasons == {
-        "a": ("warning", "body_dropped"),
-        "b": ("failed", "joint_never_seen"),
-        "c": ("failed", "no_skeleton"),
-        "d": ("failed", "no_skeleton"),
-        "e": ("failed", "shape"),
-    }
-    assert store.report["files"] == 5
 
 
 # Batches
@@ -350,198 +258,6 @@ def test_checksums_find_a_flipped_bit(own_root):
         stream.seek(1000)
         stream.write(b"\xff")
     assert [line.split(":")[0] for line in SkeletonStore(store.path).damage()] == [str(store.path / "joints.npy")]
-
-
-# Conversion: nothing half-written, nothing lost
-
-
-def test_bytes_depend_on_the_content_alone(tmp_path):
-    made = [Recording(str(n), body(1, 2 + n, seed=n)) for n in range(5)]
-    first = make(tmp_path / "a", made)
-    second = make(tmp_path / "b", made[::-1])
-    assert content(first.path) == content(second.path)
-    with zipfile.ZipFile(first.path / "index.npz") as archive:
-        assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-    np.save(tmp_path / "numpy.npy", np.load(first.path / "joints.npy"))
-    assert (tmp_path / "numpy.npy").read_bytes() == (first.path / "joints.npy").read_bytes()
-    assert os.listdir(tmp_path / "a") == ["mini"]
-
-
-STEPS = [(os, "replace"), (os, "rename"), (os, "mkdir"), (shutil, "rmtree")]
-
-
-def killed_at(step, work, monkeypatch):
-    """Runs ``work`` in a child that dies at the ``step``-th change of the file system; True if it got there."""
-    child = os.fork()
-    if child == 0:
-        count = 0
-        for module, name in STEPS:
-            real = getattr(module, name)
-
-            def dying(*args, real=real, **kwargs):
-                nonlocal count
-                count += 1
-                if count == step:
-                    os._exit(9)
-                return real(*args, **kwargs)
-
-            setattr(module, name, dying)
-        try:
-            work()
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
-
-
-@pytest.mark.parametrize("earlier", ["nothing", "an older store", "a damaged store"])
-def test_killed_anywhere_and_run_again_it_ends_in_the_same_bytes(tmp_path, monkeypatch, earlier):
-    monkeypatch.setattr(convert_module, "FILES_PER_SHARD", 2)
-    made = [Recording(str(n), body(1, 2 + n, seed=n)) for n in range(5)]
-    older = [Recording(str(n), body(1, 2, seed=n)) for n in range(3)]
-    expected = content(make(tmp_path / "whole", made).path)
-    killed = 0
-    for step in range(1, 100):
-        root = tmp_path / f"{earlier}{step}"
-        if earlier != "nothing":
-            old = content(make(root, older).path)
-        if earlier == "a damaged store":
-            damage_truncate(root / "mini")
-        if not killed_at(step, lambda root=root: make(root, made, overwrite=True), monkeypatch):
-            break
-        killed += 1
-        if earlier == "an older store":  # one of the two is whole at any moment
-            whole = [path for path in (root / "mini", root / ".mini.old") if (path / "meta.json").exists()]
-            assert any(content(path) in (old, expected) for path in whole)
-        make(root, made, overwrite=True)
-        assert content(root / "mini") == expected
-        assert os.listdir(root) == ["mini"]
-    assert killed >= 6  # three shards, the staging folder, the last rename, the cleaning
-
-
-def test_a_second_run_reads_only_what_is_left(tmp_path, monkeypatch):
-    monkeypatch.setattr(convert_module, "FILES_PER_SHARD", 2)
-    made = [Recording(str(n), body(1, 2 + n, seed=n)) for n in range(6)]
-    sources = [Source(recording.id, n, "1") for n, recording in enumerate(made)]
-    seen = []
-
-    def read(n):
-        seen.append(n)
-        if n == stop:
-            raise KeyboardInterrupt
-        return [made[n]]
-
-    stop = 3
-    with pytest.raises(KeyboardInterrupt):
-        convert(tmp_path, INFO, sources, read, kind="memory")
-    assert not (tmp_path / "mini").exists()
-    stop = None
-    convert(tmp_path, INFO, sources, read, kind="memory")
-    assert seen == [0, 1, 2, 3, 2, 3, 4, 5]
-    convert(tmp_path, INFO, sources, read, kind="memory")
-    assert len(seen) == 8  # complete: nothing to do
-    assert content(tmp_path / "mini") == content(make(tmp_path / "b", made).path) | {
-        "meta.json": (tmp_path / "mini" / "meta.json").read_bytes()  # names other fingerprints
-    }
-
-
-@pytest.mark.parametrize("change", [{"fingerprint": "2"}, {"reader": 2}, {"parameters": {"a": 1}}, {}])
-def test_a_shard_of_other_input_is_not_resumed(tmp_path, monkeypatch, change):
-    monkeypatch.setattr(convert_module, "FILES_PER_SHARD", 2)
-    seen = []
-    stop = 2
-
-    def read(n):
-        if n == stop:
-            raise KeyboardInterrupt
-        seen.append(n)
-        return [Recording(str(n), body(1, 2, seed=n))]
-
-    def run(fingerprint="1", reader=1, parameters=None):
-        info = DatasetInfo("mini", KINECT20, INFO.classes, reader, axes="y up")
-        sources = [Source(str(n), n, fingerprint) for n in range(4)]
-        return convert(tmp_path, info, sources, read, kind="memory", parameters=parameters)
-
-    with pytest.raises(KeyboardInterrupt):
-        run()
-    if not change:  # the same input, but a power cut tore the file
-        (shard,) = (tmp_path / ".mini.partial").glob("*.npz")
-        shard.write_bytes(shard.read_bytes()[:100])
-    stop = None
-    run(**change)
-    assert seen == [0, 1, 0, 1, 2, 3]
-
-
-def test_processes_write_the_same_bytes(root, raw_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(convert_module, "FILES_PER_SHARD", 25)
-    nw_ucla.prepare([raw_folder], tmp_path, jobs=2)
-    assert content(tmp_path / "nw-ucla") == content(root / "nw-ucla")
-
-
-def test_a_store_of_other_files_is_replaced_only_when_asked(tmp_path):
-    old = content(make(tmp_path, [Recording("x", body(1, 3))]).path)
-    other = [Recording("x", body(1, 3, seed=1))]
-    with pytest.raises(StoreError, match="--overwrite"):
-        make(tmp_path, other)
-    assert content(tmp_path / "mini") == old
-    np.testing.assert_array_equal(make(tmp_path, other, overwrite=True).recording(0), other[0].joints)
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_folder_with_other_files_is_never_touched(tmp_path, overwrite):
-    (tmp_path / "mini").mkdir()
-    (tmp_path / "mini" / "thesis.tex").write_text("years")
-    with pytest.raises(StoreError, match=r"thesis\.tex"):
-        make(tmp_path, [Recording("x", body(1, 3))], overwrite=overwrite)
-    assert (tmp_path / "mini" / "thesis.tex").read_text() == "years"
-
-
-def failing(count, expected=False):
-    def read(n):
-        if n < count:
-            raise ReadError("broken", f"file {n} is broken", line=n + 1, expected=expected)
-        return [Recording(f"{n:03d}", body(1, 2, seed=n))]
-
-    return [Source(f"{n:03d}", n, "1") for n in range(100)], read
-
-
-def test_few_failures_are_reported(tmp_path):
-    store = convert(tmp_path, INFO, *failing(1), kind="memory")
-    assert len(store) == 99
-    assert store.report["notices"] == [
-        {"id": "000", "outcome": "failed", "reason": "broken", "message": "file 0 is broken", "line": 1}
-    ]
-    assert store.report["summary"] == [{"outcome": "failed", "reason": "broken", "count": 1}]
-
-
-def test_many_failures_write_no_store_but_a_report(tmp_path):
-    with pytest.raises(StoreError, match=r"2 of 100 files .* file 0 is broken, line 1") as caught:
-        convert(tmp_path, INFO, *failing(2), kind="memory")
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "mini").exists()
-    report = json.loads((tmp_path / ".mini.partial" / "report.json").read_text())
-    assert [notice["id"] for notice in report["notices"]] == ["000", "001"]
-    assert len(convert(tmp_path, INFO, *failing(2), kind="memory", max_failed=0.02)) == 98
-    assert os.listdir(tmp_path) == ["mini"]
-
-
-def test_files_that_the_authors_list_do_not_count_as_failures(tmp_path):
-    store = convert(tmp_path, INFO, *failing(50, expected=True), kind="memory", strict=True)
-    assert store.report["summary"] == [{"outcome": "skipped", "reason": "broken", "count": 50}]
-
-
-def test_strict_stops_at_the_first_failure(tmp_path):
-    with pytest.raises(StoreError, match=r"^file 0 is broken, line 1$"):
-        convert(tmp_path, INFO, *failing(1), kind="memory", strict=True)
-    assert not (tmp_path / "mini").exists()
-
-
-def test_nothing_usable_or_an_id_twice_is_an_error(tmp_path):
-    with pytest.raises(StoreError, match="no store was written"):
-        convert(tmp_path, INFO, *failing(100), kind="memory", max_failed=1.0)
-    twice = [Source(name, [Recording("x", body(1, 2))], "1") for name in "ab"]
-    with pytest.raises(StoreError, match="called 'x'"):
-        convert(tmp_path, INFO, twice, list, kind="memory")
-    assert not (tmp_path / "mini").exists()
 
 
 def test_leaked_compares_content_across_the_split_only():

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from skelcl.data import motion
+from skelcl.data import motion, performance
 from skelcl.data.actions import ACTIONS, DUO, SOLO
-from skelcl.data.formats import nw_ucla, synthetic
-from skelcl.data.formats.synthetic import cameras, film, perform, record, write_nw_ucla
+from skelcl.data.formats import nw_ucla
+from skelcl.data.formats.synthetic_nw_ucla import nw_ucla_recordings, write_nw_ucla
 from skelcl.data.motion import ANGLES, AT, JOINTS, Camera, Draw
+from skelcl.data.performance import cameras, film, perform, record
 from skelcl.data.synthetic import Synthetic
 from skelcl.errors import InputError
 from skelcl.skeleton import KINECT20, NTU25
@@ -24,7 +25,7 @@ JOINT = {name: j for j, name in enumerate(JOINTS)}
 
 def layout(points, skeleton):
     """World points of a performance in the order of a skeleton."""
-    return points[:, :, [JOINT[synthetic._NAMES.get(name, name)] for name in skeleton.joints]]
+    return points[:, :, [JOINT[performance._NAMES.get(name, name)] for name in skeleton.joints]]
 
 
 # --- body and kinematics
@@ -250,7 +251,7 @@ def test_nw_ucla_files_round_trip_and_repeat(tmp_path):
     assert files[0].name == "a01_s01_e00_v01.json"
     for file in files:  # a larger set holds the same files
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
-    for written in synthetic.nw_ucla_recordings(2, 1, 0):
+    for written in nw_ucla_recordings(2, 1, 0):
         (read,) = nw_ucla.read((tmp_path / "a" / f"{written.id}.json", 0, ""))
         assert (read.label, read.subject, read.camera) == (written.label, written.subject, written.camera)
         assert read.joints.shape == written.joints.shape
@@ -361,7 +362,7 @@ def test_bad_arguments(tmp_path, arguments, message):
 def test_raw_coordinates_neither_suffice_nor_are_void():
     """Cross-view nearest class mean of 16 resampled, root-centred frames: above chance (10 %), far below 100 %."""
     features, label, view = [], [], []
-    for recording in synthetic.nw_ucla_recordings(6, 2, 0):
+    for recording in nw_ucla_recordings(6, 2, 0):
         joints = np.nan_to_num(recording.joints[0].astype(np.float64))
         joints = joints[np.linspace(0, len(joints) - 1, 16).round().astype(int)]
         features.append((joints - joints[:, 1:2]).ravel())

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from skelcl.data.convert import Notice, ReadError, Recording, Source
 from skelcl.data.formats import pickles
 from skelcl.data.formats.arrays import (
     CAMERA,
@@ -25,7 +24,7 @@ from skelcl.data.formats.arrays import (
 )
 from skelcl.data.formats.ctr_gcn import header
 from skelcl.data.formats.mapped import NPY, Array, is_object, open_npy, starts_with
-from skelcl.data.formats.stored import described
+from skelcl.data.recording import Notice, ReadError, Recording, Source
 from skelcl.errors import InputError
 from skelcl.skeleton import NTU25
 
@@ -213,7 +212,7 @@ def _labels(file: Path, stem: str, count: int) -> tuple[list[str] | None, np.nda
     if table.is_file():
         content = pickles.load(table)
         if not isinstance(content, (tuple, list)) or len(content) != 2:
-            raise InputError(f"{table}: {described(content)} instead of a pair: names and labels")
+            raise InputError(f"{table}: {pickles.described(content)} instead of a pair: names and labels")
         first, second = content
         if not isinstance(first, (tuple, list)) or not all(isinstance(name, str) for name in first):
             raise InputError(f"{table}: the first of its two lists must be names of clips")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from skelcl.data.convert import Notice, Reader, Recording, Source
 from skelcl.data.formats import ntu_release as ntu
+from skelcl.data.recording import Notice, Reader, Recording, Source
 from skelcl.errors import InputError
 from skelcl.skeleton import NTU25, Skeleton
 
@@ -115,13 +115,12 @@ def whole_labels(values: Any, place: str) -> np.ndarray:
     Raises:
         InputError: A label is none; the message names it.
     """
-    try:
-        array = np.asarray(values)
-        numbers = array.astype(np.float64) if array.dtype != object else None
-    except (TypeError, ValueError):
-        numbers = None
-    if numbers is None or numbers.ndim != 1 or array.dtype.kind not in "iufb":
+    # numpy would follow nested lists, which may hold one another, to their last item
+    plain = isinstance(values, list | tuple) and all(isinstance(value, int | float) for value in values)
+    array = np.asarray(values) if plain or isinstance(values, np.ndarray) else None
+    if array is None or array.ndim != 1 or array.dtype.kind not in "iufb":
         raise InputError(f"{place}: labels must be a list of whole numbers")
+    numbers = array.astype(np.float64)
     wrong = ~np.isfinite(numbers) | (numbers != np.floor(numbers)) | (numbers < 0) | (numbers > 32766)
     if wrong.any():
         raise InputError(f"{place}: label {np.flatnonzero(wrong)[0]} is {numbers[wrong][0]:g}, no class counted from 0")
@@ -146,7 +145,7 @@ def class_names(names: Sequence[str], labels: np.ndarray, count: int | None = No
         small = highest < 60 and count in (None, 60) and all(ntu.belongs(name, "ntu60") for name in names)
         return ntu.info("ntu60" if small else "ntu120").classes
     if count == _PKU_CLASSES:
-        from skelcl.data.formats.pku_mmd import ACTIONS
+        from skelcl.data.formats.pku_release import ACTIONS
 
         return tuple(ACTIONS)
     return tuple(str(label) for label in range(count or highest + 1))

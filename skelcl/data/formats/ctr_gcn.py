@@ -11,10 +11,10 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from skelcl.data.convert import Notice, Recording, Source
 from skelcl.data.formats import ntu_release as ntu
 from skelcl.data.formats.arrays import PARTS, Opened, check_names, class_names, is_ntu, recording, trimmed, whole_labels
 from skelcl.data.formats.mapped import ZIP, Archive, Array, starts_with
+from skelcl.data.recording import Notice, Recording, Source
 from skelcl.errors import InputError
 from skelcl.skeleton import NTU25
 

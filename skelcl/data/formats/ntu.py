@@ -13,9 +13,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from skelcl.data.bodies import Selection, select
-from skelcl.data.convert import Notice, ReadError, Recording, Source, convert
+from skelcl.data.convert import convert
 from skelcl.data.formats.ntu_release import NAME, Release, belongs, fields, info, missing_skeletons, summary
 from skelcl.data.formats.ntu_skeleton import parse
+from skelcl.data.recording import Notice, ReadError, Recording, Source
 from skelcl.data.store import SkeletonStore, StoreError
 
 MAX_BYTES = 1 << 26

@@ -12,12 +12,12 @@ import numpy as np
 from tqdm import tqdm
 
 from skelcl.data.bodies import BodyFrames, select
-from skelcl.data.convert import Notice, ReadError, Recording, Source
 from skelcl.data.formats import pickles
 from skelcl.data.formats.arrays import Opened, class_names, crc32, is_ntu, recording
-from skelcl.data.formats.poses import track
+from skelcl.data.formats.pickles import described
 from skelcl.data.formats.sgn import need_ntu, ntu_label, without_missing
-from skelcl.data.formats.stored import Stored, described
+from skelcl.data.formats.tracking import track
+from skelcl.data.recording import Notice, ReadError, Recording, Source
 from skelcl.data.store import SkeletonStore, fill_joints
 from skelcl.errors import InputError
 from skelcl.skeleton import NTU25
@@ -84,7 +84,7 @@ def _header(file: Path) -> tuple[tuple[int, ...], str] | None:
 
 def _content(file: Path) -> Any:
     array = pickles.load_npy(file)
-    return array.data[0] if array.shape == () and isinstance(array.data, list) else None
+    return array.item() if array.shape == () else None
 
 
 def _sources(found: dict[str, list[Path]], notices: list[Notice]) -> list[Source]:
@@ -129,7 +129,7 @@ def read(where: str) -> list[Recording]:
         raise ReadError("damaged", str(error)) from error
     warnings = []
     own = content.get("file_name")
-    if own is not None and own != name:
+    if own is not None and (type(own) is not str or own != name):
         warnings.append(f"calls itself {described(own)}; the name of the file is trusted")
     label = ntu_label(name)
     if TRACKS in content:
@@ -144,11 +144,12 @@ def read(where: str) -> list[Recording]:
 
 def _places(content: dict[Any, Any], where: str) -> tuple[np.ndarray, np.ndarray]:
     """Bodies by place, (P, T, 25, 3) float32, and the number of bodies of each frame, (T,)."""
-    if content.get("njoints") != NTU25.num_joints:
-        raise ReadError("joints", f"{where}: njoints is {described(content.get('njoints'))}, not {NTU25.num_joints}")
+    joints = content.get("njoints")
+    if type(joints) is not int or joints != NTU25.num_joints:
+        raise ReadError("joints", f"{where}: njoints is {described(joints)}, not {NTU25.num_joints}")
     counts = content.get("nbodys")
-    if isinstance(counts, Stored) and np.dtype(counts.dtype).kind in "iu":
-        counts = np.asarray(counts).ravel().tolist()
+    if isinstance(counts, np.ndarray) and counts.dtype.kind in "iu":
+        counts = counts.ravel().tolist()
     if not isinstance(counts, list) or not counts or not all(type(count) is int for count in counts):
         raise ReadError("nbodys", f"{where}: nbodys is {described(counts)}, not a list of numbers of bodies")
     most = max(counts)
@@ -158,10 +159,10 @@ def _places(content: dict[Any, Any], where: str) -> tuple[np.ndarray, np.ndarray
     out = np.zeros((most, *shape), np.float32)
     for place in range(most):
         body = content.get(f"skel_body{place}")
-        if not isinstance(body, Stored) or np.dtype(body.dtype).kind != "f" or body.shape != shape:
+        if not isinstance(body, np.ndarray) or body.dtype.kind != "f" or body.shape != shape:
             raise ReadError("shape", f"{where}: skel_body{place} is {described(body)}, not an array {shape}")
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, hence missing
-            out[place] = np.asarray(body)
+            out[place] = body
     return out, np.array(counts)
 
 

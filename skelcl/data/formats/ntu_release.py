@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from skelcl.data.convert import DatasetInfo
+from skelcl.data.recording import DatasetInfo
 from skelcl.data.store import SkeletonStore
 from skelcl.skeleton import NTU25
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from skelcl.data.bodies import BodyFrames
-from skelcl.data.convert import ReadError
+from skelcl.data.recording import ReadError
 from skelcl.skeleton import NTU25
 
 MAX_COUNT = 100_000

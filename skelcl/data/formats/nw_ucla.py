@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from skelcl.data.convert import DatasetInfo, Notice, ReadError, Recording, Source, convert
+from skelcl.data.convert import convert
+from skelcl.data.recording import DatasetInfo, Notice, ReadError, Recording, Source
 from skelcl.data.store import SkeletonStore, StoreError, leaked
 from skelcl.skeleton import KINECT20
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skelcl.data.convert import Notice, ReadError, Recording, Source
 from skelcl.data.formats import pickles
 from skelcl.data.formats.arrays import (
     CAMERA,
@@ -24,7 +23,8 @@ from skelcl.data.formats.arrays import (
     recording,
     whole_labels,
 )
-from skelcl.data.formats.stored import Stored, described
+from skelcl.data.formats.pickles import described
+from skelcl.data.recording import Notice, Recording, Source
 from skelcl.data.store import SkeletonStore, fill_joints
 from skelcl.errors import InputError
 from skelcl.skeleton import COCO17, KINECT20, NTU25, OPENPOSE18
@@ -38,28 +38,24 @@ IMAGE = "image, turned so that y points up"
 class _Clip(NamedTuple):
     id: str
     label: int
-    keypoint: Stored
-    score: Stored | None
+    keypoint: np.ndarray
+    score: np.ndarray | None
 
 
 def _read(clip: _Clip) -> list[Recording]:
-    try:
-        joints = np.array(clip.keypoint, np.float32)
-        score = None if clip.score is None else np.asarray(clip.score)
-    except InputError as error:
-        raise ReadError("damaged", str(error)) from error
-    if score is not None:
-        joints[~(score > 0)] = np.nan
+    joints = np.array(clip.keypoint, np.float32)
+    if clip.score is not None:
+        joints[~(clip.score > 0)] = np.nan
     if joints.shape[3] == 2:
-        joints *= -1
-    return [recording(clip.id, joints, clip.label, zeros=score is None)]
+        np.negative(joints, out=joints)
+    return [recording(clip.id, joints, clip.label, zeros=clip.score is None)]
 
 
 # --- in ---------------------------------------------------------------------------------------------------------------
 
 
 def open_pyskl(path: Path, split: str | None = None) -> Opened | None:
-    """Opens a pickle; the coordinates stay in the file.
+    """Opens a pickle, which is loaded whole, as PYSKL does: it takes about its size in memory.
 
     A joint at zero was not seen; where there are scores, one of score 0. Names of NTU RGB+D tell the part of a clip;
     other ids begin with ``train/`` or ``test/`` as the split says, and clips outside of it are left out.
@@ -145,7 +141,7 @@ def _clip(item: Any, joints: tuple[int, int], place: str) -> _Clip:
         raise InputError(f"{place} ({name}): label is {described(label)}, not a class counted from 0")
     if len(keypoint.shape) != 4 or keypoint.shape[2:] != joints:
         raise InputError(f"{place} ({name}): keypoint is {keypoint.shape}, not (M, T, {joints[0]}, {joints[1]})")
-    if length is not None and length != keypoint.shape[1]:
+    if length is not None and (type(length) is not int or length != keypoint.shape[1]):
         raise InputError(f"{place} ({name}): total_frames is {described(length)}, but keypoint is {keypoint.shape}")
     score = None if item.get("keypoint_score") is None else _array(item, "keypoint_score", place)
     if score is not None and score.shape != keypoint.shape[:3]:
@@ -153,13 +149,13 @@ def _clip(item: Any, joints: tuple[int, int], place: str) -> _Clip:
     return _Clip(name, label, keypoint, score)  # type: ignore[arg-type]  # labels are made whole together
 
 
-def _array(item: Any, key: str, place: str) -> Stored:
+def _array(item: Any, key: str, place: str) -> np.ndarray:
     if not isinstance(item, dict):
         raise InputError(f"{place}: {described(item)} instead of a dict")
     if key not in item:
         raise InputError(f"{place}: the key {key!r} is missing in {described(item)}")
     value = item[key]
-    if not isinstance(value, Stored) or np.dtype(value.dtype).kind not in "fiu":
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
         raise InputError(f"{place}: {key} is {described(value)}, not an array of numbers")
     return value
 
@@ -209,7 +205,7 @@ def _told(names: list[str], ids: dict[str, str], split: str) -> Iterator[Notice]
 
 
 def write_pyskl(store: SkeletonStore, folder: Path, splits: dict[str, np.ndarray]) -> list[str]:
-    """Writes ``<data set>_3danno.pkl``, or ``_2danno.pkl`` for flat poses, clip by clip.
+    """Writes ``<data set>_3danno.pkl``, or ``_2danno.pkl`` for flat poses.
 
     Coordinates are float16 as in the published files. Joints that were not seen are interpolated in 3D and have the
     score 0 in 2D; bodies that were not seen are zeros. Absent bodies are not written.
@@ -236,18 +232,11 @@ def write_pyskl(store: SkeletonStore, folder: Path, splits: dict[str, np.ndarray
         prefix = "" if split in ("imported", "all") else f"{split}_"
         for part, mask in (("train", train), ("val", ~train)):
             parts[f"{prefix}{part}"] = [names[n] for n in np.flatnonzero(mask)]
-    gaps = 0
-
-    def annotations() -> Iterator[dict[str, Any]]:
-        nonlocal gaps
-        for n, name in enumerate(names):
-            item, whole = _annotation(store, n, name)
-            gaps += not whole
-            yield item
-
+    annotations, whole = zip(*(_annotation(store, n, name) for n, name in enumerate(names)), strict=True)
+    gaps = len(names) - sum(whole)
     file = folder / f"{store.meta['dataset']}_{store.channels}danno.pkl"
     with file.open("wb") as stream:
-        pickles.dump({"split": parts, "annotations": annotations()}, stream)
+        pickles.dump({"split": parts, "annotations": list(annotations)}, stream)
     told = [f"{file.name}: {len(names)} clips, splits {', '.join(parts)}, recipe none"]
     if store.channels == 3:
         told.append("lost: float16 keeps 2 mm at a distance of 2 to 4 m")

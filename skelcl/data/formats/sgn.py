@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from skelcl.data.bodies import BodyFrames, select
-from skelcl.data.convert import Notice, ReadError, Recording, Source
 from skelcl.data.formats import ntu_release as ntu
 from skelcl.data.formats import pickles
 from skelcl.data.formats.arrays import Opened, check_names, class_names, crc32, is_ntu, recording
-from skelcl.data.formats.stored import Stored, described
+from skelcl.data.formats.pickles import described
+from skelcl.data.recording import Notice, ReadError, Recording, Source
 from skelcl.data.store import SkeletonStore, fill_joints
 from skelcl.errors import InputError
 from skelcl.skeleton import NTU25
@@ -37,7 +36,9 @@ class _Clip(NamedTuple):
 
 
 def open_sgn(path: Path) -> Opened | None:
-    """Opens a pickle; the coordinates stay in the file. Bodies are chosen with ``sgn`` as by ``skelcl data prepare``.
+    """Opens a pickle, which is loaded whole, as SGN does: it takes about its size in memory.
+
+    Bodies are chosen with ``sgn`` as by ``skelcl data prepare``.
 
     Args:
         path: The file.
@@ -121,20 +122,17 @@ def _track(clip: _Clip, name: str, body: Any) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(body, dict) or not body.keys() >= {"joints", "interval"}:
         raise ReadError("tracks", f"{place} is {described(body)}, not a dict with joints and interval")
     interval, joints = body["interval"], body["joints"]
-    if isinstance(interval, Stored) and np.dtype(interval.dtype).kind in "iu":
-        interval = np.asarray(interval).ravel().tolist()
+    if isinstance(interval, np.ndarray) and interval.dtype.kind in "iu":
+        interval = interval.ravel().tolist()
     if not isinstance(interval, list) or not interval or not all(type(frame) is int for frame in interval):
         raise ReadError("tracks", f"{place}: interval is {described(interval)}, not a list of frames")
     at = np.array(interval[: clip.num_frames + 1], np.int64)
     if at[0] < 0 or at[-1] >= clip.num_frames or (np.diff(at) < 1).any():
         raise ReadError("tracks", f"{place}: interval must ascend within {clip.num_frames} frames")
     expected = (len(at) * NTU25.num_joints, 3)
-    if not isinstance(joints, Stored) or np.dtype(joints.dtype).kind != "f" or joints.shape != expected:
+    if not isinstance(joints, np.ndarray) or joints.dtype.kind != "f" or joints.shape != expected:
         raise ReadError("tracks", f"{place}: joints are {described(joints)}, not {expected} for {len(at)} frames")
-    try:
-        return at, np.array(joints, np.float32).reshape(-1, NTU25.num_joints, 3)
-    except InputError as error:
-        raise ReadError("damaged", str(error)) from error
+    return at, np.array(joints, np.float32).reshape(-1, NTU25.num_joints, 3)
 
 
 def body_frames(tracks: list[tuple[np.ndarray, np.ndarray]], num_frames: int) -> BodyFrames:
@@ -157,7 +155,7 @@ def body_frames(tracks: list[tuple[np.ndarray, np.ndarray]], num_frames: int) ->
 
 
 def write_sgn(store: SkeletonStore, folder: Path, splits: dict[str, np.ndarray]) -> list[str]:
-    """Writes ``raw_skes_data.pkl``, clip by clip. The bodies of the store are its tracks.
+    """Writes ``raw_skes_data.pkl``. The bodies of the store are its tracks.
 
     Frames without a body are cut out as SGN does, joints that were not seen are interpolated, pixels are NaN.
 
@@ -173,22 +171,18 @@ def write_sgn(store: SkeletonStore, folder: Path, splits: dict[str, np.ndarray])
         InputError: The clips have no names of NTU RGB+D.
     """
     need_ntu(store, "sgn")
-    cut = 0
-
-    def clips() -> Iterator[dict[str, Any]]:
-        nonlocal cut
-        for position, name in enumerate(store.ids.tolist()):
-            joints = store.recording(position).copy()
-            fill_joints(joints)
-            seen = ~np.isnan(joints).all((2, 3))
-            there = seen.any(0)
-            cut += not there.all()
-            joints, seen = joints[:, there], seen[:, there]
-            bodies = {str(_FIRST_ID + m): _body(joints[m, seen[m]], seen[m], len(joints)) for m in range(len(joints))}
-            yield {"name": name, "num_frames": int(there.sum()), "data": bodies, CHOSEN: True}
-
+    cut, clips = 0, []
+    for position, name in enumerate(store.ids.tolist()):
+        joints = store.recording(position).copy()
+        fill_joints(joints)
+        seen = ~np.isnan(joints).all((2, 3))
+        there = seen.any(0)
+        cut += not there.all()
+        joints, seen = joints[:, there], seen[:, there]
+        bodies = {str(_FIRST_ID + m): _body(joints[m, seen[m]], seen[m], len(joints)) for m in range(len(joints))}
+        clips.append({"name": name, "num_frames": int(there.sum()), "data": bodies, CHOSEN: True})
     with (folder / "raw_skes_data.pkl").open("wb") as stream:
-        pickles.dump(clips(), stream)
+        pickles.dump(clips, stream)
     told = [f"raw_skes_data.pkl: {len(store)} clips, recipe none", "lost: places of the joints in the image are NaN"]
     return told + ([f"lost: {cut} clips have frames without a body, which were cut out"] if cut else [])
 

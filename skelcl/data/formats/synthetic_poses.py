@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skelcl.data.actions import ACTIONS
-from skelcl.data.formats.synthetic import record
+from skelcl.data.performance import record
 from skelcl.errors import InputError
 from skelcl.skeleton import MEDIAPIPE33, NTU25
 

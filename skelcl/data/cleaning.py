@@ -1,0 +1,86 @@
+"""One recording on its way into a store: what is missing is marked, what was never seen dropped, the rest described."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import numpy as np
+
+from skelcl.data.recording import Notice, ReadError, Recording
+from skelcl.data.store import COLUMNS, Flag
+from skelcl.skeleton import Skeleton
+
+
+def clean(recording: Recording, skeleton: Skeleton, channels: int) -> tuple[dict[str, Any], np.ndarray, list[Notice]]:
+    """Marks what is missing with NaN, drops bodies that were never seen and fills in the row of the index.
+
+    Args:
+        recording: A clip as its reader gives it.
+        skeleton: Layout of the joints.
+        channels: Coordinates per joint.
+
+    Returns:
+        Row of the index, without its place in the store; coordinates (M, T, V, C) float32, NaN where missing; notices
+        on what was repaired, lost or odd.
+
+    Raises:
+        ReadError: The clip has another shape, shows no body, or only bodies of which a joint was never seen.
+    """
+    joints = np.array(recording.joints, np.float32)
+    if joints.ndim != 4 or joints.shape[2:] != (skeleton.num_joints, channels):
+        expected = f"(M, T, {skeleton.num_joints}, {channels})"
+        raise ReadError("shape", f"{recording.id}: joints are {joints.shape}, not {expected}")
+    zero = (joints == 0).all(-1) & recording.zeros
+    missing = zero | ~np.isfinite(joints).all(-1)
+    absent = 2 * missing.sum(-1) > skeleton.num_joints
+    missing |= absent[..., None]
+    joints[missing] = np.nan
+    seen = ~absent.all(1)
+    if not seen.any():
+        raise ReadError("no_skeleton", f"{recording.id}: no frame shows a body")
+    never = missing.all(1) & seen[:, None]
+    usable = seen & ~never.any(1)
+    if not usable.any():
+        joint = skeleton.joints[int(np.nonzero(never)[1][0])]
+        raise ReadError("joint_never_seen", f"{recording.id}: joint {joint!r} is missing in every frame")
+    notices: list[Notice] = []
+
+    def note(outcome: Literal["repaired", "warning"], reason: str, message: str) -> None:
+        notices.append(Notice(id=recording.id, outcome=outcome, reason=reason, message=message, line=None))
+
+    for message in recording.warnings:
+        note("warning", "reader", message)
+    if (~usable & seen).any():
+        note("warning", "body_dropped", f"{int((~usable & seen).sum())} bodies of which a joint was never seen")
+    joints, missing, absent = joints[usable], missing[usable], absent[usable]
+    holes = missing & ~absent[..., None]
+    flags = Flag(0)
+    if holes.any():
+        flags |= Flag.REPAIRED
+        frames = np.flatnonzero(holes.any((0, 2)))
+        message = f"{int(holes.sum())} joints in {len(frames)} frames, first in frame {frames[0]}"
+        note("repaired", "missing_joint", message)
+    if absent.any():
+        flags |= Flag.GAP
+        frames = np.flatnonzero(absent.any(0))
+        note("warning", "missing_frame", f"a body is missing in {len(frames)} frames, first in frame {frames[0]}")
+    if joints.shape[1] == 1:
+        flags |= Flag.SINGLE_FRAME
+    row = {name: getattr(recording, name, None) for name in COLUMNS}
+    row |= {
+        "n_bodies": joints.shape[0],
+        "n_frames": joints.shape[1],
+        "n_frames_declared": joints.shape[1] if recording.n_frames_declared is None else recording.n_frames_declared,
+        "first": int(np.argmin(absent[0])),
+        "label_original": recording.label if recording.label_original is None else recording.label_original,
+        "flags": int(flags),
+        "content": content_digest(joints),
+    }
+    return row, joints, notices
+
+
+def content_digest(joints: np.ndarray) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of a clip's coordinates, (M, T, V, C) float32, and their shape."""
+    data = np.ascontiguousarray(joints, "<f4")
+    return hashlib.sha256(f"{data.shape}".encode() + data.tobytes()).hexdigest()[:16]

@@ -1,0 +1,113 @@
+"""Poses in arrays: npy, npz and JSON files of keypoints, with what they say of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from skelcl.data.formats.pose_clip import Poses, as_numbers, read_json
+from skelcl.data.recording import ReadError
+
+Container = Literal["json", "npy", "npz"]
+
+_KEYS = ("keypoints", "confidence", "label", "id", "fps", "layout", "subject", "camera")
+
+
+def peek(file: Path, format: Container) -> tuple[str | None, str | None]:
+    """Id and label of a container, without its coordinates.
+
+    Raises:
+        ReadError: It cannot be read.
+    """
+    known = _members(file, format, ("id", "label"))
+    return _scalar(known, "id", str, file), _scalar(known, "label", str, file)
+
+
+def read(file: Path, format: Container, channels: int | None) -> Poses:
+    """Reads a clip.
+
+    Args:
+        file: Array of keypoints (T, V, C) or (M, T, V, C), or a container of it.
+        format: What the file is.
+        channels: Coordinates per joint, 2 or 3; None takes what there is.
+
+    Raises:
+        ReadError: It is damaged, or its parts do not fit together.
+    """
+    known = _members(file, format, _KEYS)
+    if "keypoints" not in known:
+        raise ReadError("keys", f"{file}: the key 'keypoints' is missing")
+    joints = as_numbers(known["keypoints"], file, "keypoints")
+    confidence = None if known.get("confidence") is None else as_numbers(known["confidence"], file, "confidence")
+    if joints.ndim == 3:
+        joints = joints[None]
+        confidence = confidence[None] if confidence is not None and confidence.ndim == 2 else confidence
+    if joints.ndim != 4 or 0 in joints.shape:
+        raise ReadError("shape", f"{file}: keypoints are {joints.shape}, not (M, T, V, C) or (T, V, C)")
+    width = joints.shape[3]
+    wanted = channels or min(width, 3)
+    if confidence is None and width == wanted + 1:
+        joints, confidence = joints[..., :wanted], joints[..., wanted]
+    if joints.shape[3] != wanted or wanted not in (2, 3):
+        raise ReadError("shape", f"{file}: keypoints have {width} coordinates, not {channels or '2 or 3'}")
+    if confidence is not None and confidence.shape != joints.shape[:3]:
+        raise ReadError("shape", f"{file}: confidence is {confidence.shape}, not {joints.shape[:3]}")
+    return Poses(
+        joints,
+        confidence,
+        label=_scalar(known, "label", str, file),
+        id=_scalar(known, "id", str, file),
+        fps=_scalar(known, "fps", float, file),
+        layout=_scalar(known, "layout", str, file),
+        subject=_small(known, "subject", 999, file),
+        camera=_small(known, "camera", 127, file),
+    )
+
+
+def _members(file: Path, format: Container, keys: Sequence[str]) -> dict[str, Any]:
+    """Some entries of a container; a bare array counts as its keypoints."""
+    if format == "json":
+        content = read_json(file)
+        if isinstance(content, list):
+            content = {"keypoints": content}
+        if not isinstance(content, dict):
+            raise ReadError("keys", f"{file}: holds a {type(content).__name__}, not keypoints")
+        if unknown := sorted(content.keys() - set(_KEYS)):
+            raise ReadError("keys", f"{file}: unknown key {unknown[0]!r}; the keys are {', '.join(_KEYS)}")
+        return {key: content[key] for key in keys if key in content}
+    try:
+        with file.open("rb") as stream:
+            content = np.load(stream, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                return {"keypoints": content}
+            if unknown := sorted(set(content.files) - set(_KEYS)):
+                raise ReadError("keys", f"{file}: unknown key {unknown[0]!r}; the keys are {', '.join(_KEYS)}")
+            return {key: content[key] for key in keys if key in content.files}
+    except ReadError:
+        raise
+    except Exception as error:  # whatever a damaged zip or header makes numpy raise
+        raise ReadError("damaged", f"{file}: cannot be read ({' '.join(str(error).split())})") from error
+
+
+def _scalar(known: dict[str, Any], key: str, kind: Callable[[Any], Any], file: Path) -> Any:
+    value = known.get(key)
+    if value is None:
+        return None
+    plain = np.asarray(value)
+    if plain.ndim or plain.dtype.kind not in "Uiuf" or (kind is float and plain.dtype.kind == "U"):
+        raise ReadError(
+            "keys", f"{file}: {key} holds {str(value)[:60]!r}, not one {'number' if kind is float else 'name'}"
+        )
+    return kind(plain.item())
+
+
+def _small(known: dict[str, Any], key: str, largest: int, file: Path) -> int:
+    value = _scalar(known, key, float, file)
+    if value is None:
+        return -1
+    if value != int(value) or not 0 <= value <= largest:
+        raise ReadError("keys", f"{file}: {key} {value:g} is no whole number of 0–{largest}")
+    return int(value)
