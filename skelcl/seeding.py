@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -25,3 +27,17 @@ def generator(purpose: str, *key: int, device: torch.device | str = "cpu") -> to
     entropy = [zlib.crc32(purpose.encode()), run_seed(), *key]
     state = np.random.SeedSequence(entropy).generate_state(2, np.uint32)
     return torch.Generator(device).manual_seed((int(state[0]) << 31) ^ int(state[1]))
+
+
+@contextmanager
+def seeded(purpose: str, *key: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """A block whose global randomness, from which dropout draws, is that of :func:`generator`; then all is as before.
+
+    Args:
+        purpose: As of :func:`generator`.
+        key: As of :func:`generator`.
+        device: A CUDA device whose randomness is meant too.
+    """
+    with torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else []):
+        torch.manual_seed(generator(purpose, *key).initial_seed())
+        yield

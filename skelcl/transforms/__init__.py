@@ -3,36 +3,48 @@
 from skelcl.transforms.augment import (
     Augmentation,
     ChannelMask,
+    Flip,
     GaussianBlur,
     GaussianNoise,
     JointMask,
     Masked,
+    MatrixAugmentation,
     Reverse,
     Rotate,
     Shear,
     rotation,
 )
+from skelcl.transforms.masking import CubeMask, StructureMask
+from skelcl.transforms.minmax import RotateMinMax
 from skelcl.transforms.normalize import Normalize, transform
-from skelcl.transforms.resample import CropResize, Resize, Sampler, Truncate, planar, present
+from skelcl.transforms.resample import CropResize, EvenFrames, RandomFrames, Resize, Sampler, Truncate, planar, present
+from skelcl.transforms.step import Step
 from skelcl.transforms.streams import Stream, bone, motion
-from skelcl.transforms.view import Step, View
+from skelcl.transforms.view import View
 
 __all__ = [
     "Augmentation",
     "ChannelMask",
     "CropResize",
+    "CubeMask",
+    "EvenFrames",
+    "Flip",
     "GaussianBlur",
     "GaussianNoise",
     "JointMask",
     "Masked",
+    "MatrixAugmentation",
     "Normalize",
+    "RandomFrames",
     "Resize",
     "Reverse",
     "Rotate",
+    "RotateMinMax",
     "Sampler",
     "Shear",
     "Step",
     "Stream",
+    "StructureMask",
     "Truncate",
     "View",
     "bone",

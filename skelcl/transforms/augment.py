@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Generic, NamedTuple, TypeVar
+from functools import lru_cache
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from skelcl.errors import InputError
 from skelcl.skeleton import Skeleton
 from skelcl.transforms.normalize import require_3d, transform
 from skelcl.transforms.resample import present
-from skelcl.transforms.view import Step
+from skelcl.transforms.step import Step
 
 P = TypeVar("P")
 
@@ -68,35 +70,63 @@ class Reverse(Augmentation[Tensor]):
         return _unrows(rows.index_select(0, (start + params[:, None]).flatten()), x)
 
 
-class Shear(Augmentation[Tensor]):
+class MatrixAugmentation(Augmentation[Tensor]):
+    """Multiplies every joint of a clip by one random matrix; a view folds consecutive matrices into their product.
+
+    Args:
+        probability: Share of the clips that are changed.
+
+    Raises:
+        ValueError: If ``probability`` is not in [0, 1], or the data are not 3D.
+    """
+
+    def __init__(self, probability: float = 1.0) -> None:
+        super().__init__()
+        self.probability = _share(probability, type(self).__name__, "probability")
+
+    @abstractmethod
+    def matrices(self, n: int, device: torch.device, generator: Generator | None = None) -> Tensor:
+        """A matrix for each of ``n`` clips, (N, 3, 3), whatever the probability."""
+
+    def draw(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+        """One matrix per clip, (N, 3, 3); the identity where the clip is not changed."""
+        require_3d(x, type(self).__name__)
+        matrix = self.matrices(len(x), x.device, generator)
+        if self.probability == 1.0:
+            return matrix
+        changed = torch.rand(len(x), 1, 1, device=x.device, generator=generator) < self.probability
+        return torch.where(changed, matrix, torch.eye(3, device=x.device))
+
+    def augment(self, x: Tensor, params: Tensor) -> Tensor:
+        """Every joint of x multiplied by the matrix (N, 3, 3) of its clip."""
+        return transform(x, params)
+
+
+class Shear(MatrixAugmentation):
     """Multiplies every joint by a matrix with ones on the diagonal and six random entries off it.
 
     Args:
-        amplitude: The entries are uniform in ±amplitude. AS-CAL takes 1, AimCLR 0.5.
+        amplitude: The entries are uniform in ±amplitude. AS-CAL and SCD-Net take 1, AimCLR 0.5.
+        probability: Share of the clips that are sheared; SCD-Net takes 0.5.
 
     Raises:
-        ValueError: If ``amplitude`` is negative, or the data are not 3D.
+        ValueError: If ``amplitude`` is negative, ``probability`` is not in [0, 1], or the data are not 3D.
     """
 
-    def __init__(self, amplitude: float = 1.0) -> None:
-        super().__init__()
+    def __init__(self, amplitude: float = 1.0, probability: float = 1.0) -> None:
+        super().__init__(probability)
         if amplitude < 0:
             raise ValueError(f"Shear: amplitude must not be negative, got {amplitude}")
         self.amplitude = amplitude
 
-    def draw(self, x: Tensor, generator: Generator | None = None) -> Tensor:
-        """One matrix per clip, (N, 3, 3)."""
-        matrix = (2 * torch.rand(len(x), 3, 3, device=x.device, generator=generator) - 1) * self.amplitude
+    def matrices(self, n: int, device: torch.device, generator: Generator | None = None) -> Tensor:
+        """A shear for each of ``n`` clips, (N, 3, 3)."""
+        matrix = (2 * torch.rand(n, 3, 3, device=device, generator=generator) - 1) * self.amplitude
         matrix.diagonal(dim1=1, dim2=2).fill_(1.0)
         return matrix
 
-    def augment(self, x: Tensor, params: Tensor) -> Tensor:
-        """Every joint of x multiplied by the matrix (N, 3, 3) of its clip."""
-        require_3d(x, "Shear")
-        return transform(x, params)
 
-
-class Rotate(Augmentation[Tensor]):
+class Rotate(MatrixAugmentation):
     """Turns clips about the axes of the coordinate system.
 
     A main axis is chosen uniformly; its angle is uniform in [0, max_degrees], one-sided as AS-CAL published it, and
@@ -105,32 +135,79 @@ class Rotate(Augmentation[Tensor]):
 
     Args:
         max_degrees: Largest angle about the main axis.
-        minor_max_degrees: Largest angle about the other axes; AimCLR takes 1.
+        minor_max_degrees: Largest angle about the other axes; AimCLR and SCD-Net take 1.
         symmetric: Draw from [−max, max] instead of [0, max].
+        probability: Share of the clips that are turned; SCD-Net takes 0.5.
 
     Raises:
-        ValueError: If an angle is negative, or the data are not 3D.
+        ValueError: If an angle is negative, ``probability`` is not in [0, 1], or the data are not 3D.
     """
 
-    def __init__(self, max_degrees: float = 30.0, minor_max_degrees: float = 0.0, symmetric: bool = False) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        max_degrees: float = 30.0,
+        minor_max_degrees: float = 0.0,
+        symmetric: bool = False,
+        probability: float = 1.0,
+    ) -> None:
+        super().__init__(probability)
         if max_degrees < 0 or minor_max_degrees < 0:
             raise ValueError(f"Rotate: angles must not be negative, got {max_degrees} and {minor_max_degrees}")
         self.max_degrees = max_degrees
         self.minor_max_degrees = minor_max_degrees
         self.symmetric = symmetric
 
-    def draw(self, x: Tensor, generator: Generator | None = None) -> Tensor:
-        """One rotation matrix per clip, (N, 3, 3)."""
-        main = torch.randint(3, (len(x), 1), device=x.device, generator=generator)
-        largest = torch.where(main == torch.arange(3, device=x.device), self.max_degrees, self.minor_max_degrees)
-        share = torch.rand(len(x), 3, device=x.device, generator=generator)
+    def matrices(self, n: int, device: torch.device, generator: Generator | None = None) -> Tensor:
+        """A rotation for each of ``n`` clips, (N, 3, 3)."""
+        main = torch.randint(3, (n, 1), device=device, generator=generator)
+        largest = torch.where(main == torch.arange(3, device=device), self.max_degrees, self.minor_max_degrees)
+        share = torch.rand(n, 3, device=device, generator=generator)
         return rotation((2 * share - 1 if self.symmetric else share) * largest.deg2rad())
 
-    def augment(self, x: Tensor, params: Tensor) -> Tensor:
-        """Every joint of x multiplied by the matrix (N, 3, 3) of its clip."""
-        require_3d(x, "Rotate")
-        return transform(x, params)
+
+class Flip(Step):
+    """Exchanges left and right joints, by the pairs of the skeleton.
+
+    Args:
+        probability: Share of the clips that are flipped.
+        mirror_axis: Coordinate that changes its sign too, which makes the flip a mirror image. None leaves coordinates
+            as they are, as SCD-Net does: right joints then carry the names of left ones, at their own place.
+
+    Raises:
+        ValueError: If ``probability`` is not in [0, 1].
+        InputError: If the data lack the ``mirror_axis``.
+    """
+
+    def __init__(self, probability: float = 0.5, mirror_axis: Literal["x", "y", "z"] | None = None) -> None:
+        super().__init__()
+        self.probability = _share(probability, "Flip", "probability")
+        if mirror_axis not in (None, "x", "y", "z"):
+            raise ValueError(f"Flip: mirror_axis must be x, y, z or None, got {mirror_axis!r}")
+        self.mirror_axis = mirror_axis
+
+    def draw(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+        """Which of the N clips are flipped, (N,) bool."""
+        return torch.rand(len(x), device=x.device, generator=generator) < self.probability
+
+    def augment(self, x: Tensor, params: Tensor, skeleton: Skeleton) -> Tensor:
+        """The clips ``params`` (N,) of x flipped."""
+        swapped = _mirror(skeleton, x.device)
+        order = torch.where(params[:, None], swapped, torch.arange(len(swapped), device=x.device))
+        # In the order of memory, which the view keeps planar.
+        flat = x.permute(0, 4, 1, 2, 3)
+        flipped = flat.gather(4, order[:, None, None, None].expand_as(flat)).permute(0, 2, 3, 4, 1)
+        if self.mirror_axis is None:
+            return flipped
+        axis = "xyz".index(self.mirror_axis)
+        if axis >= x.shape[1]:
+            raise InputError(f"Flip: the data have {x.shape[1]} channels, and thus no axis {self.mirror_axis}")
+        sign = torch.ones(len(x), x.shape[1], dtype=x.dtype, device=x.device)
+        sign[:, axis] = torch.where(params, -1.0, 1.0)
+        return flipped * sign[:, :, None, None, None]
+
+    def forward(self, x: Tensor, skeleton: Skeleton, generator: Generator | None = None) -> Tensor:
+        """Draws clips and flips them."""
+        return self.augment(x, self.draw(x, generator), skeleton)
 
 
 class GaussianNoise(Augmentation[Tensor]):
@@ -286,6 +363,12 @@ def rotation(angles: Tensor) -> Tensor:
     about_y = torch.stack((cy, zero, -sy, zero, one, zero, sy, zero, cy), 1).view(-1, 3, 3)
     about_z = torch.stack((cz, sz, zero, -sz, cz, zero, zero, zero, one), 1).view(-1, 3, 3)
     return about_z @ about_y @ about_x
+
+
+@lru_cache(maxsize=32)
+def _mirror(skeleton: Skeleton, device: torch.device) -> Tensor:
+    """The permutation that exchanges left and right joints, (V,) int64: copied to the device once."""
+    return torch.tensor(skeleton.mirror, device=device)
 
 
 def _share(value: float, name: str, option: str) -> float:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from skelcl.clips import Clips
+from skelcl.errors import InputError
 from skelcl.skeleton import NTU25
 from skelcl.transforms import Normalize, Resize, Truncate, present
 from skelcl.transforms.normalize import Recipe
@@ -40,6 +42,11 @@ def slow(recipe: str, x: np.ndarray, clips: Clips) -> np.ndarray:
         start = int(clips.offsets[n])
         rows = clips.joints[start : start + frames * bodies].double().numpy()
         reference = clips.joints[start + int(clips.first[n])].double().numpy()
+        if recipe == "sds":
+            spine = reference[s.center] - reference[s.up[0]]
+            matrix = slow_turn(spine, np.array([0.0, 0, 1])) / np.linalg.norm(spine)
+            arm = matrix @ (reference[s.joints.index("left elbow")] - reference[s.center])
+            rigid = slow_turn(np.array([arm[0], arm[1], 0.0]), np.array([1.0, 0, 0])) @ matrix
         matrix = slow_turn(reference[s.up[1]] - reference[s.up[0]], np.array([0.0, 0, 1]))
         shoulders = matrix @ (reference[s.across[1]] - reference[s.across[0]])
         matrix = slow_turn(shoulders, np.array([1.0, 0, 0])) @ matrix
@@ -50,6 +57,9 @@ def slow(recipe: str, x: np.ndarray, clips: Clips) -> np.ndarray:
                 aside = x[n, 2, :, s.across[0], m] - x[n, 2, :, s.across[1], m]
                 sign = -1.0 if aside.sum() >= 0 else 1.0
             for t in range(x.shape[2]):
+                if recipe == "hcn":
+                    out[n, :, t, :, m] = x[n, :, t, :, m] - x[n, :, t, s.origin, 0][:, None]
+                    continue
                 if not x[n, :, t, :, m].any():
                     continue
                 for v in range(x.shape[3]):
@@ -60,6 +70,8 @@ def slow(recipe: str, x: np.ndarray, clips: Clips) -> np.ndarray:
                         p = p - reference[s.origin]
                     elif recipe == "agcn":
                         p = matrix @ (p - x[n, :, t, s.origin, 0])
+                    elif recipe == "sds":
+                        p = rigid @ (p - reference[s.up[0]])
                     elif recipe == "stgcn50":
                         p = p - x[n, :, t, s.center, m]
                         vx, _, vz = x[n, :, t, s.across[0], m] - x[n, :, t, s.across[1], m]
@@ -88,7 +100,7 @@ def test_reference_of_a_late_body(still_life, recipe):
     np.testing.assert_allclose(Normalize(recipe)(x, still_life).numpy(), expected, rtol=1e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe != "hcn"])
 @pytest.mark.parametrize("scale", ["none", "torso"])
 def test_what_is_missing_stays_missing(make_clips, recipe, scale):
     clips = make_clips(gaps=True, num_persons=3)
@@ -99,7 +111,7 @@ def test_what_is_missing_stays_missing(make_clips, recipe, scale):
         assert y.isfinite().all()
 
 
-@pytest.mark.parametrize("recipe", ["none", "root", "sgn", "agcn", "ucla_minmax"])
+@pytest.mark.parametrize("recipe", ["none", "root", "sgn", "agcn", "ucla_minmax", "sds"])
 def test_normalising_and_resampling_commute(make_clips, recipe):
     clips = make_clips(bodies=(1, 2, 2, 1, 2))
     longest = int(clips.frames.max())
@@ -131,6 +143,17 @@ def test_agcn_lays_the_shoulders_of_the_reference_along_x(make_clips):
     shoulders = torch.nn.functional.normalize(y[:, :, 4] - y[:, :, 8], dim=1)
     torch.testing.assert_close(shoulders, torch.tensor([1.0, 0.0, 0.0]).expand(5, 3), rtol=0, atol=1e-5)
     assert torch.equal(y[:, :, 1], torch.zeros(5, 3))
+
+
+def test_hcn_puts_the_negative_origin_where_nobody_is(make_clips):
+    clips = make_clips(frames=(6, 6), bodies=(1, 2), num_persons=3)
+    x = Truncate(6)(clips)
+    y = Normalize("hcn")(x, clips)
+    origin = x[:, :, :, NTU25.origin, 0]
+    assert torch.equal(y[0, ..., 1], -origin[0, :, :, None].expand(-1, -1, 25))
+    assert torch.equal(y[..., 2], -origin[..., None].expand(-1, -1, -1, 25))
+    assert torch.equal(y[1, ..., 1], x[1, ..., 1] - origin[1, :, :, None])
+    assert not y[:, :, :, NTU25.origin, 0].any()
 
 
 def person() -> Clips:
@@ -166,6 +189,38 @@ def test_agcn_turns_others_where_the_first_body_is_missing(still_life):
     lengths = torch.linalg.vector_norm(x[1, :, :2, :, 1], dim=0)
     assert lengths.min() > 0
     torch.testing.assert_close(torch.linalg.vector_norm(y[1, :, :2, :, 1], dim=0), lengths, rtol=1e-5, atol=1e-5)
+
+
+def moved(clips: Clips, scale: float, rotation: torch.Tensor, shift: torch.Tensor) -> Clips:
+    return replace(clips, joints=scale * clips.joints @ rotation.T + shift)
+
+
+def test_sds_stands_the_reference_on_the_origin_whatever_the_camera(make_clips):
+    clips = make_clips()
+    clips = replace(clips, joints=clips.joints.double())
+    y = Normalize("sds")(Truncate(7)(clips), clips)
+    body = y[:, :, 0, :, 0]
+    zero, one = torch.zeros(5, dtype=torch.float64), torch.ones(5, dtype=torch.float64)
+    torch.testing.assert_close(body[:, :, 0], torch.stack([zero, zero, zero], 1), rtol=0, atol=1e-12)
+    torch.testing.assert_close(body[:, :, 20], torch.stack([zero, zero, one], 1), rtol=0, atol=1e-12)
+    arm = body[:, :, 5] - body[:, :, 20]
+    torch.testing.assert_close(arm[:, 1], zero, rtol=0, atol=1e-12)
+    assert (arm[:, 0] > 0).all()
+    rotation = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64)).Q
+    elsewhere = moved(clips, 2.7, rotation * torch.linalg.det(rotation), torch.randn(3, dtype=torch.float64))
+    again = Normalize("sds")(Truncate(7)(elsewhere), elsewhere)
+    torch.testing.assert_close(again, y, rtol=0, atol=1e-11)
+
+
+def test_sds_leaves_a_body_without_spine_alone_and_wants_an_elbow():
+    clips = person()
+    clips.joints[0, [0, 20]], clips.joints[0, 5] = 0.0, torch.tensor([0.5, 0.0, 1.0])
+    x = Truncate(1)(clips)
+    assert torch.equal(Normalize("sds")(x, clips), x)
+    names = [name for name in NTU25.joints if name != "left elbow"]
+    armless = replace(clips, joints=clips.joints[:, :24], skeleton=NTU25.subset(names, "armless"))
+    with pytest.raises(InputError, match="'left elbow', which skeleton 'armless' lacks"):
+        Normalize("sds")(Truncate(1)(armless), armless)
 
 
 def test_stgcn50_lays_the_shoulders_along_x():
@@ -205,9 +260,9 @@ def test_torso_of_length_zero_is_not_divided_by():
 def test_recipes_without_geometry_take_any_channels(make_clips):
     clips = make_clips(channels=2)
     x = Resize(4)(clips)
-    for recipe in ("none", "root", "sgn", "ucla_minmax"):
+    for recipe in ("none", "root", "sgn", "ucla_minmax", "hcn"):
         assert Normalize(recipe)(x, clips).shape == x.shape
-    for recipe in ("agcn", "stgcn50"):
+    for recipe in ("agcn", "stgcn50", "sds"):
         with pytest.raises(ValueError, match=recipe):
             Normalize(recipe)(x, clips)
 

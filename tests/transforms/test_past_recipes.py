@@ -38,7 +38,10 @@ def test_the_same_recipe_and_none_change_nothing(clips, recipe, asked):
     assert torch.equal(Normalize(recipe if asked == "same" else "none")(x, ours), x)
 
 
-@pytest.mark.parametrize(("past", "asked"), [("agcn", "sgn"), ("agcn", "root"), ("stgcn50", "agcn"), ("root", "sgn")])
+@pytest.mark.parametrize(
+    ("past", "asked"),
+    [("agcn", "sgn"), ("agcn", "root"), ("stgcn50", "agcn"), ("root", "sgn"), ("sgn", "hcn"), ("ucla_minmax", "root")],
+)
 def test_a_recipe_that_needs_what_is_lost_is_refused(clips, past, asked):
     ours = gone_through(clips, past)
     with pytest.raises(InputError, match=f"{past!r}.*{asked!r}.*prepare a store from raw files"):

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from skelcl.skeleton import NTU25
-from skelcl.transforms import Resize, Stream, Truncate
+from skelcl.transforms import Resize, Rotate, Stream, Truncate
+
+KINDS = ["joint", "bone", "motion", "bone_motion"]
 
 
 def slow(kind: str, x: np.ndarray) -> np.ndarray:
@@ -24,13 +27,65 @@ def slow(kind: str, x: np.ndarray) -> np.ndarray:
     return moved
 
 
-@pytest.mark.parametrize("kind", ["joint", "bone", "motion", "bone_motion"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("frames", [1, 2, 30])
 def test_streams_equal_slow_twins(make_clips, kind, frames):
     for sampler in (Truncate(frames), Resize(frames)):
         x = sampler(make_clips(gaps=True))
         y = Stream(kind)(x, NTU25)
         np.testing.assert_allclose(y.numpy(), slow(kind, x.double().numpy()), atol=1e-6)
+
+
+def slow_trajectory(kind: str, x: np.ndarray) -> np.ndarray:
+    """Hyperformer's input, one joint after the other: everything relative, but the root where it is."""
+    root = NTU25.root
+    out = np.zeros_like(x)
+    for joint, parent in enumerate(NTU25.parents):
+        anchor = parent if kind.startswith("bone") else root
+        out[:, :, :, joint] = x[:, :, :, joint] - (0 if joint == root else x[:, :, :, anchor])
+    if not kind.endswith("motion"):
+        return out
+    seen = np.abs(x).sum((1, 3)) > 0
+    moved = np.zeros_like(x)
+    for t in range(x.shape[2] - 1):
+        moved[:, :, t] = (out[:, :, t + 1] - out[:, :, t]) * (seen[:, t] & seen[:, t + 1])[:, None, None]
+    return moved
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("frames", [1, 30])
+def test_streams_with_the_trajectory_equal_slow_twins(make_clips, kind, frames):
+    x = Truncate(frames)(make_clips(gaps=True))
+    before = x.clone()
+    y = Stream(kind, trajectory=True)(x, NTU25)
+    np.testing.assert_allclose(y.numpy(), slow_trajectory(kind, x.double().numpy()), atol=1e-6)
+    assert torch.equal(x, before), "the input is left alone"
+
+
+def test_an_offset_changes_the_trajectory_alone(make_clips):
+    x = Resize(8)(make_clips(bodies=(2, 2, 2, 2, 2)))
+    others = [joint for joint in range(25) if joint != NTU25.root]
+    for kind in ("joint", "bone"):
+        stream = Stream(kind, trajectory=True)
+        y, moved = stream(x, NTU25), stream(x + 1.5, NTU25)
+        torch.testing.assert_close(moved[:, :, :, others], y[:, :, :, others], rtol=0, atol=1e-5)
+        torch.testing.assert_close(moved[:, :, :, NTU25.root], y[:, :, :, NTU25.root] + 1.5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("trajectory", [False, True])
+def test_streams_commute_with_rotations(make_clips, kind, trajectory):
+    x = Resize(8)(make_clips())
+    rotate, stream = Rotate(17.2, 17.2, symmetric=True), Stream(kind, trajectory)
+    matrix = rotate.draw(x)
+    expected = rotate.augment(stream(x, NTU25), matrix)
+    torch.testing.assert_close(stream(rotate.augment(x, matrix), NTU25), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_motion_sums_to_the_way_made(make_clips):
+    x = Resize(8)(make_clips())
+    y = Stream("motion")(x, NTU25)
+    torch.testing.assert_close(y.sum(2), x[:, :, -1] - x[:, :, 0], rtol=0, atol=1e-5)
 
 
 def test_motion_stops_before_padding(make_clips):

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from jsonargparse import ArgumentParser
 
 import skelcl.transforms as transforms
+from skelcl.errors import InputError
 from skelcl.seeding import generator
+from skelcl.skeleton import NTU25
 from skelcl.transforms import (
     ChannelMask,
     CropResize,
@@ -36,6 +39,56 @@ def test_a_view_is_the_composition_of_its_parts(make_clips):
         x = step(x, clips.skeleton, g)
     assert torch.equal(view(clips, generator("views", 1, 2)), x)
     assert view.frames == 20
+
+
+@pytest.mark.parametrize("kind", ["joint", "bone", "motion", "bone_motion"])
+def test_the_stream_of_a_view_comes_last(make_clips, kind):
+    clips = make_clips(gaps=True)
+    x = View(CropResize(20), Normalize("sgn"), [GaussianNoise()])(clips, generator("views", 1))
+    y = View(CropResize(20), Normalize("sgn"), [GaussianNoise()], Stream(kind))(clips, generator("views", 1))
+    assert torch.equal(y, Stream(kind)(x, clips.skeleton))
+
+
+def test_the_view_of_sgn64_equals_its_published_steps(make_clips):
+    """Crop, resize, shift of the clip, one rotation R_z·R_y·R_x of ±0.3 rad about each axis, bones, their motion."""
+    clips = make_clips(frames=(20, 90, 70), bodies=(1, 2, 2))
+    degrees = 0.3 * 180 / torch.pi
+    rotate = Rotate(degrees, degrees, symmetric=True)
+    view = View(CropResize(64), Normalize("sgn"), [rotate], Stream("bone_motion"))
+    y = view(clips, generator("views", 3))
+    g = generator("views", 3)
+    crop = CropResize(64).draw(clips, g)
+    matrices = rotate.draw(y, g).double().numpy()
+    for n, (start, length) in enumerate(zip(*(part.tolist() for part in crop), strict=True)):
+        for m in range(int(clips.bodies[n])):
+            first = int(clips.offsets[n])
+            origin = clips.joints[first, 1].double().numpy()
+            body = clips.joints[first + m * int(clips.frames[n]) :][start : start + length].double().numpy()
+            u = np.clip((np.arange(64) + 0.5) * length / 64 - 0.5, 0, length - 1)
+            low = np.floor(u).astype(int)
+            weight = (u - low)[:, None, None]
+            x = (1 - weight) * body[low] + weight * body[np.minimum(low + 1, length - 1)] - origin
+            x = np.einsum("ij,tvj->itv", matrices[n], x)
+            x = x - x[:, :, list(NTU25.parents)]
+            x[:, :-1] = x[:, 1:] - x[:, :-1]
+            x[:, -1] = 0
+            np.testing.assert_allclose(y[n, ..., m].numpy(), x, atol=2e-5)
+    assert np.abs(degrees * torch.pi / 180 - 0.3) < 1e-9
+    assert not y[0, ..., 1].any()
+
+
+def test_the_only_body_is_shown_twice_on_request(make_clips):
+    clips = make_clips(gaps=True, num_persons=3)
+    for normalize in (None, Normalize("sgn"), Normalize("ucla_minmax")):
+        x = View(Resize(20), normalize)(clips)
+        y = View(Resize(20), normalize, dup_body=True)(clips)
+        for n, bodies in enumerate(clips.bodies.tolist()):
+            expected = x[n].clone()
+            if bodies == 1:
+                expected[..., 1] = expected[..., 0]
+            assert torch.equal(y[n], expected)
+    with pytest.raises(InputError, match="dup_body needs num_persons"):
+        View(Resize(20), dup_body=True)(make_clips(num_persons=1))
 
 
 @pytest.mark.parametrize("normalize", [None, "none", "root", "sgn", "agcn", "stgcn50", "ucla_minmax"])

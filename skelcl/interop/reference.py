@@ -1,0 +1,78 @@
+"""Checkpoints of the published networks, loaded into ours."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+
+from torch import Tensor, nn
+
+from skelcl.errors import InputError
+from skelcl.interop import agcn, ctr_gcn, hcn, hyperformer, scd_net, sds_cl
+from skelcl.interop.layout import Layout
+from skelcl.skeleton import LAYOUTS, Skeleton
+
+NETWORKS: dict[str, Callable[..., tuple[nn.Module, Layout]]] = {
+    "ctr-gcn": ctr_gcn.build,
+    "2s-agcn": agcn.build,
+    "hyperformer": hyperformer.build,
+    "hcn": hcn.build,
+    "scd-net": scd_net.build,
+    "sds-cl": sds_cl.build,
+}
+"""Our module and its layout in the reference's checkpoints, from (skeleton, num_classes, num_frames, num_persons).
+
+Further arguments of a builder are sizes that only its network has.
+"""
+
+WITHIN: dict[str, Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]] = {"scd-net": scd_net.query_network}
+"""Where a checkpoint holds more than the network: what finds the network in it."""
+
+
+def load_reference(
+    name: str,
+    state_dict: Mapping[str, Tensor],
+    *,
+    num_classes: int = 60,
+    num_frames: int = 64,
+    skeleton: str | Skeleton = "ntu25",
+    num_persons: int = 2,
+    dim: int | None = None,
+    heads: int | None = None,
+    projection: int | None = None,
+) -> nn.Module:
+    """Our network with the weights of a published one, clips (N, C, T, V, M) to logits (N, classes).
+
+    Two give something else. ``scd-net``: its clues and projections (v_t, v_s, z_t, z_s, z_i); of a whole pre-training
+    checkpoint of it, the query network is taken. ``sds-cl``, from clips of joints and of their motion: twelve tensors,
+    see :class:`skelcl.interop.sds_cl.SDSCLCheckpoint`.
+
+    Args:
+        name: The network: ``ctr-gcn``, ``2s-agcn``, ``hyperformer``, ``hcn``, ``scd-net`` or ``sds-cl``.
+        state_dict: Weights under the names of the reference repository; the module takes their precision.
+        num_classes: Classes of the linear layer.
+        num_frames: T of the clips, where the network's size depends on it.
+        skeleton: Layout of the V joints, or its name.
+        num_persons: M, the bodies per clip.
+        dim: Of ``scd-net``, width of a clue; None for the published one, like the next two.
+        heads: Of ``scd-net``, its attention heads, which no tensor tells.
+        projection: Of ``scd-net``, width of a projection.
+
+    Raises:
+        InputError: The network or skeleton is unknown, the network has no such size, or names or shapes in
+            ``state_dict`` are not exactly those of the reference network; the message lists them.
+    """
+    if name not in NETWORKS:
+        raise InputError(f"there is no reference network {name!r}; known are {', '.join(NETWORKS)}")
+    if isinstance(skeleton, str):
+        if skeleton not in LAYOUTS:
+            raise InputError(f"there is no skeleton {skeleton!r}; known are {', '.join(LAYOUTS)}")
+        skeleton = LAYOUTS[skeleton]
+    build = NETWORKS[name]
+    sizes = {"dim": dim, "heads": heads, "projection": projection}
+    chosen = {size: value for size, value in sizes.items() if value is not None}
+    if strange := chosen.keys() - inspect.signature(build).parameters.keys():
+        raise InputError(f"{name} is always of the published size: leave out {', '.join(sorted(strange))}")
+    module, layout = build(skeleton, num_classes, num_frames, num_persons, **chosen)
+    layout.load(module, WITHIN[name](state_dict) if name in WITHIN else state_dict)
+    return module

@@ -1,0 +1,209 @@
+"""SCD-Net: contrast between the clues of a clip, temporal and spatial, and the global anchor that both make up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import MultiStepLR
+
+from skelcl import losses
+from skelcl.clips import Clips
+from skelcl.encoders.scd import SCD, SCDNetwork
+from skelcl.methods.base import Method
+from skelcl.nn import Ema, Queue, gather
+from skelcl.nn.heads import SCDHeads
+from skelcl.seeding import generator, seeded
+from skelcl.transforms import View
+
+LEVELS = ("temporal", "spatial", "anchor")
+TERMS = {
+    "temporal_anchor": ("temporal", "anchor"),
+    "spatial_anchor": ("spatial", "anchor"),
+    "anchor_temporal": ("anchor", "temporal"),
+    "anchor_spatial": ("anchor", "spatial"),
+}
+"""Each term of the loss: level of the query, level of its key and of the queue that the key is to be told from."""
+
+
+class SCDNet(Method):
+    """SCD-Net (Wu et al., AAAI 2024, arXiv 2309.05834).
+
+    Two random views of a clip; a query network sees one, its momentum twin the other. Both give a temporal and a
+    spatial clue and an anchor, a projection of the two clues together. Contrast goes across levels only: each clue has
+    to find the anchor of its clip among those of other clips, and the anchor either clue; four InfoNCE terms, summed.
+    Each level has a queue of its own. Features are the two clues, without the projections.
+
+    The defaults are those of the released code, which trains on one GPU. What it does otherwise than one might expect,
+    and so does this class: views are not exchanged; dropout is active in the twin; batch norms of the twin have
+    statistics of their own, and no batch is shuffled for them; weight decay touches every parameter.
+
+    Deviations: the twin follows right after the optimiser's step instead of within the next step, which is the same for
+    all steps but leaves a twin that is one step ahead when training ends; keys join the queues after the backward pass,
+    so that nothing has to be cloned; the twin's weights are no part of the optimiser; K need not be a multiple of the
+    batch size. On several devices keys of all ranks are enqueued in rank order. One process with the whole batch
+    and several with parts of it are then the same, given the same views and no dropout, for an encoder without batch
+    norm; with ``--trainer.sync_batchnorm true`` for SCD's, too, which the run files ask for.
+
+    Options away from the reference, all off by default: ``weights`` of the terms; ``key_dropout=False``, because a
+    slowly moving target need not be noisy; ``shuffle_bn``, which spreads the keys over the ranks anew so that a batch
+    norm without ``sync_batchnorm`` cannot give away which key belongs to which query (He et al., arXiv 1911.05722);
+    ``mask_same_instance``, which drops a clip's own earlier keys from its negatives (a queue of K keys over N clips
+    holds one with probability ½(K/N)², seldom on NTU but often on small sets).
+
+    Args:
+        encoder: Gives the two clues.
+        view: Random view, drawn twice and independently for each clip.
+        eval_view: Deterministic view under which features are taken.
+        optimizer: Defaults to the released SGD: lr 0.01, momentum 0.9, weight decay 1e-4.
+        scheduler: Defaults to the released factor 0.1 from epoch 351 on, of 451.
+        projection: P, width of the contrasted vectors.
+        queue_size: K, keys in each of the three queues.
+        temperature: τ of InfoNCE.
+        momentum: m of the momentum twin; its half-life is ln 2 / (1 − m) steps, so small sets want a smaller one.
+        weights: Of the terms temporal → anchor, spatial → anchor, anchor → temporal, anchor → spatial.
+        key_dropout: Let the twin drop out units as the query network does.
+        shuffle_bn: Exchange clips between the ranks before the twin sees them, and keys back afterwards.
+        mask_same_instance: Never contrast a clip with its own earlier keys.
+    """
+
+    encoder: SCD
+
+    def __init__(
+        self,
+        encoder: SCD,
+        view: View,
+        eval_view: View,
+        optimizer: OptimizerCallable | None = None,
+        scheduler: LRSchedulerCallable | None = None,
+        projection: int = 128,
+        queue_size: int = 8192,
+        temperature: float = 0.2,
+        momentum: float = 0.999,
+        weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
+        key_dropout: bool = True,
+        shuffle_bn: bool = False,
+        mask_same_instance: bool = False,
+    ) -> None:
+        super().__init__(
+            encoder,
+            eval_view,
+            optimizer or partial(SGD, lr=0.01, momentum=0.9, weight_decay=1e-4),
+            scheduler or partial(MultiStepLR, milestones=[351], gamma=0.1),
+        )
+        self.view = view
+        self.heads = SCDHeads(encoder.dim // 2, projection)
+        self.key = Ema(self.query, momentum)
+        self.queues = nn.ModuleDict({level: Queue(queue_size, projection, unit=True) for level in LEVELS})
+        self.temperature = temperature
+        self.weights = dict(zip(TERMS, weights, strict=True))
+        self.shuffle_bn = shuffle_bn
+        self.mask_same_instance = mask_same_instance
+        if not key_dropout:
+            _without_dropout(self.key)
+
+    @property
+    def query(self) -> SCDNetwork:
+        """The encoder and its heads, without a second name for their weights."""
+        return SCDNetwork(self.encoder, self.heads)
+
+    def queue(self, level: str) -> Queue:
+        """The queue of ``temporal``, ``spatial`` or ``anchor`` keys."""
+        return cast(Queue, self.queues[level])
+
+    def training_step(self, clips: Clips, batch_idx: int) -> dict[str, Any]:
+        """Contrast two views of each clip; the keys join the queues once the backward pass is done."""
+        random = self.step_generator(batch_idx)
+        views = self.view(clips, random), self.view(clips, random)
+        # Dropout knows global randomness only, which no checkpoint holds.
+        with seeded("dropout", self.global_rank, self.current_epoch, batch_idx, device=self.device):
+            query = self.levels(self.query(views[0]))
+            key = self._keys(views[1], batch_idx)
+        logits = self.contrast(query, key, clips.index)
+        terms = {name: losses.info_nce(positive, negative) for name, (positive, negative) in logits.items()}
+        # Times zero rather than left out: distributed training wants a gradient for every weight.
+        loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+        self._log(loss, terms, logits)
+        return {"loss": loss, "keys": key, "index": clips.index}
+
+    def contrast(
+        self, query: dict[str, Tensor], key: dict[str, Tensor], index: Tensor
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Logits of the four terms, with the queues as they are.
+
+        Args:
+            query: Unit vectors (N, P) of each level.
+            key: Unit vectors (N, P) of each level, row n from the same clip as row n of ``query``.
+            index: Positions of the clips in their store, (N,) int64.
+
+        Returns:
+            For each term, positive (N,) and negative logits (N, K).
+        """
+        logits = {}
+        for name, (asks, answers) in TERMS.items():
+            queue = self.queue(answers)
+            same = index[:, None] == queue.index if self.mask_same_instance else None
+            logits[name] = losses.contrast(query[asks], key[answers], queue.keys, self.temperature, same)
+        return logits
+
+    def levels(self, outputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """Unit vectors (N, P) of each level from what a network gives: clues first, then the projections."""
+        *_, z_t, z_s, z_i = outputs
+        return {level: F.normalize(losses.wide(z), dim=1) for level, z in zip(LEVELS, (z_t, z_s, z_i), strict=True)}
+
+    def _keys(self, view: Tensor, batch_idx: int) -> dict[str, Tensor]:
+        """Keys (N, P) of each level of the second view (N, C, T, V, M)."""
+        ranks = self.trainer.world_size
+        if not self.shuffle_bn or ranks == 1:
+            return self.levels(self.key(view))
+        everyone = generator("shuffle_bn", self.current_epoch, batch_idx)
+        order = torch.randperm(ranks * len(view), generator=everyone).to(self.device)
+        mine = self.levels(self.key(gather(view)[order.view(ranks, -1)[self.global_rank]]))
+        back = order.argsort().view(ranks, -1)[self.global_rank]
+        return {level: gather(keys)[back] for level, keys in mine.items()}
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Step, then let the twin follow: θ_k ← m·θ_k + (1 − m)·θ_q."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.key.update(self.query)
+
+    def on_train_batch_end(self, outputs: dict[str, Any], batch: Clips, batch_idx: int) -> None:  # type: ignore[override]
+        """Enqueue after the backward pass, which still needed the rows that are overwritten now."""
+        for level, keys in outputs["keys"].items():
+            self.queue(level).push(keys, outputs["index"])
+
+    @torch.no_grad()
+    def _log(self, loss: Tensor, terms: dict[str, Tensor], logits: dict[str, tuple[Tensor, Tensor]]) -> None:
+        queue = self.queue("anchor")
+        values = {
+            "train/loss": loss,
+            "train/queue_filled": (queue.pushed / len(queue)).clamp(max=1),
+            **{f"train/{name}": term for name, term in terms.items()},
+        }
+        for name, (positive, negative) in logits.items():
+            values[f"train/{name}_top1"] = (positive > negative.amax(1)).float().mean()
+        n = len(next(iter(logits.values()))[0])
+        self.log("loss", loss, on_step=True, on_epoch=False, prog_bar=True, logger=False)
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=n, sync_dist=True)
+
+
+def _without_dropout(module: nn.Module) -> None:
+    """Sets every probability of dropout in ``module`` to zero; its training mode still moves batch statistics."""
+    for part in module.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        elif isinstance(part, nn.MultiheadAttention):
+            part.dropout = 0.0
