@@ -10,9 +10,12 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import numpy as np
 import pytest
 import torch
+from einops import rearrange, reduce
 from hypothesis import settings
+from torch import nn
 
 from skelcl.clips import Clips
+from skelcl.encoders.base import MapEncoder
 from skelcl.skeleton import Skeleton
 
 settings.register_profile("tests", derandomize=True, deadline=None, max_examples=25)
@@ -63,11 +66,33 @@ TOY = Skeleton(
 )
 
 
+@pytest.fixture
+def map_encoder():
+    """Class of a tiny encoder with a feature map; it takes ``channels``, ``dim`` and ``dropout``."""
+    return MapOfPairs
+
+
+class MapOfPairs(MapEncoder):
+    """Joints embedded one by one, pairs of frames averaged, the map averaged: no batch statistics, no constants."""
+
+    def __init__(self, channels=3, dim=8, dropout=0.0):
+        super().__init__()
+        self.dim = dim
+        self.embed, self.dropout = nn.Linear(channels, dim), nn.Dropout(dropout)
+
+    def feature_map(self, x):
+        embedded = torch.tanh(self.embed(rearrange(x, "n c t v m -> n m t v c")))
+        return reduce(self.dropout(embedded), "n m (t s) v c -> n m c t v", "mean", s=2)
+
+    def pool(self, feature_map):
+        return reduce(feature_map, "n m c t v -> n c", "mean")
+
+
 @pytest.fixture(scope="session")
 def ucla(tmp_path_factory):
     """Folder of stores with a miniature NW-UCLA, made from raw files: 10 actions, 3 performers, 3 views."""
-    from skelcl.data.convert import Recording
     from skelcl.data.formats.nw_ucla import prepare, sequence_id, write_json
+    from skelcl.data.recording import Recording
 
     folder = tmp_path_factory.mktemp("ucla")
     raw, root = folder / "raw", folder / "stores"

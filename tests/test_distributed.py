@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -12,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 
 from skelcl.data import NWUCLA
 from skelcl.encoders import LSTM
-from skelcl.methods import ASCAL
+from skelcl.methods import ASCAL, STDCL
 from skelcl.nn import gather
 from skelcl.transforms import Normalize, Truncate, View
 
@@ -70,6 +71,59 @@ def test_two_processes_equal_one(ucla, tmp_path, options):
     assert loss_two == pytest.approx(loss_one, rel=1e-5)
     assert torch.equal(one["queue.pushed"], two["queue.pushed"])
     assert torch.equal(one["queue.index"], two["queue.index"])
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-5, atol=1e-6, msg=name)
+
+
+class WatchGradients(Watch):
+    """The same for gradients as well, which are those of the whole batch on every rank."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.gradients, self.valid = [], []
+
+    def on_train_epoch_end(self, trainer, method):
+        self.valid.append(trainer.callback_metrics["train/temporal_valid"].item())
+
+    def on_before_optimizer_step(self, trainer, method, optimizer):
+        self.gradients.append({name: p.grad.clone() for name, p in method.named_parameters()})
+
+    def on_train_end(self, trainer, method):
+        if trainer.is_global_zero:
+            torch.save((method.state_dict(), self.loss, self.gradients, self.valid), self.path)
+
+
+@pytest.mark.parametrize("options", [{}, {"exclude_self": True, "w_spa": 0.0, "contrast_start_epoch": 1}])
+def test_two_processes_with_banks_equal_one(ucla, tmp_path, map_encoder, options):
+    """While the banks fill, the ranks hold different numbers of valid anchors."""
+    found = []
+    for devices, batch_size in ((1, 20), (2, 10)):
+        torch.manual_seed(7)
+        view = View(Truncate(8), Normalize("root"))
+        options = {"dim": 6, "reduction": 4, "positives": 3, "negatives": 15, **options}
+        method = STDCL(map_encoder(), view, view, 10, optimizer=partial(torch.optim.SGD, lr=0.5), **options)
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            devices=devices,
+            strategy="ddp_fork" if devices > 1 else "auto",
+            max_epochs=3,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[WatchGradients(tmp_path / f"{devices}.pt")],
+        )
+        trainer.fit(method, NWUCLA(ucla, batch_size=batch_size))
+        found.append(torch.load(tmp_path / f"{devices}.pt", weights_only=True))
+    (one, loss_one, gradients_one, valid_one), (two, loss_two, gradients_two, valid_two) = found
+    assert len(loss_one) == 9
+    assert 0 < valid_one[0] < valid_one[2] == 1
+    assert valid_two == pytest.approx(valid_one, rel=1e-6)
+    assert loss_two == pytest.approx(loss_one, rel=1e-5)
+    for a, b in zip(gradients_one, gradients_two, strict=True):
+        for name, gradient in a.items():
+            torch.testing.assert_close(b[name], gradient, rtol=1e-4, atol=1e-7, msg=name)
+    assert one["banks.temporal.filled"].all()
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-5, atol=1e-6, msg=name)
 

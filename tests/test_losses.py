@@ -83,3 +83,11 @@ def test_similarities_stay_float32_under_autocast(dtype):
     for a, b in zip(expected, found, strict=True):
         assert b.dtype == torch.float32
         assert torch.equal(a, b)
+
+
+def test_similarities_of_float64_stay_float64():
+    query, key, negatives = (torch.randn(n, 16, dtype=torch.float64) for n in (4, 4, 32))
+    positive, negative = losses.contrast(query, key, negatives, 0.5)
+    assert positive.dtype == negative.dtype == torch.float64
+    expected = slow_info_nce(query, key, negatives, 0.5)
+    assert losses.info_nce(positive, negative).item() == pytest.approx(expected, rel=1e-13)

@@ -1,6 +1,6 @@
 import torch
 
-from skelcl.seeding import generator
+from skelcl.seeding import generator, seeded
 
 
 def draw(*key):
@@ -19,3 +19,15 @@ def test_any_other_key_gives_other_numbers(monkeypatch):
     monkeypatch.setenv("PL_GLOBAL_SEED", "1")
     drawn += [draw(*key) for key in keys]
     assert all(not torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
+
+
+def test_global_randomness_is_seeded_within_a_block_only():
+    before = torch.get_rng_state()
+    with seeded("dropout", 1):
+        first = torch.rand(4)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(99)
+    with seeded("dropout", 1):
+        assert torch.equal(torch.rand(4), first)
+    with seeded("dropout", 2):
+        assert not torch.equal(torch.rand(4), first)

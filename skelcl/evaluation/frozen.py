@@ -82,7 +82,7 @@ class FrozenEvaluation(pl.Callback):
         self.paper_compat = paper_compat
         self.figures = figures
         self._banks: dict[str, tuple[FeatureBank, FeatureBank]] = {}
-        self._random: Encoder | None = None
+        self._random: pl.LightningModule | None = None
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget an earlier test."""
@@ -111,10 +111,9 @@ class FrozenEvaluation(pl.Callback):
         self._keep("learned", dataloader_idx, given)
         if self.random_encoder:
             if self._random is None:
-                self._random = random_twin(cast(Encoder, pl_module.encoder))
-            view = cast(torch.nn.Module, pl_module.eval_view)
+                self._random = with_encoder(pl_module, random_twin(cast(Encoder, pl_module.encoder)))
             with trainer.precision_plugin.forward_context():
-                features = self._random(view(batch))
+                features = self._random(batch)
             self._keep("random", dataloader_idx, {**given, "features": features})
 
     def _keep(self, encoder: str, loader: int, given: StepFeatures) -> None:
@@ -209,6 +208,13 @@ class FrozenEvaluation(pl.Callback):
         probed = linear_probe(train[:2], test[:2], num_classes, PRESETS[self.probe], self.probe_seed)
         probed = ProbeResult(probed.logits.cpu(), probed.train_loss.cpu(), probed.test_top1.cpu())
         return Judged(test[0].cpu(), test[1].cpu(), predicted.cpu(), probed)
+
+
+def with_encoder(method: pl.LightningModule, encoder: Encoder) -> pl.LightningModule:
+    """The same method with another encoder in the place of its own, which it keeps."""
+    twin = copy.copy(method)
+    twin._modules = {**method._modules, "encoder": encoder}
+    return twin
 
 
 def random_twin(encoder: Encoder) -> Encoder:

@@ -13,7 +13,7 @@ from torch import Tensor
 from skelcl.errors import InputError
 from skelcl.evaluation.features import check_features
 
-ProbeName = Literal["as_cal", "moco_linear", "scd", "torchlight", "pstl", "mae_no_augmentation"]
+ProbeName = Literal["as_cal", "moco_linear", "scd", "torchlight", "pstl", "mae_no_augmentation", "sds_cl"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class ProbePreset:
         gamma: Factor at a milestone.
         head_bn: Normalise features by batch statistics, without scale and shift, in front of the classifier.
         l2_normalise: Scale every feature vector to length 1.
+        streams: Features are those of so many streams side by side, and one head serves all: their logits are added,
+            so the bias counts as often.
     """
 
     lr: float
@@ -46,6 +48,7 @@ class ProbePreset:
     gamma: float = 0.1
     head_bn: bool = False
     l2_normalise: bool = False
+    streams: int = 1
 
     def rate(self, epoch: int, progress: float = 0.0) -> float:
         """Learning rate ``progress`` (0…1) of the way through an epoch, epochs counted from 1."""
@@ -61,9 +64,11 @@ PRESETS: dict[ProbeName, ProbePreset] = {
     "torchlight": ProbePreset(3.0, 128, 100, milestones=(80,)),
     "pstl": ProbePreset(0.01, 128, 150, optimiser="adam", schedule="cosine"),
     "mae_no_augmentation": ProbePreset(0.1, 256, 100, schedule="cosine", head_bn=True),
+    "sds_cl": ProbePreset(0.1, 128, 100, nesterov=True, milestones=(80,), streams=2),
 }
 """Published settings that see each clip under one fixed view: AS-CAL; ISC, CMD and MoCo-style code; SCD-Net and HiCo;
-CrosSCLR, AimCLR and kin; PSTL. ``mae_no_augmentation`` is MAMP's setting less its random crops and rotations."""
+CrosSCLR, AimCLR and kin; PSTL. ``mae_no_augmentation`` is MAMP's setting less its random crops and rotations. SDS-CL
+published no linear evaluation: ``sds_cl`` is the optimiser and the head of its fine-tuning on frozen features."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,20 +116,28 @@ def linear_probe(
         seed: Seed of head and shuffling.
 
     Raises:
-        InputError: If there is nothing to learn from, a feature is not finite or a label outside 0…K − 1.
+        InputError: If there is nothing to learn from, a feature is not finite or a label outside 0…K − 1, or features
+            do not divide into the streams of the preset.
     """
     if not len(train[0]) or not len(test[0]):
         raise InputError(f"a linear probe needs clips: {len(train[0])} for training, {len(test[0])} for testing")
     check_features("training", *train, num_classes)
     check_features("test", *test, num_classes)
+    if train[0].shape[1] % preset.streams:
+        raise InputError(
+            f"a linear probe of {preset.streams} streams needs their features side by side, equally many of each, "
+            f"not {train[0].shape[1]}"
+        )
     device = train[0].device
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         x, y = train[0].float(), train[1]
         x_test, y_test = test[0].float(), test[1]
         if preset.l2_normalise:
             x, x_test = F.normalize(x, dim=1), F.normalize(x_test, dim=1)
-        # The last column of the head is the bias; a constant 1 goes with it.
-        x, x_test = F.pad(x, (0, 1), value=1.0), F.pad(x_test, (0, 1), value=1.0)
+        # The logits of all streams, added, are those of the added features. The last column of the head is the bias; a
+        # constant goes with it, how often it counts.
+        n = preset.streams
+        x, x_test = (F.pad(part.view(len(part), n, -1).sum(1), (0, 1), value=float(n)) for part in (x, x_test))
         target = F.one_hot(y, num_classes).float()
         random = torch.Generator().manual_seed(seed)
         head = F.pad(0.01 * torch.randn(num_classes, x.shape[1] - 1, generator=random), (0, 1)).to(device)
@@ -165,4 +178,5 @@ def _head_bn(x: Tensor, running: tuple[Tensor, Tensor] | None, training: bool) -
     """Batch normalisation of all columns but the ones at the end, where there are running statistics."""
     if running is None:
         return x
-    return F.pad(F.batch_norm(x[:, :-1], *running, training=training, momentum=0.1, eps=1e-6), (0, 1), value=1.0)
+    features = F.batch_norm(x[:, :-1], *running, training=training, momentum=0.1, eps=1e-6)
+    return torch.cat([features, x[:, -1:]], 1)

@@ -1,6 +1,12 @@
-"""Contrastive methods, a file each."""
+"""Training methods, a file each."""
 
 from skelcl.methods.as_cal import ASCAL
 from skelcl.methods.base import Method
+from skelcl.methods.fine_tune import FineTune
+from skelcl.methods.scd_net import SCDNet
+from skelcl.methods.schedules import WarmupMultiStepLR
+from skelcl.methods.sds_cl import SDSCL
+from skelcl.methods.std_cl import STDCL
+from skelcl.methods.supervised import Supervised
 
-__all__ = ["ASCAL", "Method"]
+__all__ = ["ASCAL", "SDSCL", "STDCL", "FineTune", "Method", "SCDNet", "Supervised", "WarmupMultiStepLR"]

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
-from torch import Tensor
+from einops import rearrange
+from torch import Tensor, nn
+
+from skelcl.errors import InputError
+from skelcl.nn.memory import recompute
 
 
 def joint_attention(query: Tensor, key: Tensor) -> Tensor:
@@ -100,4 +106,144 @@ def hyperedge_attention(
     logits = logits + by_hop.gather(-1, hops.expand_as(logits))
     by_edge = torch.einsum("ntehc,hc->nthe", edges, edge_query * q.shape[-1] ** -0.5)
     logits = logits + by_edge.index_select(-1, hyperedges).unsqueeze(-2)
-    return torch.einsum("nthij,ntjhc->ntihc", alpha * logits.softmax(-1) + outer, v)
+
+    def collect(attention: Tensor, values: Tensor) -> Tensor:
+        return torch.einsum("nthij,nthjc->ntihc", alpha * attention + outer, values)
+
+    # The copy is the one that the product needs; without it all of q, k and v would be kept for the backward pass.
+    return recompute(collect, logits.softmax(-1), v.transpose(2, 3).contiguous())
+
+
+def attention_map(query: Tensor, key: Tensor, activation: Literal["tanh", "softmax"] = "tanh", dim: int = -1) -> Tensor:
+    """One map of all pairs of joints for a body, over all its frames (DSTA-Net, Shi et al. 2020, arXiv 2007.03263).
+
+    ``A[s, u, v] = tanh(Σ_{c,t} query[s, c, t, u] · key[s, c, t, v] / (C·T))``: entries may be negative, rows sum to
+    anything. ``softmax`` divides by √(C·T) instead and makes the entries along ``dim`` sum to one. The sum has C·T
+    terms, so the scale is applied before it, where half precision would overflow. For a map of all pairs of frames,
+    hand over query and key with frames and joints exchanged.
+
+    Args:
+        query: (N, S, C, T, V).
+        key: (N, S, C, T, V).
+        activation: What bounds the products.
+        dim: For ``softmax``, the axis that the map is summed over when it is applied.
+
+    Returns:
+        (N, S, V, V).
+    """
+    terms = query.shape[2] * query.shape[3]
+    scale = 1 / terms if activation == "tanh" else terms**-0.5
+    products = torch.einsum("nsctu,nsctv->nsuv", query * scale, key)
+    return products.tanh() if activation == "tanh" else products.softmax(dim)
+
+
+class SIIA(nn.Module):
+    """Spatiotemporal-decoupling intra-inter attention of SDS-CL (Xu et al. 2023, arXiv 2302.02316).
+
+    Refines the maps of two streams of the same clips, joint coordinates and their motion, in four ways each: attention
+    between frames (temporal) or between joints (spatial), to the stream itself (intra) or, with queries of its own, to
+    the other stream (inter)::
+
+        A = tanh(qᵀk / terms),  y = LeakyReLU_0.1(x + BatchNorm(Conv(A·v)))
+
+    As in the released code, each way has projections of its own, and the same ones serve both streams, whose batches
+    pass the batch norms one after the other: joint, then motion. The twelve projections of a stream are one
+    convolution; the four that follow the attention are another, with a group for each.
+
+    Args:
+        channels: C of the maps.
+        heads: S, divides C.
+        activation: ``softmax`` instead of tanh is no part of the paper; its scale is 1/√terms.
+        share_query: One query for intra and inter, as in the paper's figure.
+        share_streams: Both streams use the same weights; false gives each its own, as in the paper's figure.
+        joint_bn: The batch norms see both streams at once.
+
+    Raises:
+        InputError: The heads do not divide the channels, or ``joint_bn`` without ``share_streams``.
+    """
+
+    def __init__(
+        self,
+        channels: int = 256,
+        heads: int = 4,
+        activation: Literal["tanh", "softmax"] = "tanh",
+        share_query: bool = False,
+        share_streams: bool = True,
+        joint_bn: bool = False,
+    ) -> None:
+        super().__init__()
+        if channels % heads:
+            raise InputError(f"SIIA: heads={heads} do not divide channels={channels}")
+        if joint_bn and not share_streams:
+            raise InputError("SIIA: with share_streams=false there are no common batch norms: leave out joint_bn")
+        self.heads = heads
+        self.activation: Literal["tanh", "softmax"] = activation
+        self.joint_bn = joint_bn
+        # Which projections are the query, the key and the value of each way; keys and values of inter attention are
+        # those of the other stream.
+        inter = ((0, 6, 7), (3, 8, 9)) if share_query else ((6, 7, 8), (9, 10, 11))
+        self.ways = ((0, 1, 2), (3, 4, 5), *inter)
+        # How many of them are one convolution in the original, whose fan they start with.
+        self.pieces = (3, 3, 2, 2) if share_query else (3, 3, 1, 2, 1, 2)
+        streams = 1 if share_streams else 2
+        self.projections = nn.ModuleList(nn.Conv2d(channels, sum(self.pieces) * channels, 1) for _ in range(streams))
+        self.merges = nn.ModuleList(nn.Conv2d(4 * channels, 4 * channels, 1, groups=4) for _ in range(streams))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(4 * channels) for _ in range(streams))
+        self.activate = nn.LeakyReLU(0.1)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Kaiming-normal weights with the fan-out of the single convolutions, biases as PyTorch draws them."""
+        for layer in (*self.projections, *self.merges):
+            layer.reset_parameters()
+            channels = layer.weight.shape[1]
+            pieces = self.pieces if layer.groups == 1 else (1,) * layer.groups
+            for weight in layer.weight.split([piece * channels for piece in pieces]):
+                nn.init.kaiming_normal_(weight, mode="fan_out")
+
+    def forward(self, joint: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
+        """Refined maps of both streams.
+
+        Args:
+            joint: (N, C, T, V), bodies count as clips.
+            motion: (N, C, T, V).
+
+        Returns:
+            Two tensors (N, 4, C, T, V): temporal intra, spatial intra, temporal inter, spatial inter.
+        """
+        pieces = [
+            rearrange(project(x), "n (p s c) t v -> p n s c t v", s=self.heads, c=x.shape[1] // self.heads)
+            for project, x in zip(self._each(self.projections), (joint, motion), strict=True)
+        ]
+        merged = [
+            merge(torch.cat(self._attend(own, other), 1))
+            for merge, own, other in zip(self._each(self.merges), pieces, reversed(pieces), strict=True)
+        ]
+        if self.joint_bn:
+            merged = [*self.norms[0](torch.cat(merged)).chunk(2)]
+        else:
+            merged = [norm(y) for norm, y in zip(self._each(self.norms), merged, strict=True)]
+        joint, motion = (
+            self.activate(x[:, None] + rearrange(y, "n (w c) t v -> n w c t v", w=4))
+            for x, y in zip((joint, motion), merged, strict=True)
+        )
+        return joint, motion
+
+    def _each(self, layers: nn.ModuleList) -> tuple[nn.Module, nn.Module]:
+        """The layer of the joint stream and that of the motion stream."""
+        return layers[0], layers[-1]
+
+    def _attend(self, own: Tensor, other: Tensor) -> list[Tensor]:
+        """What a stream collects in each way, (N, C, T, V), from the projections (P, N, S, C/S, T, V) of both."""
+        collected = []
+        for way, (query, key, value) in enumerate(self.ways):
+            source = own if way < 2 else other
+            q, k, v = own[query], source[key], source[value]
+            if way % 2 == 0:
+                attention = attention_map(q.mT, k.mT, self.activation)
+                y = torch.einsum("nstr,nscrv->nsctv", attention, v)
+            else:
+                attention = attention_map(q, k, self.activation)
+                y = torch.einsum("nsuv,nsctv->nsctu", attention, v)
+            collected.append(rearrange(y, "n s c t v -> n (s c) t v"))
+        return collected

@@ -1,9 +1,10 @@
-"""Projection heads, used during pre-training and dropped afterwards."""
+"""Heads on top of an encoder: projections, dropped after pre-training, and the classifier."""
 
 from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 
@@ -30,3 +31,96 @@ class Projector(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(N, in_dim) to (N, dim)."""
         return self.layers(features)
+
+
+class Classifier(nn.Module):
+    """An encoder and a head, as one network from clips to logits.
+
+    Args:
+        encoder: Clips (N, C, T, V, M) to features (N, dim).
+        head: Features to logits (N, classes).
+    """
+
+    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, classes) of clips ``x`` (N, C, T, V, M)."""
+        return self.head(self.encoder(x))
+
+
+class SCDHeads(nn.Module):
+    """The three projections of SCD-Net: of the temporal clue, of the spatial clue, and of both, the global anchor.
+
+    Linear, ReLU, Linear each, without batch norm; the hidden width is that of a clue. Weights start Xavier-uniform,
+    biases as PyTorch draws them.
+
+    Args:
+        dim: D, width of a clue.
+        projection: P, width of a projection.
+    """
+
+    def __init__(self, dim: int, projection: int = 128) -> None:
+        super().__init__()
+        self.temporal, self.spatial, self.anchor = (
+            nn.Sequential(nn.Linear(width, dim), nn.ReLU(), nn.Linear(dim, projection)) for width in (dim, dim, 2 * dim)
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Redraw the matrices; the biases are drawn by their layers."""
+        for parameter in self.parameters():
+            if parameter.dim() == 2:
+                nn.init.xavier_uniform_(parameter)
+
+    def forward(self, v_t: Tensor, v_s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Clues (N, D) each to z_t, z_s and z_i, (N, P) each and of any length."""
+        return self.temporal(v_t), self.spatial(v_s), self.anchor(torch.cat([v_t, v_s], 1))
+
+
+class SDSCLHeads(nn.Module):
+    """The two projections of SDS-CL: of tokens (frames and joints, of both streams), and of whole clips.
+
+    Linear, ReLU, Linear each, as wide inside as their input. Weights start Xavier-normal, biases at zero.
+
+    Args:
+        dim: C, width of a token; a clip has 4·C, one for each way of attention.
+        projection: Width of a projected token, a quarter of that of a projected clip; None for C.
+    """
+
+    def __init__(self, dim: int = 256, projection: int | None = None) -> None:
+        super().__init__()
+        projection = projection or dim
+        self.token, self.clip = (
+            nn.Sequential(nn.Linear(ways * dim, ways * dim), nn.ReLU(), nn.Linear(ways * dim, ways * projection))
+            for ways in (1, 4)
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Redraw the matrices and set the biases to zero."""
+        for parameter in self.parameters():
+            if parameter.dim() == 2:
+                nn.init.xavier_normal_(parameter)
+            else:
+                nn.init.zeros_(parameter)
+
+
+class TwoStreamHead(nn.Module):
+    """One linear classifier for two streams, whose logits are added, so its bias counts twice (SDS-CL).
+
+    Args:
+        linear: Features (N, dim) of one stream to logits (N, K).
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (N, 2·dim), those of one stream beside those of the other, to logits (N, K)."""
+        one, other = features.chunk(2, 1)
+        logits: Tensor = self.linear(one) + self.linear(other)
+        return logits

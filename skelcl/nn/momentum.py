@@ -1,12 +1,14 @@
-"""The two parts of momentum contrast: a slow twin and a queue of its keys (He et al. 2020, arXiv 1911.05722)."""
+"""What contrast remembers: a slow twin and a queue of its keys (He et al. 2020, arXiv 1911.05722), and a bank."""
 
 from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn import functional
 
 
 def gather(x: Tensor) -> Tensor:
@@ -16,6 +18,30 @@ def gather(x: Tensor) -> Tensor:
     parts = [torch.empty_like(x) for _ in range(distributed.get_world_size())]
     distributed.all_gather(parts, x.contiguous())
     return torch.cat(parts)
+
+
+def gather_with_gradient(x: Tensor) -> Tensor:
+    """Rows of all ranks in rank order; ``x`` itself in one process. Shapes must agree.
+
+    The gradient of a row is the sum of what all ranks have for it. So if every rank has the loss of the whole batch,
+    the mean over ranks that data-parallel training takes is the gradient of one process with that batch.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+        return x
+    return _Gather.apply(x)  # type: ignore[no-untyped-call]
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.rows = len(x)
+        return gather(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        distributed.all_reduce(total)
+        return total[ctx.rows * distributed.get_rank() :][: ctx.rows]
 
 
 class Ema(nn.Module):
@@ -53,16 +79,18 @@ class Queue(nn.Module):
     Args:
         size: K, the number of keys.
         dim: Width of a key.
+        unit: Start with uniform directions of length 1 instead.
     """
 
     keys: Tensor
     index: Tensor
     pushed: Tensor
 
-    def __init__(self, size: int, dim: int) -> None:
+    def __init__(self, size: int, dim: int, unit: bool = False) -> None:
         super().__init__()
         bound = math.sqrt(3 / dim)
-        self.register_buffer("keys", torch.empty(size, dim).uniform_(-bound, bound))
+        start = functional.normalize(torch.randn(size, dim)) if unit else torch.empty(size, dim).uniform_(-bound, bound)
+        self.register_buffer("keys", start)
         self.register_buffer("index", torch.full((size,), -1))
         self.register_buffer("pushed", torch.tensor(0))
 
@@ -88,3 +116,42 @@ class Queue(nn.Module):
         rows = (self.pushed - kept + torch.arange(kept, device=self.keys.device)) % len(self)
         self.keys.index_copy_(0, rows, keys[-kept:])
         self.index.index_copy_(0, rows, index[-kept:])
+
+
+class Bank(nn.Module):
+    """One labelled unit vector for each training item, the last that was seen of it. All of it is in the checkpoint.
+
+    Slots start as zeros and count as empty until they are written.
+
+    Args:
+        label: Class of each of the S slots, (S,) int64.
+        dim: Width of a feature.
+    """
+
+    features: Tensor
+    label: Tensor
+    filled: Tensor
+
+    def __init__(self, label: Tensor, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("features", torch.zeros(len(label), dim))
+        self.register_buffer("label", label.clone())
+        self.register_buffer("filled", torch.zeros(len(label), dtype=torch.bool))
+
+    def __len__(self) -> int:
+        return self.features.shape[0]
+
+    @torch.no_grad()
+    def write(self, features: Tensor, slots: Tensor) -> None:
+        """Overwrite slots with the directions of the features of every rank, so that the banks of all ranks are equal.
+
+        Args:
+            features: (N, dim) of any length.
+            slots: (N,) int64; of features for the same slot the first stays, lower ranks first.
+        """
+        features = gather(functional.normalize(features.float(), dim=1).to(self.features.dtype))
+        slots = gather(slots)
+        # Writing the same slot twice has no defined order on a GPU; writing the same value twice needs none.
+        first = (slots[:, None] == slots).int().argmax(1)
+        self.features.index_copy_(0, slots, features[first])
+        self.filled.index_fill_(0, slots, True)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from skelcl.errors import InputError
+from skelcl.nn.memory import recompute
 
 
 def kaiming_(conv: nn.Conv1d | nn.Conv2d, pieces: int = 1) -> None:
@@ -97,4 +98,5 @@ class MultiScaleTemporal(nn.Module):
         """(N, C, T, V) to (N, C', T', V)."""
         near, far, high = self.reduce_bn(self.reduce(x)).relu().chunk(3, dim=1)
         point = self.point(x[:, :, :: self.stride])
-        return self.bn(torch.cat([self.near(near), self.far(far), self.maximum(high), point], dim=1))
+        # The maximum would keep the place of every one of its results, in eight bytes.
+        return self.bn(torch.cat([self.near(near), self.far(far), recompute(self.maximum, high), point], dim=1))

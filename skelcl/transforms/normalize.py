@@ -12,7 +12,7 @@ from skelcl.clips import Clips
 from skelcl.errors import InputError
 from skelcl.transforms.resample import planar, present
 
-Recipe = Literal["none", "root", "sgn", "agcn", "stgcn50", "ucla_minmax", "hcn"]
+Recipe = Literal["none", "root", "sgn", "agcn", "stgcn50", "ucla_minmax", "hcn", "sds"]
 Scale = Literal["none", "torso"]
 
 _TINY = 1e-6
@@ -35,7 +35,9 @@ class Normalize(nn.Module):
             sequence as published (CrosSCLR, AimCLR). ``ucla_minmax``: every axis stretched to [−1, 1] over all frames
             and shown bodies of the clip (CTR-GCN on NW-UCLA); centring and scale have no effect on it. ``hcn``: minus
             the origin joint of body 0 frame by frame, without exception: the places of absent bodies and of missing
-            frames hold the negative origin instead of zeros (HCN).
+            frames hold the negative origin instead of zeros (HCN). ``sds``: minus the base of the spine of body 0 in
+            its first frame, divided by the length of its spine there, then one rotation that turns the spine to +z and
+            what is level of the way from its upper end to the left elbow to +x: constants of the clip (SDS-CL).
         scale: ``torso`` divides by the distance of origin and centre joint of body 0 in its first frame.
 
     Raises:
@@ -210,6 +212,20 @@ def _hcn(x: Tensor, clips: Clips) -> Tensor:
     return _subtract(x, x[:, :, :, origin : origin + 1, :1])
 
 
+def _sds(x: Tensor, clips: Clips) -> Tensor:
+    require_3d(x, "Normalize(recipe='sds')")
+    skeleton, body = clips.skeleton, clips.reference
+    if "left elbow" not in skeleton.joints:
+        raise InputError(f"Normalize: recipe 'sds' needs a joint 'left elbow', which skeleton {skeleton.name!r} lacks")
+    base, top = body[:, skeleton.up[0]], body[:, skeleton.center]
+    upright = _turn(top - base, 2)
+    arm = (upright @ (body[:, skeleton.joints.index("left elbow")] - top)[..., None])[..., 0]
+    level = arm * arm.new_tensor([1.0, 1.0, 0.0])
+    length = torch.linalg.vector_norm(top - base, dim=1)
+    matrix = _turn(level, 0) @ upright / torch.where(length < _TINY, 1.0, length)[:, None, None]
+    return transform(_subtract(x, _where_present(base, x)), matrix)
+
+
 def _torso(clips: Clips) -> Tensor:
     """Distance of origin and centre joint of the reference body, (N,); 1 where it is too small to divide by."""
     body = clips.reference
@@ -225,4 +241,5 @@ _RECIPES: dict[str, Callable[[Tensor, Clips], Tensor]] = {
     "stgcn50": _stgcn50,
     "ucla_minmax": _ucla_minmax,
     "hcn": _hcn,
+    "sds": _sds,
 }

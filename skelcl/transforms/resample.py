@@ -29,6 +29,18 @@ class Sampler(nn.Module, ABC):
         self.frames = frames
 
     @abstractmethod
+    def plan(self, clips: Clips, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """What every sampled frame is made of.
+
+        Args:
+            clips: N clips of any length.
+            generator: Source of randomness on the device of the clips; None is torch's own.
+
+        Returns:
+            Frames of the clip (N, T, K) int64, K of them for each sampled frame, and their weights (N, T, K), which sum
+            to one, or to zero for a frame that shows nobody. K is 1 or 2.
+        """
+
     def forward(self, clips: Clips, generator: Generator | None = None) -> Tensor:
         """The sampled coordinates.
 
@@ -39,6 +51,7 @@ class Sampler(nn.Module, ABC):
         Returns:
             x (N, C, T, V, M), exact zeros for absent bodies and missing frames.
         """
+        return blend(clips, *self.plan(clips, generator))
 
 
 class Truncate(Sampler):
@@ -48,12 +61,12 @@ class Truncate(Sampler):
         frames: T, the length of the view.
     """
 
-    def forward(self, clips: Clips, generator: Generator | None = None) -> Tensor:
-        """The first T frames of every clip as x (N, C, T, V, M)."""
+    def plan(self, clips: Clips, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """The first T frames of every clip; those behind its end weigh nothing."""
         frame = torch.arange(self.frames, device=clips.frames.device)
         inside = frame < clips.frames[:, None]
         source = torch.where(inside, frame, 0)[..., None]
-        return _blend(clips, source, inside[..., None].to(clips.joints.dtype))
+        return source, inside[..., None].to(clips.joints.dtype)
 
 
 class CropResize(Sampler):
@@ -90,8 +103,8 @@ class CropResize(Sampler):
         room = clips.frames - length
         return (place * (room + 1)).long().minimum(room), length
 
-    def forward(self, clips: Clips, generator: Generator | None = None) -> Tensor:
-        """A random stretch of every clip as x (N, C, T, V, M)."""
+    def plan(self, clips: Clips, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """A random stretch of every clip, two frames for each of T."""
         return _resize(clips, *self.draw(clips, generator), self.frames)
 
 
@@ -112,8 +125,8 @@ class Resize(Sampler):
             raise ValueError(f"Resize: crop must be in (0, 1], got {crop}")
         self.crop = crop
 
-    def forward(self, clips: Clips, generator: Generator | None = None) -> Tensor:
-        """The middle of every clip as x (N, C, T, V, M)."""
+    def plan(self, clips: Clips, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """The middle of every clip, two frames for each of T."""
         # Double precision, because the published crops round a product such as 0.05·40/2 that is whole only on paper.
         cut = ((1.0 - self.crop) * clips.frames.double() / 2).long()
         return _resize(clips, cut, clips.frames - 2 * cut, self.frames)
@@ -123,19 +136,20 @@ class RandomFrames(Sampler):
     """T frames of every clip at random, in order: a frame may come several times, others not at all.
 
     They are drawn without replacement from ``copies`` copies of the L true frames, as CTR-GCN does on NW-UCLA with 52
-    of 100·L.
+    of 100·L; SDS-CL has no more copies than it needs.
 
     Args:
         frames: T, the length of the view.
-        copies: Copies of each frame that can be drawn; clips of one frame need ``frames`` of them.
+        copies: Copies of each frame that can be drawn; clips of one frame need ``frames`` of them. None is as few as
+            will do, ⌈T/L⌉: of clips that are long enough no frame comes twice, and clips of T frames are taken whole.
 
     Raises:
         ValueError: If not 1 ≤ ``frames`` ≤ ``copies``.
     """
 
-    def __init__(self, frames: int, copies: int = 100) -> None:
+    def __init__(self, frames: int, copies: int | None = 100) -> None:
         super().__init__(frames)
-        if copies < frames:
+        if copies is not None and copies < frames:
             raise ValueError(f"RandomFrames: copies must be at least frames = {frames}, got {copies}")
         self.copies = copies
 
@@ -143,35 +157,47 @@ class RandomFrames(Sampler):
         """The source frame of every frame, (N, T) int64, never decreasing."""
         # Floyd's sampling: step i draws from the first P − T + i + 1 of the P things, and takes the last of these
         # instead of one that it already has. All subsets are equally likely, and no step looks at more than T things.
-        last = self.copies * clips.frames[:, None] - self.frames + torch.arange(self.frames, device=clips.frames.device)
+        length = clips.frames[:, None]
+        copies = -(-self.frames // length) if self.copies is None else torch.full_like(length, self.copies)
+        last = copies * length - self.frames + torch.arange(self.frames, device=length.device)
         share = torch.rand(last.shape, dtype=torch.float64, device=last.device, generator=generator)
         drawn = (share * (last + 1)).long()
         for i in range(1, self.frames):
             taken = (drawn[:, :i] == drawn[:, i : i + 1]).any(1)
             drawn[:, i] = torch.where(taken, last[:, i], drawn[:, i])
-        return drawn.sort(1).values // self.copies
+        return drawn.sort(1).values // copies
 
-    def forward(self, clips: Clips, generator: Generator | None = None) -> Tensor:
-        """Random frames of every clip as x (N, C, T, V, M)."""
+    def plan(self, clips: Clips, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Random frames of every clip, each alone."""
         return _pick(clips, self.draw(clips, generator))
 
 
 class EvenFrames(Sampler):
-    """T frames of every clip at equal distances from the first to the last, each rounded down. Deterministic.
-
-    The test sampling of CTR-GCN on NW-UCLA: ⌊linspace(0, L − 1, T)⌋.
+    """T frames of every clip at equal distances, each rounded down. Deterministic.
 
     Args:
         frames: T, the length of the view.
+        endpoint: Up to the last frame, ⌊linspace(0, L − 1, T)⌋, the test sampling of CTR-GCN on NW-UCLA. False is that
+            of SDS-CL: the first of each of T equal stretches, ⌊i·L/T⌋.
     """
 
-    def forward(self, clips: Clips, generator: Generator | None = None) -> Tensor:
-        """Evenly spaced frames of every clip as x (N, C, T, V, M)."""
+    def __init__(self, frames: int, endpoint: bool = True) -> None:
+        super().__init__(frames)
+        self.endpoint = endpoint
+
+    def draw(self, clips: Clips) -> Tensor:
+        """The source frame of every frame, (N, T) int64."""
+        number = torch.arange(self.frames, device=clips.frames.device)
+        if not self.endpoint:
+            return number * clips.frames[:, None] // self.frames
         # NumPy's own steps, because rounding moves some products below the whole number that they are on paper.
         last = clips.frames[:, None] - 1
-        number = torch.arange(self.frames, device=last.device)
         source = (number.double() * (last.double() / max(self.frames - 1, 1))).long()
-        return _pick(clips, torch.where((number == self.frames - 1) & (number > 0), last, source))
+        return torch.where((number == self.frames - 1) & (number > 0), last, source)
+
+    def plan(self, clips: Clips, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Evenly spaced frames of every clip, each alone."""
+        return _pick(clips, self.draw(clips))
 
 
 def present(x: Tensor) -> Tensor:
@@ -188,13 +214,13 @@ def planar(x: Tensor) -> Tensor:
     return x.permute(0, 4, 1, 2, 3).contiguous().permute(0, 2, 3, 4, 1)
 
 
-def _pick(clips: Clips, source: Tensor) -> Tensor:
-    """The frames ``source`` (N, T) of every clip."""
-    return _blend(clips, source[..., None], torch.ones_like(source, dtype=clips.joints.dtype)[..., None])
+def _pick(clips: Clips, source: Tensor) -> tuple[Tensor, Tensor]:
+    """The plan of the frames ``source`` (N, T) of every clip."""
+    return source[..., None], torch.ones_like(source, dtype=clips.joints.dtype)[..., None]
 
 
-def _resize(clips: Clips, start: Tensor, length: Tensor, frames: int) -> Tensor:
-    """Frames [start, start + length) of every clip, linearly resized to ``frames`` with the half-pixel convention.
+def _resize(clips: Clips, start: Tensor, length: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    """The plan of frames [start, start + length) of every clip, linearly resized to ``frames``; half-pixel convention.
 
     Output i reads source u = (i + 1/2)·length/frames − 1/2, clamped to the stretch, like
     ``torch.nn.functional.interpolate(mode="linear", align_corners=False)``.
@@ -206,11 +232,11 @@ def _resize(clips: Clips, start: Tensor, length: Tensor, frames: int) -> Tensor:
     low = u // unit
     high = (low + 1).minimum(length[:, None] - 1)
     weight = (u - low * unit).to(clips.joints.dtype) / unit
-    return _blend(clips, start[:, None, None] + torch.stack((low, high), -1), torch.stack((1 - weight, weight), -1))
+    return start[:, None, None] + torch.stack((low, high), -1), torch.stack((1 - weight, weight), -1)
 
 
-def _blend(clips: Clips, source: Tensor, weight: Tensor) -> Tensor:
-    """Weighted sums of source frames of the shown bodies, for ``source`` and ``weight`` (N, T, K).
+def blend(clips: Clips, source: Tensor, weight: Tensor) -> Tensor:
+    """Weighted sums of source frames of the shown bodies, for ``source`` and ``weight`` (N, T, K): x (N, C, T, V, M).
 
     Missing frames do not bleed: the source frame of the largest weight decides whether the output is present, and a
     present output ignores a missing neighbour (K is 1 or 2). Weights that are all zero give zeros.

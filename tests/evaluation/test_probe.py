@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from skelcl.evaluation import PRESETS, ProbePreset, ProbeResult, linear_probe
+from skelcl.nn import TwoStreamHead
 
 
 def clusters(n: int, seed: int, spread: float, classes: int = 5, dim: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
@@ -29,6 +30,7 @@ def test_learning_rates_of_the_presets() -> None:
     assert rates("scd", 50, 51, 71) == pytest.approx([2, 0.2, 0.02])
     assert rates("torchlight", 80, 81) == pytest.approx([3, 0.3])
     assert rates("pstl", 1, 76, 151) == pytest.approx([0.01, 0.005, 0])
+    assert rates("sds_cl", 80, 81, 100) == pytest.approx([0.1, 0.01, 0.01])
     half = 0.05 * (1 + math.cos(math.pi * 0.305))
     assert PRESETS["mae_no_augmentation"].rate(31, 0.5) == pytest.approx(half)
 
@@ -56,20 +58,21 @@ def test_one_nesterov_step_in_closed_form() -> None:
         replace(PRESETS["moco_linear"], epochs=4, l2_normalise=True),
         replace(PRESETS["pstl"], epochs=3, batch_size=20),
         replace(PRESETS["mae_no_augmentation"], epochs=4, batch_size=16),
+        replace(PRESETS["sds_cl"], epochs=4, batch_size=16),
     ],
-    ids=["sgd", "l2", "adam", "batch norm"],
+    ids=["sgd", "l2", "adam", "batch norm", "streams"],
 )
 def test_equals_autograd_with_modules_and_a_torch_optimiser(preset: ProbePreset) -> None:
     (x, y), (x_test, y_test) = clusters(50, 0, 1.0), clusters(30, 1, 1.0)
     result = linear_probe((x, y), (x_test, y_test), 5, preset, seed=4)
 
     random = torch.Generator().manual_seed(4)
-    linear = nn.Linear(8, 5).double()
+    linear = nn.Linear(8 // preset.streams, 5).double()
     with torch.no_grad():
-        linear.weight.copy_(0.01 * torch.randn(5, 8, generator=random))
+        linear.weight.copy_(0.01 * torch.randn(linear.weight.shape, generator=random))
         linear.bias.zero_()
     norm = nn.BatchNorm1d(8, affine=False, eps=1e-6).double() if preset.head_bn else nn.Identity()
-    model = nn.Sequential(norm, linear)
+    model = nn.Sequential(norm, linear if preset.streams == 1 else TwoStreamHead(linear))
     if preset.optimiser == "adam":
         optimiser = torch.optim.Adam(model.parameters())
     else:
@@ -138,5 +141,7 @@ def test_bad_input_is_one_clear_line() -> None:
         linear_probe((x, y), (x[:0], y[:0]), 5)
     with pytest.raises(ValueError, match="training labels span 0…4 but must lie in 0…2"):
         linear_probe((x, torch.arange(10) % 5), (x, y), 3)
+    with pytest.raises(ValueError, match="2 streams needs their features side by side, equally many of each, not 7"):
+        linear_probe(clusters(10, 0, 1.0, dim=7), clusters(10, 1, 1.0, dim=7), 5, PRESETS["sds_cl"])
     with pytest.raises(ValueError, match="10 of 10 test features are not finite"):
         linear_probe((x, y), (x / 0, y), 5)

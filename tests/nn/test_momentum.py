@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from skelcl.nn import Ema, Projector, Queue
+from skelcl.nn import Bank, Ema, Projector, Queue
 
 
 def filled(value):
@@ -85,6 +85,14 @@ def test_queue_starts_as_the_reference_does():
     assert queue.keys.norm(dim=1).mean().item() == pytest.approx(1.0, abs=2e-3)
 
 
+def test_queue_of_directions_starts_on_the_sphere():
+    queue = Queue(4096, 16, unit=True)
+    assert torch.allclose(queue.keys.norm(dim=1), torch.ones(4096))
+    # Every coordinate has mean 0 and variance 1/16.
+    assert queue.keys.mean(0).abs().max() < 5 * (1 / 16 / 4096) ** 0.5
+    assert queue.keys.var(0).tolist() == pytest.approx([1 / 16] * 16, rel=0.15)
+
+
 @pytest.mark.parametrize(
     ("size", "clips", "pointer"),
     [(16384, 37646, 4878), (16384, 40091, 7323), (16384, 63026, 13874), (16384, 54468, 5316)],
@@ -112,3 +120,32 @@ def test_projector(kind, dim, weights):
     layers = [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
     assert len(layers) == weights
     assert all(layer.weight.std().item() == pytest.approx(0.01, rel=0.3) for layer in layers)
+
+
+def test_bank_holds_the_directions_of_what_was_written():
+    bank = Bank(torch.tensor([0, 0, 1, 2, 1]), 2)
+    assert len(bank) == 5
+    bank.write(torch.tensor([[3.0, 4], [0, -2]]), torch.tensor([3, 0]))
+    assert torch.allclose(bank.features, torch.tensor([[0.0, -1], [0, 0], [0, 0], [0.6, 0.8], [0, 0]]))
+    assert bank.filled.tolist() == [True, False, False, True, False]
+    bank.write(torch.tensor([[1.0, 0]]), torch.tensor([3]))
+    assert torch.allclose(bank.features[3], torch.tensor([1.0, 0]))
+    assert bank.filled.sum() == 2
+    assert not bank.features.requires_grad
+
+
+def test_bank_takes_the_first_of_two_for_the_same_slot():
+    bank = Bank(torch.zeros(3, dtype=torch.int64), 2)
+    bank.write(torch.tensor([[1.0, 0], [0, 1], [0, -1], [-1, 0]]), torch.tensor([2, 1, 2, 1]))
+    assert bank.features.tolist() == [[0, 0], [0, 1], [1, 0]]
+
+
+def test_bank_is_in_the_state_and_stays_float32():
+    label = torch.tensor([0, 1, 1])
+    bank, copy = Bank(label, 4), Bank(torch.zeros_like(label), 4)
+    bank.write(torch.randn(2, 4).bfloat16(), torch.tensor([2, 0]))
+    copy.load_state_dict(bank.state_dict())
+    assert bank.features.dtype == torch.float32
+    assert torch.allclose(bank.features[[0, 2]].norm(dim=1), torch.ones(2))
+    for name in ("features", "label", "filled"):
+        assert torch.equal(getattr(copy, name), getattr(bank, name))

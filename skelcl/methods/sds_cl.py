@@ -1,0 +1,197 @@
+"""SDS-CL: joints against motion, frame by frame, joint by joint and clip by clip, behind decoupled attention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from einops import rearrange
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from skelcl import losses
+from skelcl.clips import Clips
+from skelcl.encoders.base import MapEncoder
+from skelcl.encoders.dsta import SDSCLNetwork, Squeezed, pool_bodies, presence
+from skelcl.methods.base import Method
+from skelcl.methods.schedules import WarmupMultiStepLR
+from skelcl.nn import SDSCLHeads, TwoStreamHead, gather_with_gradient
+from skelcl.nn.attention import SIIA
+from skelcl.seeding import seeded
+from skelcl.transforms import View
+
+PAIRS = ("intra_intra", "intra_inter", "inter_intra", "inter_inter")
+"""Attention of the joint stream and of the motion stream, in each pair that is contrasted."""
+
+
+class SDSCL(Method):
+    """SDS-CL (Xu et al., TNNLS 2023, arXiv 2302.02316).
+
+    The two views of a clip are its joint coordinates and their motion from frame to frame; nothing else is random but
+    which frames are shown. One encoder sees both in one batch, so they share its batch statistics. Attention between
+    joints or between frames, to the own or to the other stream (:class:`~skelcl.nn.attention.SIIA`), refines each map
+    in four ways. Maps behind attention between joints are averaged over joints and contrasted frame by frame (STL),
+    those behind attention between frames are averaged over frames and contrasted joint by joint (TSL), always a token
+    of one stream against the tokens of both streams of the same clip: four pairs each, joint intra or inter with motion
+    intra or inter. All of them together, averaged, are contrasted clip by clip within the batch (GL). The loss is the
+    sum of the nine InfoNCE terms.
+
+    STL and TSL know no other clip: a code for each frame and joint slot, whatever the clip, drives both to zero while
+    GL stays at ln(2N − 1). So every term is logged, with how often the positive is the most similar.
+
+    Features are those of the encoder, joints beside motion, and evaluation computes nothing but them: attention and
+    projections serve training alone. On several devices GL is that of the whole batch on all of them, and gradients
+    flow back to where the clips are; with ``--trainer.sync_batchnorm true`` several processes equal one.
+
+    The defaults are the released code without its clear defects: frames of both streams are drawn anew
+    (``shared_time_indices``), so that frame i is not the same moment in both; motion jumps where a body comes or goes
+    (``masked_motion``); weight decay pulls at biases, norms and attention maps, too (``decay_all``). The preset
+    ``release`` of the run files brings back all three. The preset ``clean`` is the defaults with ``person_pool:
+    masked``.
+
+    Options away from the reference, all off by default: ``weights`` of the three losses; ``negatives: within+batch``,
+    which closes the shortcut above; ``share_query`` and ``share_streams: false``, which are the paper's figure;
+    ``siia_joint_bn``; ``activation: softmax``; ``projection``.
+
+    Args:
+        encoder: Its features are the mean of its map, as those of all but HCN; the paper's is ``DSTA``.
+        view: Chooses the frames that training sees; see :meth:`View.with_motion <skelcl.transforms.View.with_motion>`.
+        eval_view: Deterministic view under which features are taken.
+        optimizer: Defaults to the released SGD: lr 0.001, Nesterov momentum 0.9, weight decay 5e-4.
+        scheduler: Defaults to the released one: five epochs of warm-up, factor 0.1 from epoch 60 on, of 70.
+        weights: Of STL, TSL and GL.
+        temperature: τ of InfoNCE.
+        negatives: The tokens that a token of STL or TSL is set apart from: ``within`` its clip, or also those of all
+            clips in the batch.
+        heads: Heads of the attention SIIA; divide the encoder's channels.
+        activation: What bounds that attention, ``softmax`` instead of tanh.
+        share_query: One query for intra and inter attention.
+        share_streams: Both streams use the same attention weights.
+        siia_joint_bn: The batch norms of the attention see both streams at once instead of one after the other.
+        projection: Width of a projected token, a quarter of that of a projected clip; None is the encoder's width.
+        person_pool: ``mean`` weighs all bodies alike, also those that are not there; ``masked`` leaves these out.
+        shared_time_indices: Joints and motion show the same frames of a clip.
+        masked_motion: Motion is zero where a body is missing in either frame.
+        decay_all: Weight decay for all parameters rather than for the weights of linear layers and convolutions.
+    """
+
+    encoder: MapEncoder
+
+    def __init__(
+        self,
+        encoder: MapEncoder,
+        view: View,
+        eval_view: View,
+        optimizer: OptimizerCallable | None = None,
+        scheduler: LRSchedulerCallable | None = None,
+        weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        temperature: float = 0.07,
+        negatives: Literal["within", "within+batch"] = "within",
+        heads: int = 4,
+        activation: Literal["tanh", "softmax"] = "tanh",
+        share_query: bool = False,
+        share_streams: bool = True,
+        siia_joint_bn: bool = False,
+        projection: int | None = None,
+        person_pool: Literal["mean", "masked"] = "mean",
+        shared_time_indices: bool = True,
+        masked_motion: bool = True,
+        decay_all: bool = False,
+    ) -> None:
+        super().__init__(
+            encoder,
+            eval_view,
+            optimizer or partial(SGD, lr=0.001, momentum=0.9, nesterov=True, weight_decay=5e-4),
+            scheduler or partial(WarmupMultiStepLR, milestones=[60]),
+        )
+        self.view = view
+        self.siia = SIIA(encoder.dim, heads, activation, share_query, share_streams, siia_joint_bn)
+        self.heads = SDSCLHeads(encoder.dim, projection)
+        self.weights = dict(zip(("stl", "tsl", "gl"), weights, strict=True))
+        self.temperature = temperature
+        self.negatives: Literal["within", "within+batch"] = negatives
+        self.person_pool: Literal["mean", "masked"] = person_pool
+        self.shared_time_indices = shared_time_indices
+        self.masked_motion = masked_motion
+        self.decay_all = decay_all
+
+    @property
+    def network(self) -> SDSCLNetwork:
+        """The encoder and its attention, without a second name for their weights."""
+        return SDSCLNetwork(self.encoder, self.siia, self.person_pool)
+
+    def training_step(self, clips: Clips, batch_idx: int) -> dict[str, Tensor]:
+        """Contrast the joints of each clip with their motion."""
+        random = self.step_generator(batch_idx)
+        joint, motion = self.view.with_motion(clips, random, self.shared_time_indices, self.masked_motion)
+        # Dropout knows global randomness only, which no checkpoint holds; DSTA has none, other encoders may.
+        with seeded("dropout", self.global_rank, self.current_epoch, batch_idx, device=self.device):
+            squeezed = self.network(joint, motion)
+        terms, top1 = self.contrast(squeezed)
+        # Times zero rather than left out: distributed training wants a gradient for every weight.
+        loss = torch.stack([self.weights[name.split("_")[0]] * term for name, term in terms.items()]).sum()
+        self._log(loss, terms, top1, len(clips))
+        return {"loss": loss}
+
+    def contrast(self, squeezed: Squeezed) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The nine terms of the loss.
+
+        Args:
+            squeezed: Tokens and averages of the clips of this process.
+
+        Returns:
+            ``stl_…`` and ``tsl_…`` for each of :data:`PAIRS`, and ``gl``; and how often the positive is the most
+            similar, for ``stl``, ``tsl`` and ``gl``. Those without other clips are of this process alone.
+        """
+        terms, top1 = {}, {}
+        for loss, tokens in (("stl", squeezed.frames), ("tsl", squeezed.joints)):
+            joint, motion = self.heads.token(tokens)
+            a, b = joint.repeat_interleave(2, 0), motion.repeat(2, 1, 1, 1)
+            if self.negatives == "within+batch":
+                a, b = self._everyone(a), self._everyone(b)
+            values, hits = losses.token_contrast(a, b, self.temperature, self.negatives)
+            terms.update({f"{loss}_{pair}": value for pair, value in zip(PAIRS, values, strict=True)})
+            top1[loss] = hits.mean()
+        joint, motion = self._everyone(self.heads.clip(squeezed.clips))
+        (terms["gl"],), (top1["gl"],) = losses.token_contrast(joint[None, None], motion[None, None], self.temperature)
+        return terms, top1
+
+    def _everyone(self, x: Tensor) -> Tensor:
+        """The x (P, N, …) of all processes side by side, in rank order."""
+        return gather_with_gradient(losses.wide(x).transpose(0, 1)).transpose(0, 1)
+
+    def encode(self, clips: Clips, view: View, random: torch.Generator | None = None) -> Tensor:
+        """Features (N, 2·dim) of one view of each clip: the encoder's of the joints, then those of the motion."""
+        joint, motion = view.with_motion(clips, random, self.shared_time_indices, self.masked_motion)
+        maps = self.encoder.feature_map(torch.cat([joint, motion]))
+        weights = presence(joint).repeat(2, 1) if self.person_pool == "masked" else None
+        return rearrange(pool_bodies(maps.mean((3, 4)), weights), "(z n) c -> n (z c)", z=2)
+
+    def head(self, num_classes: int) -> nn.Module:
+        """A new classifier of the features: one linear layer for both streams, whose logits are added."""
+        return TwoStreamHead(self.encoder.classifier(num_classes))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """One optimiser, one epoch-wise schedule; parameters in one group that decays and one that does not."""
+        layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+        decaying = {id(module.weight) for module in self.modules() if isinstance(module, layers)}
+        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+        for parameter in self.parameters():
+            if parameter.requires_grad:
+                groups[self.decay_all or id(parameter) in decaying].append(parameter)
+        options: dict[bool, Mapping[str, Any]] = {True: {}, False: {"weight_decay": 0.0}}
+        optimizer = self.make_optimizer([{"params": group, **options[key]} for key, group in groups.items() if group])
+        if self.make_scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
+
+    @torch.no_grad()
+    def _log(self, loss: Tensor, terms: dict[str, Tensor], top1: dict[str, Tensor], n: int) -> None:
+        values = {"train/loss": loss, **{f"train/{name}": term for name, term in terms.items()}}
+        values.update({f"train/{name}_top1": value for name, value in top1.items()})
+        self.log("loss", loss, on_step=True, on_epoch=False, prog_bar=True, logger=False)
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=n, sync_dist=True)
