@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from skelcl.encoders.base import BodyEncoder
 from skelcl.nn.attention import channel_aggregate, channel_graph
 from skelcl.nn.graph import directed_graph, graph_blocks
+from skelcl.nn.memory import recompute
 from skelcl.nn.temporal import MultiScaleTemporal, kaiming_, shortcut
 from skelcl.skeleton import NTU25, Skeleton
 
@@ -95,8 +96,10 @@ class ChannelGraphConv(nn.Module):
         """(N, C, T, V) to (N, C', T, V)."""
         # A pointwise convolution commutes with the mean over frames; averaging first is T times less work.
         query, key = self.relate(x.mean(2, keepdim=True)).squeeze(2).unflatten(1, (2, 3, -1)).unbind(1)
-        # So do α and the refinement: it scales few weights instead of a graph for each clip and channel.
-        graph = self.graph[:, None] + self.alpha * self.lift_bias[:, :, None, None]
-        graph = channel_graph(query, key, self.alpha * self.lift_weight, graph)
-        y = channel_aggregate(self.value(x).unflatten(1, (3, -1)), graph)
+        y = recompute(self._collect, self.value(x).unflatten(1, (3, -1)), query, key)
         return (self.bn(y) + self.shortcut(x)).relu()
+
+    def _collect(self, value: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        # α commutes with the refinement: it scales few weights instead of a graph for each clip and channel.
+        graph = self.graph[:, None] + self.alpha * self.lift_bias[:, :, None, None]
+        return channel_aggregate(value, channel_graph(query, key, self.alpha * self.lift_weight, graph))

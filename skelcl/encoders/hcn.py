@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from skelcl.encoders.base import MapEncoder
 from skelcl.errors import InputError
+from skelcl.nn.memory import recompute
 from skelcl.skeleton import NTU25, Skeleton
 
 Flavour = Literal["port", "skelact"]
@@ -128,7 +129,7 @@ class HCN(MapEncoder):
         """(N, M, 128, T/4, P/4) to (N, 1, 256, T/16, P/16)."""
         y = rearrange(branches, "n m c t p -> (n m) c t p")
         for conv in (self.conv5, self.conv6):
-            y = self.drop_map(F.max_pool2d(conv(y), 2).relu())
+            y = self.drop_map(recompute(_halve, conv(y)).relu())
         return rearrange(y, "(n m) c t p -> n m c t p", n=len(branches)).amax(1, keepdim=True)
 
 
@@ -157,8 +158,8 @@ class Branch(nn.Module):
         # branches are a fifth faster than one with grouped convolutions.
         points = self.conv2(self.conv1(x.contiguous(memory_format=torch.channels_last)).relu())
         image = rearrange(points, "b p t v -> b v t p").contiguous(memory_format=torch.channels_last)
-        image = F.max_pool2d(self.conv3(image), 2)
-        return points, self.drop_map(F.max_pool2d(self.conv4(image), 2))
+        image = recompute(_halve, self.conv3(image))
+        return points, self.drop_map(recompute(_halve, self.conv4(image)))
 
 
 def difference(x: Tensor) -> Tensor:
@@ -169,6 +170,11 @@ def difference(x: Tensor) -> Tensor:
     moved = rearrange(x[:, :, 1:] - x[:, :, :-1], "b c t v -> b (c v) t")
     resized = F.interpolate(moved, size=x.shape[2], mode="linear", align_corners=False)
     return rearrange(resized, "b (c v) t -> b c t v", c=x.shape[1])
+
+
+def _halve(image: Tensor) -> Tensor:
+    # Wrapped by recompute: the backward pass would otherwise keep the place of every maximum, in eight bytes.
+    return F.max_pool2d(image, 2)
 
 
 def _drop_map(dropout: float, flavour: Flavour) -> nn.Module:

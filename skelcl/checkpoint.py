@@ -1,0 +1,231 @@
+"""The functions behind ``skelcl checkpoint``; their signatures and docstrings are the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning
+import torch
+import yaml
+from torch import Tensor, nn
+
+from skelcl.errors import InputError
+from skelcl.interop import load_reference
+from skelcl.interop.files import Origin, count_parameters, find_state, read_file, recognise
+from skelcl.lightning_cli import CONFIG_KEY, resolved_config
+from skelcl.parsing import Commands
+from skelcl.skeleton import KINECT20, NTU25
+
+Reference = Literal["ctr-gcn", "2s-agcn", "hyperformer", "hcn"]
+
+ENCODERS: dict[str, tuple[str, str]] = {
+    "ctr-gcn": ("CTRGCN", "ctr_gcn"),
+    "2s-agcn": ("AGCN", "agcn"),
+    "hyperformer": ("Hyperformer", "hyperformer"),
+    "hcn": ("HCN", "hcn"),
+}
+"""Reference network → our encoder, and how the names of its run files start."""
+
+REFERENCE_KEY = "skelcl_reference"
+"""Key of a checkpoint that was imported: the reference network."""
+
+
+def import_reference(
+    reference: Reference | None = None,
+    input: Path | None = None,
+    output: Path | None = None,
+    run: Path | None = None,
+    stream: Literal["joint", "bone", "motion", "bone_motion"] = "joint",
+    num_classes: int | None = None,
+    num_frames: int | None = None,
+    skeleton: str | None = None,
+    num_persons: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Weights of a published network to a checkpoint that ``skelcl test --ckpt_path OUTPUT`` judges.
+
+    Args:
+        reference: The network; by default the one that the names in the file belong to.
+        input: File that the network's own training code saved.
+        output: Checkpoint to write.
+        run: Run file whose data and views the checkpoint carries; by default that of the network in
+            experiments/supervised, for NW-UCLA with 20 joints, else for NTU RGB+D.
+        stream: What the network was trained on.
+        num_classes: Classes of the linear layer; by default what the file tells, like the next three.
+        num_frames: Frames of a view. The file tells those of HCN; else they are the run file's.
+        skeleton: Name of the layout of the joints.
+        num_persons: Bodies of a view. The file does not tell those of HCN, which are 1 with 20 joints, else 2.
+        overwrite: Replace OUTPUT.
+
+    Raises:
+        InputError: A file cannot be used, its tensors are not exactly those of the network, or the run is one of
+            something else.
+    """
+    if input is None or output is None:
+        lacking = "input" if input is None else "output"
+        example = "skelcl checkpoint import --reference ctr-gcn --input FILE.pt --output FILE.ckpt"
+        raise InputError(f"--{lacking} is missing: {example}")
+    if output.exists() and not overwrite:
+        raise InputError(f"{output} exists; --overwrite true replaces it")
+    state = _weights(input, read_file(input))
+    chosen = {"num_classes": num_classes, "num_persons": num_persons, "num_frames": num_frames}
+    origin, layout = _complete(input, state, reference, skeleton, chosen)
+    network = _load(input, origin, layout, state)
+    run = run or Path(f"experiments/supervised/{_stem(origin, layout)}.yaml")
+    config = _config(run, origin, stream)
+    _save(output, origin, network, config)
+    print(f"{input}: {_told(origin)}")
+    print(f"wrote {output}, with data and views of {run}")
+    print(f"judge it: skelcl test --ckpt_path {output}, on other data with --data FILE")
+
+
+def inspect_file(file: Path) -> None:
+    """Tell what a file with weights is, and what to do with it. Nothing in it is run.
+
+    Args:
+        file: A checkpoint of skelcl, or what the training code of a published network saved.
+
+    Raises:
+        InputError: The file cannot be read, or holds no weights.
+    """
+    content = read_file(file)
+    state = _weights(file, content)
+    rows = _ours(file, content) if CONFIG_KEY in content else _theirs(file, state)
+    rows = {"what": rows.pop("what"), "tensors": f"{len(state)}, {count_parameters(state):,} parameters", **rows}
+    print(file)
+    for name, value in rows.items():
+        print(f"  {name:<{max(map(len, rows))}}  {value}")
+
+
+def _weights(path: Path, content: Any) -> dict[str, Tensor]:
+    try:
+        return find_state(content)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _complete(
+    path: Path, state: Mapping[str, Tensor], reference: str | None, skeleton: str | None, chosen: Mapping[str, Any]
+) -> tuple[Origin, str]:
+    """The network and the name of its layout, with the sizes that were chosen, else told by the file."""
+    origin = recognise(state)
+    if reference is not None and origin is not None and origin.name != reference:
+        raise InputError(f"{path}: the names in it are those of {origin.name}, not of {reference}")
+    if origin is None and reference is None:
+        raise InputError(f"{path}: of no known network ({', '.join(ENCODERS)}); it holds {next(iter(state))} and so on")
+    origin = origin or Origin(str(reference))
+    if origin.name not in ENCODERS:
+        raise InputError(f"{path}: {origin.name} has no classifier to be judged; use skelcl.interop.load_reference")
+    layout = skeleton or {each.num_joints: each.name for each in (NTU25, KINECT20)}.get(origin.num_joints or 0)
+    if layout is None:
+        raise InputError(f"{path}: its joints are of no layout that is known for {origin.name}; choose with --skeleton")
+    sizes = {name: value for name, value in chosen.items() if value is not None}
+    origin = dataclasses.replace(origin, **sizes)
+    persons = origin.num_persons or (1 if layout == KINECT20.name else 2)
+    return dataclasses.replace(origin, num_persons=persons), layout
+
+
+def _load(path: Path, origin: Origin, layout: str, state: Mapping[str, Tensor]) -> nn.Module:
+    sizes = {"num_classes": origin.num_classes, "num_frames": origin.num_frames, "num_persons": origin.num_persons}
+    known = {name: value for name, value in sizes.items() if value is not None}
+    try:
+        return load_reference(origin.name, state, skeleton=layout, **known)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _stem(origin: Origin, layout: str) -> str:
+    return f"{ENCODERS[origin.name][1]}-{'nw_ucla' if layout == KINECT20.name else 'ntu'}"
+
+
+def _config(run: Path, origin: Origin, stream: str) -> str:
+    """Resolved config of a run file, fitted to the network."""
+    if not run.is_file():
+        raise InputError(f"{run}: no such run file; name one with --run, the checkpoint takes data and views from it")
+    # In float32 the logits are those of the reference, whatever precision the run trains in.
+    words = [f"--data.num_persons={origin.num_persons}", f"--stream.kind={stream}", "--trainer.precision=32-true"]
+    if origin.num_frames is not None:
+        words += [f"--model.{view}.sample.frames={origin.num_frames}" for view in ("view", "eval_view")]
+        words += [f"--model.encoder.num_frames={origin.num_frames}"] * (origin.name == "hcn")
+    if origin.name == "hyperformer":
+        words += [f"--model.encoder.hyperedges={'bone' if stream.startswith('bone') else 'joint'}"]
+    text = resolved_config(["--config", str(run), *words])
+    model = yaml.safe_load(text)["model"]
+    found, wanted = [_short(model), _short(model["init_args"]["encoder"])], ["Supervised", ENCODERS[origin.name][0]]
+    if found != wanted:
+        raise InputError(f"{run}: a run of {' with '.join(found)}; these weights take one of {' with '.join(wanted)}")
+    return text
+
+
+def _save(path: Path, origin: Origin, network: nn.Module, config: str) -> None:
+    """Write what Lightning restores for a test: the whole file or none of it."""
+    # The network is a Classifier; the method that judges it calls the head by another name.
+    state = {name.replace("head.", "classifier.", 1): value for name, value in network.state_dict().items()}
+    content = {
+        "state_dict": state,
+        CONFIG_KEY: config,
+        REFERENCE_KEY: origin.name,
+        "epoch": 0,
+        "global_step": 0,
+        "pytorch-lightning_version": lightning.__version__,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    torch.save(content, part)
+    os.replace(part, path)
+
+
+def _ours(path: Path, content: Mapping[str, Any]) -> dict[str, str]:
+    """What there is to tell about a checkpoint of skelcl."""
+    config = yaml.safe_load(content[CONFIG_KEY])
+    model, data = config["model"], config["data"]
+    chosen = {key: value for key, value in data.get("init_args", {}).items() if value is not None}
+    trained = f"up to epoch {content.get('epoch')} (counted from 0), step {content.get('global_step')}"
+    if REFERENCE_KEY in content:
+        trained = f"elsewhere, imported as {content[REFERENCE_KEY]}"
+    return {
+        "what": f"checkpoint of skelcl: {_short(model)} with {_short(model['init_args']['encoder'])}",
+        "data": f"{_short(data)}: {', '.join(f'{key} {value}' for key, value in chosen.items())}",
+        "stream": config["stream"]["kind"],
+        "trained": trained,
+        "use": f"skelcl test --ckpt_path {path}",
+    }
+
+
+def _theirs(path: Path, state: Mapping[str, Tensor]) -> dict[str, str]:
+    """What there is to tell about weights of others."""
+    origin = recognise(state)
+    if origin is None:
+        names = list(state)[:3]
+        return {"what": f"weights of no known network; they are named {', '.join(names)} and so on"}
+    rows = {"what": f"weights of {_told(origin)}"}
+    if origin.name not in ENCODERS:
+        return rows | {"use": f"skelcl.interop.load_reference({origin.name!r}, …) in Python"}
+    use = f"skelcl checkpoint import --reference {origin.name} --input {path} --output {path.with_suffix('.ckpt')}"
+    try:
+        _load(path, *_complete(path, state, None, None, {}), state)
+    except InputError as error:
+        return rows | {"problem": str(error).removeprefix(f"{path}: ")}
+    return rows | {"use": use}
+
+
+def _told(origin: Origin) -> str:
+    sizes = {
+        "classes": origin.num_classes,
+        "joints": origin.num_joints,
+        "persons": origin.num_persons,
+        "frames": origin.num_frames,
+    }
+    return ", ".join([origin.name, *(f"{name} {size}" for name, size in sizes.items() if size is not None)])
+
+
+def _short(chosen: Mapping[str, Any]) -> str:
+    return str(chosen["class_path"]).rpartition(".")[2]
+
+
+COMMANDS: Commands = {"import": import_reference, "inspect": inspect_file}
+"""Verb → function."""

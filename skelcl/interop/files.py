@@ -1,0 +1,132 @@
+"""Files with weights that others saved: read without running anything in them, and told apart by what they hold."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skelcl.errors import InputError
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
+"""Under which keys training code files the weights."""
+
+PREFIXES = ("module.", "model.", "_orig_mod.")
+"""What data parallelism, Lightning and the compiler put before every name."""
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+SIGNATURES = {
+    "ctr-gcn": r"l\d+\.gcn1\.convs\.",
+    "2s-agcn": r"l\d+\.gcn1\.conv_[abd]\.",
+    "hyperformer": r"l\d+\.vit1\.",
+    "hcn": r"conv\dm\.",
+    "scd-net": r"(encoder_[qk]\.)?encoder\.gcn_[ts]\.",
+}
+"""How names of a reference network start that no other network has."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A reference network, with the sizes that its tensors tell; None where they do not.
+
+    Args:
+        name: As :func:`skelcl.interop.load_reference` takes it.
+        num_classes: Rows of the linear layer.
+        num_joints: V.
+        num_persons: M, bodies per clip; HCN shares its weights among them.
+        num_frames: T; of these networks only HCN has a fixed one.
+    """
+
+    name: str
+    num_classes: int | None = None
+    num_joints: int | None = None
+    num_persons: int | None = None
+    num_frames: int | None = None
+
+
+def read_file(path: Path) -> Any:
+    """What ``torch.save`` wrote, tensors on the CPU; files of PyTorch before 1.6 too.
+
+    Raises:
+        InputError: There is no such file, it is damaged, or it holds more than tensors and plain values, which could
+            run code; nothing of it was run.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file may raise anything
+        forbidden = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if forbidden is None:
+            told = next(iter(str(error).splitlines()), type(error).__name__)
+            raise InputError(f"{path}: not a file of torch.save, or a damaged one ({told})") from error
+        raise InputError(
+            f"{path}: refused, and nothing in it was run: beside tensors and plain values it holds {forbidden[1]}, and "
+            "unpacking that runs code; if you trust the file, save its state dict alone"
+        ) from error
+
+
+def find_state(content: Any) -> dict[str, Tensor]:
+    """The state dict in the contents of a file, out of whatever wraps it, without a prefix that all names share.
+
+    Raises:
+        InputError: There is none; the message says what there is.
+    """
+    state = content
+    while isinstance(state, Mapping) and (found := [key for key in WRAPPERS if isinstance(state.get(key), Mapping)]):
+        state = state[found[0]]
+    if not isinstance(state, Mapping) or not state:
+        raise InputError(f"holds no weights: {_told(content)}")
+    if strange := [key for key, value in state.items() if not isinstance(key, str) or not isinstance(value, Tensor)]:
+        raise InputError(f"holds no state dict: {strange[0]!r} is no tensor; {_told(content)}")
+    names = list(state)
+    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in names)), None):
+        names = [name.removeprefix(prefix) for name in names]
+    return dict(zip(names, state.values(), strict=True))
+
+
+def recognise(state: Mapping[str, Tensor]) -> Origin | None:
+    """Which reference network a state dict belongs to; None if to none that is known.
+
+    One characteristic name is enough, so that what is missing can be told afterwards.
+    """
+    for name, signature in SIGNATURES.items():
+        if any(re.match(signature, key) for key in state):
+            return _sized(name, state)
+    return None
+
+
+def count_parameters(state: Mapping[str, Tensor]) -> int:
+    """Number of values that were learned; the statistics of batch norms are not."""
+    return sum(value.numel() for name, value in state.items() if not name.endswith(STATISTICS))
+
+
+def _sized(name: str, state: Mapping[str, Tensor]) -> Origin:
+    def size(key: str, axis: int) -> int | None:
+        shape = state[key].shape if key in state else ()
+        return int(shape[axis]) if axis < len(shape) else None
+
+    if name == "hcn":
+        return Origin(name, size("fc8.weight", 0), size("conv3.0.weight", 1), None, size("conv2.weight", 0))
+    if name == "scd-net":
+        return Origin(name)
+    joints = size("l1.vit1.attn.outer" if name == "hyperformer" else "l1.gcn1.PA", 1)
+    places = size("data_bn.weight", 0)
+    persons = places // (3 * joints) if joints and places else None
+    return Origin(name, size("fc.weight", 0), joints, persons)
+
+
+def _told(content: Any) -> str:
+    if not isinstance(content, Mapping):
+        return f"it is a {type(content).__name__}"
+    keys = [str(key) for key in content]
+    return f"its keys are {', '.join(keys[:6])}{', …' if len(keys) > 6 else ''}" if keys else "it is empty"
