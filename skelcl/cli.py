@@ -26,13 +26,23 @@ experiments: each takes --config FILE (several are laid over each other) and eve
   validate         evaluate on the validation part of the training data
   test             evaluate on the test part; `skelcl test --ckpt_path X` needs nothing else
   predict          write features, labels and ids of a split to one file
+  fine-tune        from a checkpoint, several seeds beside the same from scratch, mean ± sd; semi-supervised, transfer:
+                   skelcl fine-tune --config experiments/evaluate/semi.yaml --ckpt_path X --data.fraction 0.05
+  fuse             add up the scores of several streams: skelcl fuse RUN RUN … --weights ctr-gcn
 
 data
   data prepare     raw files to a store: skelcl data prepare nw-ucla --raw all_sqe.zip --root data
-  data import      your own poses to a store: skelcl data import poses --format mediapipe --input DIR --name NAME
+  data import      your own poses to a store: skelcl data import poses --format mediapipe --input DIR --name NAME;
+                   what others processed: skelcl data import arrays --input NTU60_CS.npz --name ntu60
+  data export      a store to the files of other codes: skelcl data export --store DIR --format ctr-gcn --output DIR
   data check       integrity and statistics of stores
   data list        the stores under a folder
   data generate    articulated people as raw files in a data set's own format
+
+checkpoints
+  checkpoint import   weights that others published, as a checkpoint:
+                   skelcl checkpoint import --reference ctr-gcn --input FILE.pt --output FILE.ckpt
+  checkpoint inspect  what a file with weights is, and what to do with it
 
 pictures
   plot views       a clip before and after augmentation, animated
@@ -94,16 +104,31 @@ def _dispatch(verb: str, words: list[str]) -> SkelCLI | None:
         from skelcl.lightning_cli import run_lightning
 
         return run_lightning(words)
+    if verb == "fine-tune":
+        from skelcl.fine_tune import main as fine_tune
+
+        fine_tune(words[1:])
+        return None
     if verb == "data":
         from skelcl.data.commands import COMMANDS
 
         commands = COMMANDS
+    elif verb == "fuse":
+        from skelcl.evaluation.fusion import fuse
+        from skelcl.parsing import call_on
+
+        call_on("skelcl fuse", fuse, "RUN_OR_FILE", words[1:])
+        return None
+    elif verb == "checkpoint":
+        from skelcl.checkpoint import COMMANDS as CHECKPOINT_COMMANDS
+
+        commands = CHECKPOINT_COMMANDS
     elif verb == "plot":
         from skelcl.lightning_cli import PLOT_COMMANDS
 
         commands = PLOT_COMMANDS
     else:
-        known = [*LIGHTNING_VERBS, "data", "plot"]
+        known = [*LIGHTNING_VERBS, "fine-tune", "fuse", "data", "checkpoint", "plot"]
         close = difflib.get_close_matches(verb, known, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"it must be one of {', '.join(known)}"
         fail(f"unknown command {verb!r}: {hint}", 2)

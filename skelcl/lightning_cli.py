@@ -24,11 +24,12 @@ import skelcl.transforms  # noqa: F401  (imported so that bare class names resol
 from skelcl import __version__
 from skelcl.data import SkeletonDataModule
 from skelcl.errors import InputError
-from skelcl.evaluation import FeatureWriter, FrozenEvaluation, OnlineKNN
+from skelcl.evaluation import FeatureWriter, FrozenEvaluation, OnlineKNN, SupervisedEvaluation
 from skelcl.methods import Method
 from skelcl.parsing import OneLineErrors
 from skelcl.seeding import generator
 from skelcl.skeleton import Skeleton
+from skelcl.transforms import Stream
 
 # A dataclass would be spelt out field by field on the command line; a link hands the whole object over.
 set_parsing_settings(subclasses_enabled=[Skeleton])
@@ -90,8 +91,12 @@ class SkelCLI(LightningCLI):
         for name in ("skeleton", "num_persons", "channels"):
             parser.link_arguments(f"data.{name}", f"model.init_args.encoder.init_args.{name}", apply_on="instantiate")
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+        parser.add_class_arguments(Stream, "stream")
+        for name in ("view", "eval_view"):
+            parser.link_arguments("stream", f"model.init_args.{name}.init_args.stream", apply_on="instantiate")
         parser.add_lightning_class_args(OnlineKNN, "knn")
         parser.add_lightning_class_args(FrozenEvaluation, "evaluation")
+        parser.add_lightning_class_args(SupervisedEvaluation, "supervised")
         parser.add_lightning_class_args(FeatureWriter, "features")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         # One file, replaced atomically at the end of each epoch: the last epoch is what gets reported and resumed.
@@ -136,10 +141,35 @@ def run_lightning(words: Sequence[str]) -> SkelCLI:
     _hush_lightning()
     try:
         return SkelCLI(stored=stored, save_config_callback=SaveConfig, args=args)
+    except KeyError as error:
+        if "contains only the model" not in str(error):
+            raise
+        raise InputError(f"{path}: holds weights alone, no run that could be continued; use test") from error
     except RuntimeError as error:
         if "Error(s) in loading state_dict" not in str(error):
             raise
         raise InputError(f"{path}: not a checkpoint of this model: {_mismatch(str(error))}") from error
+
+
+class _Resolver(SkelCLI):
+    """Parses and builds nothing: neither data nor an accelerator is needed."""
+
+    def _set_seed(self) -> None:
+        """Nothing is drawn."""
+
+    def instantiate_classes(self) -> None:
+        """Nothing is built."""
+
+
+def resolved_config(words: Sequence[str]) -> str:
+    """The config that the options of a run come to, as the text that checkpoints carry.
+
+    Args:
+        words: ``--config FILE`` and further options.
+    """
+    _hush_lightning()
+    cli = _Resolver(save_config_callback=None, run=False, args=list(words))
+    return str(cli.parser.dump(cli.config, skip_none=False))
 
 
 def load(path: str | Path, weights: bool = True) -> tuple[Method, SkeletonDataModule]:

@@ -3,14 +3,24 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from skelcl.encoders import LSTM
+from skelcl.evaluation.fusion import WEIGHTS
+from skelcl.methods import STDCL, WarmupMultiStepLR
+from skelcl.methods.sds_cl import PAIRS
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 RUNS = sorted((EXPERIMENTS / "pretrain").glob("*.yaml"))
+AS_CAL_RUNS = [run for run in RUNS if run.stem.startswith("as_cal-")]
+SDS_CL_RUNS = [run for run in RUNS if run.stem.startswith("sds_cl-")]
+SCD_NET_RUNS = [run for run in RUNS if run.stem.startswith("scd_net-")]
+SUPERVISED = sorted((EXPERIMENTS / "supervised").glob("*.yaml"))
+PROTOCOLS = ["ntu60-xsub", "ntu60-xview", "ntu120-xsub", "ntu120-xset"]
+PROTOCOLS += ["pku_mmd-1-xsub", "pku_mmd-1-xview", "pku_mmd-2-xsub", "pku_mmd-2-xview"]
 BLOCKS = sorted((EXPERIMENTS / "data").glob("*.yaml"))
 ENCODERS = sorted((EXPERIMENTS / "encoders").glob("*.yaml"))
 OVERLAYS = sorted((EXPERIMENTS / "overlays").glob("*.yaml"))
@@ -30,7 +40,7 @@ def name(path):
     return str(path.relative_to(EXPERIMENTS))
 
 
-@pytest.mark.parametrize("run", RUNS, ids=name)
+@pytest.mark.parametrize("run", AS_CAL_RUNS, ids=name)
 def test_a_run_file_trains_two_steps(skelcl, ucla, run):
     cli = skelcl("fit", "--config", run, f"--data.root={ucla}", *QUICK)
     metrics = cli.trainer.callback_metrics
@@ -42,9 +52,13 @@ def test_a_run_file_trains_two_steps(skelcl, ucla, run):
             assert not callback.monitor.startswith("test"), "nothing is selected on test"
 
 
-@pytest.mark.parametrize("run", RUNS, ids=name)
+def header_of(run):
+    return "".join(line for line in run.read_text().splitlines(keepends=True) if line.startswith("#"))
+
+
+@pytest.mark.parametrize("run", RUNS + SUPERVISED, ids=name)
 def test_a_run_file_says_what_it_is(run):
-    header = "".join(line for line in run.read_text().splitlines(keepends=True) if line.startswith("#"))
+    header = header_of(run)
     assert re.search(r"arXiv \d{4}\.\d{5}", header)
     assert f"skelcl fit --config experiments/{name(run)}" in header
     for field in ("Data", "Train", "Evaluate", "Expect", "Duration"):
@@ -81,9 +95,225 @@ def test_a_data_block_replaces_the_data_of_a_run(skelcl, ucla, capsys, block):
 
 
 @pytest.mark.parametrize("block", ENCODERS, ids=name)
-def test_an_encoder_block_replaces_the_encoder_of_a_run(skelcl, ucla, block):
-    cli = skelcl("fit", "--config", RUNS[0], f"--data.root={ucla}", f"--model.encoder={block}", *QUICK)
-    assert isinstance(cli.model.encoder, LSTM)
+def test_an_encoder_block_replaces_the_encoder_of_a_run(skelcl, ucla, capsys, block):
+    with pytest.raises(SystemExit) as stop:
+        skelcl("fit", "--config", RUNS[0], f"--data.root={ucla}", f"--model.encoder={block}", "--print_config")
+    assert stop.value.code == 0
+    resolved = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["encoder"]
+    chosen = yaml.safe_load(block.read_text())
+    assert resolved["class_path"].split(".")[-1] == chosen["class_path"]
+    assert chosen["init_args"].items() <= resolved["init_args"].items()
+
+
+def encoder_of(run):
+    return run.stem.removeprefix("std_cl-").rsplit("-", 1)[0]
+
+
+SMALLER = {
+    "hcn": ["--model.encoder.hidden=8", "--model.encoder.points=16"],
+    "agcn": ["--model.encoder.widths=[8, 8]", "--model.encoder.strides=[2, 2]"],
+    "ctr_gcn": ["--model.encoder.widths=[8, 8]", "--model.encoder.strides=[2, 2]"],
+    "hyperformer": ["--model.encoder.width=36", "--model.encoder.heads=3", "--model.encoder.strides=[2, 2]"],
+}
+CLASSES = {"hcn": "HCN", "agcn": "AGCN", "ctr_gcn": "CTRGCN", "hyperformer": "Hyperformer"}
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory):
+    """Folder for the store of generated people that all runs on NTU's skeleton share."""
+    return tmp_path_factory.mktemp("people")
+
+
+@pytest.mark.parametrize("run", SUPERVISED, ids=name)
+def test_a_supervised_run_file_trains_two_steps(skelcl, ucla, people, run):
+    """As shipped, but for narrow layers, banks of few clips, and generated people in the place of NTU RGB+D."""
+    words = [*SMALLER[encoder_of(run)], "--trainer.precision=32-true", *QUICK, "--trainer.max_epochs=1"]
+    words += ["--checkpoint.save_top_k=0"]
+    if run.stem.endswith("-ntu"):
+        words += ["--data", EXPERIMENTS / "data" / "synthetic.yaml", f"--data.root={people}", "--data.num_persons=2"]
+        words += ["--data.subjects=4", "--data.replications=2", "--data.actions=['walk around', 'handshake']"]
+        words += ["--data.batch_size=8"]
+    else:
+        words += [f"--data.root={ucla}", "--data.batch_size=8"]
+    contrast = run.stem.startswith("std_cl-")
+    if contrast:
+        words += ["--model.positives=1", "--model.negatives=2"]
+    cli = skelcl("fit", "--config", run, *words)
+    assert type(cli.model.encoder).__name__ == CLASSES[encoder_of(run)]
+    assert isinstance(cli.model, STDCL) == contrast
+    assert cli.trainer.callback_metrics["train/loss"].isfinite()
+    clips = next(iter(cli.datamodule.train_dataloader()))
+    view, eval_view = cli.model.view, cli.model.eval_view
+    assert view.frames == eval_view.frames
+    trajectory = encoder_of(run) == "hyperformer"
+    for one in (view, eval_view):
+        assert [step.trajectory for step in one.steps if hasattr(step, "trajectory")] == [True] * trajectory
+        assert one(clips).isfinite().all()
+
+
+def on_miniature_data(run, ucla, people):
+    """Arguments that replace the data of a run by generated ones, in the skeleton of its own."""
+    if "nw_ucla" in run.stem:
+        return [f"--data.root={ucla}", "--data.batch_size=8"]
+    words = ["--data", EXPERIMENTS / "data" / "synthetic.yaml", f"--data.root={people}", "--data.num_persons=2"]
+    words += ["--data.subjects=4", "--data.replications=2", "--data.actions=['walk around', 'handshake']"]
+    return [*words, "--data.batch_size=8"]
+
+
+@pytest.mark.parametrize("run", SCD_NET_RUNS, ids=name)
+def test_a_run_of_scd_net_trains_two_steps(skelcl, ucla, people, run):
+    """As shipped, but for narrow layers, short queues, and generated people in the place of NTU RGB+D and PKU-MMD."""
+    words = ["--model.encoder.widths=[8]", "--model.encoder.dim=16", "--model.encoder.heads=2"]
+    words += ["--model.queue_size=16", "--stream.kind=bone", "--checkpoint.save_top_k=0"]
+    cli = skelcl("fit", "--config", run, *words, *on_miniature_data(run, ucla, people), *QUICK)
+    metrics = cli.trainer.callback_metrics
+    terms = ("temporal_anchor", "spatial_anchor", "anchor_temporal", "anchor_spatial")
+    total = sum(metrics[f"train/{term}"].item() for term in terms)
+    assert metrics["train/loss"].item() == pytest.approx(total, rel=1e-5)
+    assert [type(step).__name__ for step in cli.model.view.steps] == [
+        "Stream", "Rotate", "Shear", "Flip", "StructureMask", "CubeMask",
+    ]  # fmt: skip
+    assert [type(step).__name__ for step in cli.model.eval_view.steps] == ["Stream"]
+    clips = next(iter(cli.datamodule.train_dataloader()))
+    assert cli.model.eval_view(clips).shape[2:] == (64, clips.skeleton.num_joints, clips.num_persons)
+
+
+@pytest.mark.parametrize("run", SDS_CL_RUNS, ids=name)
+def test_a_run_of_sds_cl_trains_two_steps(skelcl, ucla, people, run):
+    """As shipped, but for narrow layers, and generated people in the place of NTU RGB+D and PKU-MMD."""
+    words = ["--model.encoder.blocks=[[8, 4, 2], [8, 4, 2]]", *on_miniature_data(run, ucla, people), *QUICK]
+    cli = skelcl("fit", "--config", run, *words)
+    metrics, method = cli.trainer.callback_metrics, cli.model
+    terms = [f"{loss}_{pair}" for loss in ("stl", "tsl") for pair in PAIRS] + ["gl"]
+    total = sum(metrics[f"train/{term}"].item() for term in terms)
+    assert metrics["train/loss"].item() == pytest.approx(total, rel=1e-5)
+    release = run.stem.endswith("-release")
+    options = method.person_pool, method.shared_time_indices, method.masked_motion, method.decay_all
+    assert options == (("mean", False, False, True) if release else ("masked", True, True, False))
+    groups = cli.trainer.optimizers[0].param_groups
+    decay = 1e-4 if run.stem.endswith("-small") else 5e-4
+    assert [group["weight_decay"] for group in groups] == ([decay] if release else [decay, 0])
+    clips = next(iter(cli.datamodule.train_dataloader()))
+    shape = (3, 50, clips.skeleton.num_joints, clips.num_persons)
+    for view in (method.view, method.eval_view):
+        assert [x.shape[1:] for x in view.with_motion(clips)] == [shape, shape]
+
+
+def test_a_run_of_sds_cl_is_tested_from_its_checkpoint(skelcl, ucla, capsys):
+    """On the features of the encoder, and of a random one, with one head for both streams."""
+    run = EXPERIMENTS / "pretrain" / "sds_cl-nw_ucla-small.yaml"
+    skelcl("fit", "--config", run, "--model.encoder.blocks=[[8, 4, 2], [8, 4, 2]]", f"--data.root={ucla}", *QUICK)
+    cli = skelcl("test", "--ckpt_path", f"runs/{run.stem}/version_0/checkpoints/last.ckpt")
+    assert {"test/knn_top1", "test/linear_top1", "test/random_linear_top1"} <= set(cli.trainer.callback_metrics)
+    assert "linear probe 'sds_cl' on the SDSCL's features" in capsys.readouterr().out
+
+
+NTU_RUNS = [run for run in SUPERVISED if run.stem.endswith("-ntu")]
+
+
+@pytest.mark.parametrize(("run", "protocol"), list(zip(NTU_RUNS, PROTOCOLS, strict=True)))
+def test_every_protocol_and_stream_is_a_flag_of_a_run_on_ntu(skelcl, capsys, run, protocol):
+    """Eight files, eight protocols: each is met once, with the flags that the headers name."""
+    header = " ".join(line.removeprefix("#").strip() for line in header_of(run).splitlines())
+    for other in set(PROTOCOLS) - {"ntu60-xsub"}:
+        assert other in header, "the header names every protocol but its own"
+    block = EXPERIMENTS / "data" / f"{protocol}.yaml"
+    words = ["--stream.kind=bone_motion", "--model.view.dup_body=true", "--model.eval_view.dup_body=true"]
+    if encoder_of(run) == "hyperformer":
+        words += ["--model.encoder.hyperedges=bone"]
+    with pytest.raises(SystemExit) as stop:
+        skelcl("fit", "--config", run, "--data", block, *words, "--print_config")
+    assert stop.value.code == 0
+    resolved = yaml.safe_load(capsys.readouterr().out)
+    chosen = yaml.safe_load(block.read_text())
+    assert resolved["data"]["class_path"].split(".")[-1] == chosen["class_path"]
+    assert chosen["init_args"].items() <= resolved["data"]["init_args"].items()
+    assert resolved["stream"] == {"kind": "bone_motion", "trajectory": encoder_of(run) == "hyperformer"}
+    model = resolved["model"]["init_args"]
+    assert model["view"]["init_args"]["dup_body"]
+    assert model["eval_view"]["init_args"]["dup_body"]
+
+
+def test_one_argument_is_the_stream_of_both_views(skelcl, ucla):
+    """A view that shows bones is the bones of the view that shows joints."""
+    run = EXPERIMENTS / "supervised" / "ctr_gcn-nw_ucla.yaml"
+    words = ["fit", "--config", run, f"--data.root={ucla}", *SMALLER["ctr_gcn"], *QUICK, "--trainer.max_epochs=0"]
+    joints, bones = skelcl(*words), skelcl(*words, "--stream.kind=bone")
+    clips = next(iter(joints.datamodule.train_dataloader()))
+    for view in ("view", "eval_view"):
+        seeds = [torch.Generator().manual_seed(3) for _ in range(2)]
+        x, y = (getattr(c.model, view)(clips, g) for c, g in zip((joints, bones), seeds, strict=True))
+        assert torch.equal(y, x - x[:, :, :, list(clips.skeleton.parents)])
+
+
+WARM = {0: 0.005, 4: 0.025, 109: 0.025, 110: 0.0025, 119: 0.0025, 120: 2.5e-4}
+RECIPES = {  # optimiser, its rate and decay, the rates of some epochs counted from 0, number of epochs
+    "hcn-ntu": ("Adam", 1e-3, 1e-4, {0: 1e-3, 100: 3.660e-4}, 400),
+    "hcn-nw_ucla": ("Adam", 1e-3, 1e-4, {0: 1e-3, 100: 3.660e-4}, 400),
+    "agcn-ntu": ("SGD", 0.1, 4e-4, {0: 0.02, 4: 0.1, 34: 0.1, 35: 0.01, 54: 0.01, 55: 1e-3, 64: 1e-3}, 65),
+    "agcn-nw_ucla": ("SGD", 0.1, 1e-4, {0: 0.02, 4: 0.1, 49: 0.1, 50: 0.01, 64: 0.01}, 65),
+    "ctr_gcn-ntu": ("SGD", 0.1, 4e-4, {0: 0.02, 4: 0.1, 34: 0.1, 35: 0.01, 54: 0.01, 55: 1e-3, 64: 1e-3}, 65),
+    "ctr_gcn-nw_ucla": ("SGD", 0.1, 1e-4, {0: 0.02, 4: 0.1, 49: 0.1, 50: 0.01, 64: 0.01}, 65),
+    "hyperformer-ntu": (
+        "SGD",
+        0.025,
+        4e-4,
+        {0: 0.005, 4: 0.025, 109: 0.025, 110: 0.0025, 119: 0.0025, 120: 2.5e-4},
+        140,
+    ),
+    "hyperformer-nw_ucla": ("SGD", 0.025, 0.0, WARM, 150),
+}
+
+
+@pytest.mark.parametrize("run", SUPERVISED, ids=name)
+def test_a_supervised_run_chooses_what_its_paper_chose(run):
+    config = yaml.safe_load(run.read_text())
+    model = config["model"]["init_args"]
+    kind, rate, decay, rates, epochs = RECIPES[run.stem.removeprefix("std_cl-")]
+    optimizer, scheduler = model["optimizer"], model["scheduler"]
+    assert optimizer["class_path"] == f"torch.optim.{kind}"
+    assert (optimizer["init_args"]["lr"], optimizer["init_args"]["weight_decay"]) == (rate, decay)
+    assert config["trainer"]["max_epochs"] == epochs
+    if kind == "SGD":
+        assert optimizer["init_args"]["momentum"] == 0.9
+        assert optimizer["init_args"]["nesterov"] is True
+    else:
+        assert config["trainer"]["gradient_clip_val"] == 0.5 * 64
+    plain = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=rate)
+    schedules = {"WarmupMultiStepLR": WarmupMultiStepLR}
+    schedules["torch.optim.lr_scheduler.ExponentialLR"] = torch.optim.lr_scheduler.ExponentialLR
+    schedule = schedules[scheduler["class_path"]](plain, **scheduler["init_args"])
+    seen = []
+    for _ in range(epochs):
+        seen += schedule.get_last_lr()
+        plain.step()
+        schedule.step()
+    np.testing.assert_allclose([seen[epoch] for epoch in rates], list(rates.values()), rtol=1e-4)
+    if run.stem.endswith("nw_ucla"):
+        batch = 64 if "hcn" in run.stem else 16
+        assert config["data"]["init_args"] == {"root": "data", "batch_size": batch, "repeat": 5}
+    if run.stem.startswith("std_cl-"):
+        contrast = {key: model[key] for key in ("positives", "negatives", "temperature", "w_spa", "w_tem")}
+        assert contrast == {"positives": 128, "negatives": 512, "temperature": 0.8, "w_spa": 0.5, "w_tem": 0.5}
+
+
+@pytest.mark.parametrize("run", [r for r in SUPERVISED if r.stem.startswith("std_cl-")], ids=name)
+def test_a_run_of_std_cl_is_its_baseline_with_contrast(run):
+    """Whatever a baseline is trained with, STD-CL is trained with too: the comparison is of the method alone."""
+    ours = yaml.safe_load(run.read_text())
+    baseline = yaml.safe_load(run.with_name(run.name.removeprefix("std_cl-")).read_text())
+    for key in ("positives", "negatives", "temperature", "w_spa", "w_tem"):
+        del ours["model"]["init_args"][key]
+    assert (ours["model"].pop("class_path"), baseline["model"].pop("class_path")) == ("STDCL", "Supervised")
+    for config in (ours, baseline):
+        del config["trainer"]["logger"]
+    assert ours == baseline
+
+
+@pytest.mark.parametrize("run", SUPERVISED, ids=name)
+def test_a_supervised_run_names_weights_of_fusion_that_exist(run):
+    named = re.search(r"--weights ([\w-]+)", header_of(run))[1]
+    assert named in {"equal", *WEIGHTS}
 
 
 def test_the_runs_of_the_paper_choose_what_the_paper_chose(skelcl, ucla, capsys):

@@ -9,9 +9,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
 from skelcl.cli import HELP
 from skelcl.data.layouts import find_layout
+from skelcl.interop import ctr_gcn
+from skelcl.skeleton import KINECT20
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
@@ -37,12 +40,14 @@ def commands(program):
 
 @pytest.fixture
 def checkout(skelcl, ucla, tmp_path):
-    """A working folder in which the README's paths exist: experiments, the raw zip, a prepared store, a trained run."""
+    """A working folder in which the README's paths exist: experiments, the raw zip, weights of a published network."""
     (tmp_path / "experiments").symlink_to(TOP / "experiments")
     raw = ucla.parent / "raw"
     with zipfile.ZipFile("all_sqe.zip", "w") as archive:
         for file in sorted(raw.iterdir()):
             archive.write(file, f"all_sqe/{file.name}")
+    network, layout = ctr_gcn.build(KINECT20, 10, 52, 1)
+    torch.save(layout.dump(network), "published.pt")
     return skelcl
 
 
@@ -59,12 +64,15 @@ def test_all_commands_in_order(checkout, capsys):
                 words.append("--print_config")  # run by tests of their own
         elif verb in ("test", "validate", "predict"):
             words = [*words, *QUICK]
+        elif verb == "fine-tune":
+            words = [*words, *QUICK, "--trainer.max_epochs=1", "--supervised.figures=false", "--seeds=0,1"]
         ends = pytest.raises(SystemExit, check=lambda stop: stop.code == 0)
         with ends if words[-1] in ("--print_config", "ASCAL") else contextlib.nullcontext():
             checkout(*words)
-    assert {"data", "fit", "validate", "test", "predict", "plot"} <= seen
+    assert {"data", "fit", "validate", "test", "predict", "checkpoint", "plot"} <= seen
     assert Path("views.gif").exists()
     assert Path("features.npz").exists()
+    assert " ± " in Path("runs/semi/version_0/table.txt").read_text()
     run = Path("runs/as_cal-nw_ucla/version_0")
     assert {path.name for path in run.iterdir()} == {"config.yaml", "metrics.csv", "checkpoints"}
 
@@ -103,7 +111,7 @@ def test_paths_exist():
 def test_readme_is_short_and_help_knows_every_verb():
     assert len(README.splitlines()) < 250
     for words in commands("skelcl"):
-        verb = " ".join(words[:2]) if words[0] in ("data", "plot") else words[0]
+        verb = " ".join(words[:2]) if words[0] in ("data", "checkpoint", "plot") else words[0]
         assert verb.startswith("--") or f"  {verb} " in HELP
 
 

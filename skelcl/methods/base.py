@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from skelcl.clips import Clips
 from skelcl.encoders import Encoder
@@ -47,9 +47,30 @@ class Method(pl.LightningModule):
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
 
+    def encode(self, clips: Clips, view: View, random: torch.Generator | None = None) -> Tensor:
+        """Features of one view of each clip, with gradients.
+
+        A method whose features are more than ``encoder(x)``, two streams for example, overrides this, and :meth:`head`
+        with it: fine-tuning trains what they make together. So this uses no weights but the encoder's, and nothing of
+        the run, such as the trainer or the method's own training mode.
+
+        Args:
+            clips: N clips.
+            view: What of them is seen: the deterministic view, or a random one.
+            random: Source of the view's randomness.
+
+        Returns:
+            (N, dim), or whatever :meth:`head` takes.
+        """
+        return self.encoder(view(clips, random))
+
+    def head(self, num_classes: int) -> nn.Module:
+        """A new classifier from what :meth:`encode` gives to ``num_classes`` logits."""
+        return self.encoder.classifier(num_classes)
+
     def forward(self, clips: Clips) -> Tensor:
         """Features (N, dim) of the deterministic view."""
-        return self.encoder(self.eval_view(clips))
+        return self.encode(clips, self.eval_view)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimiser over everything trainable, one epoch-wise schedule."""

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
 
@@ -77,7 +77,8 @@ class Supervised(Method):
             scheduler or partial(WarmupMultiStepLR, milestones=[35, 55]),
         )
         self.view = view
-        self.classifier = encoder.classifier(num_classes)
+        self.num_classes = num_classes
+        self.classifier: nn.Module = encoder.classifier(num_classes)
         self.label_smoothing = label_smoothing
 
     @property
@@ -100,15 +101,14 @@ class Supervised(Method):
                 "use --data.validation held-out, or none"
             )
         label = self.data.slot_labels()
-        wrong = int(((label < 0) | (label >= self.classifier.out_features)).sum())
+        wrong = int(((label < 0) | (label >= self.num_classes)).sum())
         if wrong:
-            raise InputError(
-                f"{wrong // self.data.repeat} training clips have no label in 0…{self.classifier.out_features - 1}"
-            )
+            raise InputError(f"{wrong // self.data.repeat} training clips have no label in 0…{self.num_classes - 1}")
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits (N, K) of features (N, dim)."""
-        return self.classifier(features)
+        logits: Tensor = self.classifier(features)
+        return logits
 
     def cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
         """Mean cross-entropy of logits (N, K) with labels (N,), in float32."""
@@ -116,7 +116,7 @@ class Supervised(Method):
 
     def training_step(self, clips: Clips, batch_idx: int) -> dict[str, Tensor]:
         """Classify one random view of each clip."""
-        logits = self.classify(self.encoder(self.view(clips, self.step_generator(batch_idx))))
+        logits = self.classify(self.encode(clips, self.view, self.step_generator(batch_idx)))
         loss = self.cross_entropy(logits, clips.label)
         self._log(loss, logits, clips.label)
         return {"loss": loss}

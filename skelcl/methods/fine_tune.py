@@ -1,0 +1,202 @@
+"""Fine-tuning: what a method has learned, trained further under a new classifier, with few labels or all of them."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from skelcl.clips import Clips
+from skelcl.encoders import Encoder
+from skelcl.errors import InputError
+from skelcl.methods.base import Method
+from skelcl.methods.supervised import Supervised, TrainingData
+from skelcl.seeding import seeded
+from skelcl.transforms import View
+
+
+class RepeatedData(TrainingData, Protocol):
+    """Training data whose epochs can be made longer."""
+
+    def train_dataloader(self) -> object:
+        """Batches of an epoch, which have a length."""
+
+
+class FineTune(Supervised):
+    """Cross-entropy on the encoder of a method and a new classifier, both trained.
+
+    On some labels this is the semi-supervised protocol, on all of them fine-tuning, on another data set transfer.
+
+    Whatever method the encoder comes from, its features are taken and classified as that method wants it, so this is
+    the protocol of all of them. Of the run of the method nothing but the encoder's weights is kept. The same without
+    ``checkpoint``, from scratch, is the comparison that tells what pre-training gained; ``skelcl fine-tune`` runs both.
+
+    Args:
+        encoder: Encoder of the method.
+        view: Random view of the method, or another one.
+        eval_view: Deterministic view that is judged.
+        num_classes: K; the command line takes it from the data.
+        checkpoint: Run whose encoder weights are loaded when training starts; None trains the encoder as it is given.
+        method: Makes, from encoder and views, the method whose ``encode`` and ``head`` are to be used; None is for all
+            methods that do not define them: features are ``encoder(x)``, the classifier is the encoder's.
+        augment: Train on ``view``; False on ``eval_view``, as AS-CAL does.
+        encoder_lr: Learning rate of the encoder; None is that of the classifier, which is the optimiser's.
+        bn: ``frozen`` leaves the statistics of the encoder's batch norms as they were pre-trained (AimCLR); their
+            scales and shifts are trained either way.
+        min_steps: Fewest optimiser steps of the whole training. Where the labelled clips make fewer, an epoch shows
+            them several times, so that amounts of labels can be compared under one schedule.
+        optimizer: As ``Supervised``.
+        scheduler: As ``Supervised``.
+        label_smoothing: As ``Supervised``.
+
+    Raises:
+        InputError: If a learning rate or a number of steps lies outside its range.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        view: View,
+        eval_view: View,
+        num_classes: int,
+        checkpoint: Path | None = None,
+        method: Callable[[Encoder, View, View], Method] | None = None,
+        augment: bool = True,
+        encoder_lr: float | None = None,
+        bn: Literal["train", "frozen"] = "train",
+        min_steps: int = 0,
+        optimizer: OptimizerCallable | None = None,
+        scheduler: LRSchedulerCallable | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        if min_steps < 0:
+            raise InputError(f"min_steps must not be negative, got {min_steps}")
+        if encoder_lr is not None and encoder_lr <= 0:
+            raise InputError(
+                f"encoder_lr must be positive, got {encoder_lr}; `skelcl test` of the run judges the frozen encoder"
+            )
+        seen = view if augment else eval_view
+        super().__init__(encoder, seen, eval_view, num_classes, optimizer, scheduler, label_smoothing)
+        made = None if method is None else method(encoder, view, eval_view)
+        # Its way to features, but no part of it: what else it has is neither trained nor saved.
+        self._encode = None if made is None else made.encode
+        if made is not None:
+            self.classifier = made.head(num_classes)
+        self.checkpoint = checkpoint
+        self.encoder_lr = encoder_lr
+        self.bn = bn
+        self.min_steps = min_steps
+        self._started = False
+        self.train()
+
+    def encode(self, clips: Clips, view: View, random: torch.Generator | None = None) -> Tensor:
+        """Features as the method takes them."""
+        return super().encode(clips, view, random) if self._encode is None else self._encode(clips, view, random)
+
+    def train(self, mode: bool = True) -> FineTune:
+        """Training mode, in which frozen batch norms stay as in evaluation."""
+        super().train(mode)
+        if self.bn == "frozen":
+            for module in self.encoder.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def setup(self, stage: str) -> None:
+        """Make epochs long enough for ``min_steps``.
+
+        Raises:
+            InputError: If training would mean nothing (see ``Supervised``) or an epoch has no batch.
+        """
+        super().setup(stage)
+        if stage == "fit" and self.data is not None:
+            self._lengthen(cast(RepeatedData, self.data))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A run that goes on has the weights that it needs."""
+        self._started = True
+
+    def on_fit_start(self) -> None:
+        """Load the encoder, unless this run goes on with what it has.
+
+        Raises:
+            InputError: If the weights are not those of this encoder on this data.
+        """
+        if self.checkpoint is not None and not self._started:
+            load_encoder(self.encoder, self.checkpoint)
+        self._started = True
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """One optimiser with two groups of parameters, encoder and classifier, and one epoch-wise schedule for both."""
+        parts: tuple[nn.Module, nn.Module] = (self.encoder, self.classifier)
+        groups = [{"params": [p for p in part.parameters() if p.requires_grad]} for part in parts]
+        optimizer = self.make_optimizer(groups)
+        if self.encoder_lr is not None:
+            optimizer.param_groups[0]["lr"] = self.encoder_lr
+        if self.make_scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
+
+    def training_step(self, clips: Clips, batch_idx: int) -> dict[str, Tensor]:
+        """Classify one view of each clip."""
+        # Dropout knows global randomness only, which no checkpoint holds.
+        with seeded("dropout", self.global_rank, self.current_epoch, batch_idx, device=self.device):
+            return super().training_step(clips, batch_idx)
+
+    def _lengthen(self, data: RepeatedData) -> None:
+        """Show the clips as often in an epoch as ``min_steps`` asks."""
+        epochs = self.trainer.max_epochs
+        shown = data.repeat
+        while epochs is not None and epochs > 0 and self._steps(data) * epochs < self.min_steps:
+            data.repeat += 1
+        if not self._steps(data):
+            raise InputError(
+                f"{len(data.slot_labels())} labelled clips fill no batch, and incomplete ones are dropped: "
+                "use --data.drop_last false, or --model.min_steps"
+            )
+        if data.repeat > shown:
+            rank_zero_info(
+                f"FineTune: an epoch shows every labelled clip {data.repeat} times: {self._steps(data)} steps, "
+                f"{self._steps(data) * (epochs or 0)} in all"
+            )
+
+    def _steps(self, data: RepeatedData) -> int:
+        """Optimiser steps of an epoch."""
+        batches = len(data.train_dataloader())  # type: ignore[arg-type]
+        return -(-batches // self.trainer.accumulate_grad_batches)
+
+
+def load_encoder(encoder: nn.Module, path: Path) -> None:
+    """Load the encoder's weights out of the checkpoint of a run, whatever method wrote it; nothing in it is run.
+
+    Args:
+        encoder: Of the same class and options.
+        path: Checkpoint of ``skelcl fit``.
+
+    Raises:
+        InputError: If the file holds no encoder, or another one.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = content["state_dict"]
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a checkpoint of skelcl, or a damaged one") from error
+    state = {name.removeprefix("encoder."): value for name, value in state.items() if name.startswith("encoder.")}
+    own = encoder.state_dict()
+    if missing := sorted(own.keys() ^ state.keys()):
+        raise InputError(f"{path}: holds another encoder than {type(encoder).__name__}: {missing[0]} is only in one")
+    for name, value in own.items():
+        if value.shape != state[name].shape:
+            raise InputError(
+                f"{path}: its {type(encoder).__name__} was trained on other skeletons, persons or channels than this "
+                f"data has: {name} is {tuple(state[name].shape)} there and {tuple(value.shape)} here"
+            )
+    encoder.load_state_dict(state)
