@@ -64,8 +64,13 @@ def convert(
         The store; an existing one that was made from the same files in the same way is left as it is.
 
     Raises:
-        StoreError: Too many files failed, an id occurs twice, or the target holds something else.
+        StoreError: Too many files failed, an id occurs twice, the target holds something else, or ``max_failed`` or
+            ``jobs`` lies outside its range.
     """
+    if not 0 <= max_failed <= 1:
+        raise StoreError(f"--max_failed is a share of the files, 0 to 1, not {max_failed:g}")
+    if jobs is not None and jobs < 1:
+        raise StoreError(f"--jobs must be at least 1, not {jobs}")
     root = Path(root)
     target, work, old = root / info.name, root / f".{info.name}.partial", root / f".{info.name}.old"
     header = {

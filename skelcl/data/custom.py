@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from skelcl.data.datamodule import SkeletonDataModule, validation_queries
-from skelcl.data.store import StoreError
 from skelcl.errors import InputError
 
 
@@ -48,9 +47,6 @@ class Custom(SkeletonDataModule):
             raise InputError("Custom: give exactly one of test_subjects, test_cameras, test_share and test_prefix")
         if test_share is not None and not 0 < test_share < 1:
             raise InputError(f"Custom: test_share must lie between 0 and 1, not {test_share}")
-        if not (Path(root) / name).is_dir():
-            make = f"skelcl data import poses --format FORMAT --input FOLDER --name {name} --root {root}"
-            raise StoreError(f"no store at {Path(root) / name}: run `{make}`")
         self.dataset = name
         self.test_subjects = test_subjects
         self.test_cameras = test_cameras

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 from skelcl.data.formats import synthetic_ntu, synthetic_nw_ucla, synthetic_pku_mmd, synthetic_poses
@@ -26,7 +27,7 @@ def generate_nw_ucla(
         InputError: An argument lies outside its range, or the folder holds other files.
     """
     count = synthetic_nw_ucla.write_nw_ucla(output, subjects, episodes, seed)
-    print(f"{output}: {count} sequences; next: skelcl data prepare nw-ucla --raw {output}")
+    print(f"{output}: {count} sequences; next: skelcl data prepare nw-ucla --raw {quote(str(output))}")
 
 
 def generate_ntu60(
@@ -51,7 +52,7 @@ def generate_ntu60(
         InputError: An argument lies outside its range, or the folder holds other files.
     """
     count = synthetic_ntu.write_ntu(output, "ntu60", subjects, actions, replications, setups, seed)
-    print(f"{output}: {count} files; next: skelcl data prepare ntu60 --raw {output}")
+    print(f"{output}: {count} files; next: skelcl data prepare ntu60 --raw {quote(str(output))}")
 
 
 def generate_ntu120(
@@ -76,7 +77,7 @@ def generate_ntu120(
         InputError: An argument lies outside its range, or the folder holds other files.
     """
     count = synthetic_ntu.write_ntu(output, "ntu120", subjects, actions, replications, setups, seed)
-    print(f"{output}: {count} files; next: skelcl data prepare ntu120 --raw {output}")
+    print(f"{output}: {count} files; next: skelcl data prepare ntu120 --raw {quote(str(output))}")
 
 
 def generate_mediapipe(
@@ -97,7 +98,7 @@ def generate_mediapipe(
         InputError: An argument lies outside its range, or the folder holds other files.
     """
     count = synthetic_poses.write_mediapipe(output, subjects, episodes, seed)
-    told = f"--format mediapipe --input {output} --name my-data"
+    told = f"--format mediapipe --input {quote(str(output))} --name my-data"
     print(f"{output}: {count} clips; next: skelcl data import poses {told}")
 
 
@@ -122,4 +123,4 @@ def generate_pku_mmd(
     """
     output = output or Path(f"raw/pku-mmd-{part}")
     count = synthetic_pku_mmd.write_pku_mmd(output, part, recordings, actions, seed)
-    print(f"{output}: {count} videos; next: skelcl data prepare pku-mmd --part {part} --raw {output}")
+    print(f"{output}: {count} videos; next: skelcl data prepare pku-mmd --part {part} --raw {quote(str(output))}")

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 
 from skelcl.data.convert import convert
-from skelcl.data.formats import agcn, ctr_gcn, ntu_npy, ntu_release, nw_ucla, pickles, pku_release, pyskl, sgn
+from skelcl.data.formats import agcn, ctr_gcn, ntu_npy, ntu_release, pickles, pyskl, sgn
 from skelcl.data.formats.arrays import TEST, TRAIN, Opened
 from skelcl.data.formats.mapped import NPY, ZIP, Archive, open_npy, starts_with
+from skelcl.data.protocols import check_store_name
 from skelcl.data.recording import DatasetInfo
 from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.errors import InputError
-
-_NAMED_BY_RULE = (nw_ucla.INFO.name, *(info.name for info in pku_release.INFO.values()))
-"""Stores whose data modules split by columns that processed files do not tell."""
 
 
 def convert_arrays(
@@ -53,8 +50,7 @@ def convert_arrays(
         StoreError: Too many clips failed, or the target holds something else.
         InputError: The files are unknown, damaged, or contradict themselves or their names.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
-        raise InputError(f"--name {name!r}: letters, digits, dots, dashes and underscores only")
+    check_store_name(name, split_by_ids=tuple(ntu_release.PUBLISHED))
     if not input.exists():
         raise StoreError(f"{input} does not exist: --input takes a file or the folder of a processed data set")
     scratch = root / f".{name}.unpacked"
@@ -139,12 +135,13 @@ def read_names(file: Path) -> list[str]:
         InputError: There are none.
     """
     try:
-        lines = file.read_text("utf-8-sig").split()
+        lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--names {file}: not a text file with a name per line") from error
-    if not lines:
+    names = [line.removesuffix(".skeleton") for line in lines if line]
+    if not names:
         raise InputError(f"--names {file}: holds no names")
-    return [line.removesuffix(".skeleton") for line in lines]
+    return names
 
 
 def _only(path: Path) -> Path:
@@ -173,11 +170,6 @@ def _check_name(name: str, ids: list[str]) -> None:
                 f"--name {name}: {len(foreign)} of {len(ids)} clips have no name of this data set, for example "
                 f"{foreign[0]!r}: choose another --name, or pass --names"
             )
-    elif name in _NAMED_BY_RULE:
-        raise InputError(
-            f"--name {name}: the splits of this data set need what processed files do not tell: choose another --name "
-            f"and the data module Custom"
-        )
 
 
 def _describe(path: Path) -> str:

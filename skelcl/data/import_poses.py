@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections.abc import Sequence
@@ -12,12 +13,14 @@ from typing import Literal
 import numpy as np
 
 from skelcl.data.convert import convert
+from skelcl.data.formats.folders import files_below, fingerprint
 from skelcl.data.formats.pose_arrays import Container, peek
 from skelcl.data.formats.pose_clip import MOST_BODIES, Poses
 from skelcl.data.formats.pose_estimators import OPENPOSE
 from skelcl.data.formats.pose_tables import table
 from skelcl.data.formats.poses import Format, load
 from skelcl.data.layouts import LayoutMap, find_layout, map_layout
+from skelcl.data.protocols import check_store_name
 from skelcl.data.recording import DatasetInfo, Notice, ReadError, Recording, Source
 from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.errors import InputError
@@ -158,8 +161,9 @@ def convert_poses(
         StoreError: There are no clips, the layout is unknown or too many clips failed.
         InputError: A layout or the table of labels is wrong, or a joint of the target layout cannot be made.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
-        raise InputError(f"--name {name!r}: letters, digits, dots, dashes and underscores only")
+    check_store_name(name)
+    if fps is not None and not 0 < fps < math.inf:
+        raise InputError(f"--fps must be positive, not {fps:g}")
     if not 1 <= max_bodies <= MOST_BODIES:
         raise InputError(f"--max_bodies must lie between 1 and {MOST_BODIES}, not {max_bodies}")
     if labels is None and (input / "labels.csv").is_file():
@@ -263,10 +267,8 @@ def _classes(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def _fingerprint(clip: _Clip) -> str:
-    total = 0
-    for file in clip.files:
-        total = zlib.crc32(file.read_bytes(), total)
-    return f"{total:08x}:{clip.label}:{clip.subject}:{clip.camera}"
+    files = " ".join(map(fingerprint, clip.files))
+    return f"{zlib.crc32(files.encode()):08x}:{clip.label}:{clip.subject}:{clip.camera}"
 
 
 # --- which clips there are --------------------------------------------------------------------------------------------
@@ -293,8 +295,8 @@ def find(input: Path, format: Format, labels: Path | None = None) -> tuple[list[
     others: list[str] = []
     top = input if input.is_dir() else input.parent
     skipped = labels.resolve() if labels is not None else None
-    for file in sorted(input.rglob("*")) if input.is_dir() else [input]:
-        if not file.is_file() or file.name.startswith(".") or file.resolve() == skipped:
+    for file in files_below(input):
+        if any(part[0] == "." for part in file.relative_to(top).parts) or file.resolve() == skipped:
             continue
         if format == "openpose":
             clip, fits = file.parent, OPENPOSE.fullmatch(file.name) is not None

@@ -9,7 +9,8 @@ import numpy as np
 from skelcl.data.protocols import protocols
 from skelcl.data.store import Flag, SkeletonStore, StoreError, leaked
 
-JUMP, FAR = 0.5, 10.0  # metres: what a joint hardly moves between two frames; what the sensor does not reach
+JUMP, FAR, LONG = 0.5, 10.0, 2.0
+"""Metres: what a joint hardly moves between two frames, what the sensor does not reach, what no bone measures."""
 _CLIPS_AT_ONCE = 1024
 
 
@@ -86,7 +87,7 @@ def statistics(store: SkeletonStore) -> dict[str, str]:
     spread = f", {used.min()} to {used.max()} sequences each" if len(used) else ""
     lengths = f"min {frames.min()} / median {np.median(frames):g} / max {frames.max()}"
     people = ", ".join(f"{int((bodies == n).sum())} with {n}" for n in np.unique(bodies))
-    holes, gaps, jumps, far = _defects(store)
+    holes, gaps, jumps, far, long = _defects(store)
     rows = {
         "sequences": f"{len(store)}, of which {int((flags & Flag.SINGLE_FRAME > 0).sum())} have a single frame",
         "classes": f"{len(used)} of {len(classes)}{spread}",
@@ -99,6 +100,7 @@ def statistics(store: SkeletonStore) -> dict[str, str]:
     if store.meta["units"] == "m":
         rows[f"jumps of a joint > {JUMP:g} m"] = f"in {jumps} sequences"
         rows[f"coordinates > {FAR:g} m"] = f"in {far} sequences"
+        rows[f"bones > {LONG:g} m"] = f"in {long} sequences"
     divided = protocols(store)
     for name, train in divided.items():
         content = index["content"]
@@ -117,9 +119,10 @@ def _distinct(column: np.ndarray) -> str:
     return str(known) if known else "unknown"
 
 
-def _defects(store: SkeletonStore) -> tuple[int, int, int, int]:
-    """Missing joints, missing frames, clips with jumps and with far coordinates; in blocks, so that memory is flat."""
-    holes = gaps = jumps = far = 0
+def _defects(store: SkeletonStore) -> tuple[int, int, int, int, int]:
+    """Missing joints and frames, clips with jumps, far points and long bones; in blocks, so that memory is flat."""
+    holes = gaps = jumps = far = long = 0
+    parents = list(store.skeleton.parents)
     lengths = store.index["n_frames"].astype(np.int64)
     tracks = store.index["n_bodies"].astype(np.int64)
     for start in range(0, len(store), _CLIPS_AT_ONCE):
@@ -138,4 +141,6 @@ def _defects(store: SkeletonStore) -> tuple[int, int, int, int]:
         moved = (np.nan_to_num(step, nan=0.0) > JUMP).any(1) & (frame[1:] > 0)
         jumps += len(np.unique(clip[1:][moved]))
         far += len(np.unique(clip[(np.abs(np.nan_to_num(joints, nan=0.0)) > FAR).any((1, 2))]))
-    return holes, gaps, jumps, far
+        bones = np.linalg.norm(joints - joints[:, parents], axis=-1)
+        long += len(np.unique(clip[(np.nan_to_num(bones, nan=0.0) > LONG).any(1)]))
+    return holes, gaps, jumps, far, long

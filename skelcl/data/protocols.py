@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from skelcl.data.formats import ntu_release, nw_ucla, pku_release
 from skelcl.data.formats.arrays import TEST, TRAIN
 from skelcl.data.store import SkeletonStore
+from skelcl.errors import InputError
+
+_OFFICIAL = (nw_ucla.INFO.name, *ntu_release.PUBLISHED, *(info.name for info in pku_release.INFO.values()))
+"""Stores whose data modules split by columns or ids of the data set."""
+
+
+def check_store_name(name: str, split_by_ids: tuple[str, ...] = ()) -> None:
+    """Refuses names of stores that are no names of folders, or that belong to a data set with splits of its own.
+
+    Args:
+        name: Name of a store to be imported.
+        split_by_ids: Official data sets whose splits the imported ids tell.
+
+    Raises:
+        InputError: It is one.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise InputError(f"--name {name!r}: letters, digits, dots, dashes and underscores only")
+    if name in _OFFICIAL and name not in split_by_ids:
+        raise InputError(
+            f"--name {name}: the splits of this data set need what these files do not tell: choose another --name and "
+            "the data module Custom"
+        )
 
 
 def protocols(store: SkeletonStore) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from enum import IntFlag
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,8 @@ COLUMNS: dict[str, type] = {
 }
 """Columns of ``index.npz``, one entry per clip, sorted by ``id``."""
 
+_PREPARED = re.compile(r"nw-ucla|ntu60|ntu120|pku-mmd-[12]")
+"""Stores that ``skelcl data prepare`` makes."""
 _KEYS = {"dataset", "skeleton", "classes", "counts", "sha256", "sources"}
 
 FILES = ("joints.npy", "index.npz", "report.json", "meta.json")
@@ -88,15 +91,20 @@ class SkeletonStore:
     def again(self) -> str:
         """What to do when the store is missing or damaged: the command that makes it anew."""
         parameters = getattr(self, "meta", {}).get("parameters", {})
+        if getattr(self, "meta", {}).get("source") == "generated":
+            return "the next run with Synthetic makes it anew"
         own = parameters.get("format")  # imported, not prepared
-        where = f"--name {self.path.name} --root {self.path.parent}"
+        where = f"--name {quote(self.path.name)} --root {quote(str(self.path.parent))}"
         if "arrays" in parameters:
             return f"run `skelcl data import arrays --input <files> {where} --overwrite true`"
-        if own is not None:
-            return f"run `skelcl data import poses --format {own} --input <files> {where} --overwrite true`"
         replace = " --overwrite true" if hasattr(self, "meta") else ""
-        where = f"--root {self.path.parent}{replace}"
-        return f"run `skelcl data prepare {data_set(self.path.name)} --raw <files> {where}`"
+        if own is not None or not _PREPARED.fullmatch(self.path.name):
+            return f"run `skelcl data import poses --format {own or 'FORMAT'} --input <files> {where}{replace}`"
+        name = re.sub(r"-([12])$", r" --part \1", self.path.name)
+        # Without its options the command would make another store.
+        given = {key: "<list>" if len(str(value)) == 64 else str(value).lower() for key, value in parameters.items()}
+        name += "".join(f" --{key} {value}" for key, value in given.items() if value != "false")
+        return f"run `skelcl data prepare {name} --raw <files> --root {quote(str(self.path.parent))}{replace}`"
 
     def _read_meta(self) -> dict[str, Any]:
         if not self.path.is_dir():
@@ -278,11 +286,6 @@ def leaked(content: np.ndarray, train: np.ndarray) -> np.ndarray:
         (N,) bool, False in the training part.
     """
     return np.asarray(np.isin(content, content[train]) & ~train)
-
-
-def data_set(store: str) -> str:
-    """How the command line calls the data set of a store: ``pku-mmd --part 2`` for ``pku-mmd-2``."""
-    return re.sub(r"^(pku-mmd)-([12])$", r"\1 --part \2", store)
 
 
 def sha256(file: Path) -> str:

@@ -77,6 +77,8 @@ def test_check_counts_the_miniature(root, recordings, capsys):
         bool((np.linalg.norm(np.diff(recording.joints[0].astype(float), axis=0), axis=-1) > 0.5).any())
         for recording in recordings.values()
     )
+    bones = [np.linalg.norm(r.joints - r.joints[..., list(KINECT20.parents), :], axis=-1) for r in recordings.values()]
+    long = sum(bool((lengths > 2).any()) for lengths in bones)
     assert squeezed(by_name) == [
         str(root / "nw-ucla"),
         "sequences | 75, of which 0 have a single frame",
@@ -88,6 +90,7 @@ def test_check_counts_the_miniature(root, recordings, capsys):
         "missing frames of a body | 0 in 0 sequences",
         f"jumps of a joint > 0.5 m | in {jumps} sequences",
         "coordinates > 10 m | in 0 sequences",
+        f"bones > 2 m | in {long} sequences",
         "test_view 1 | train 50 / test 25; copies: 0 of the test part in training, 5 within training",
         "test_view 2 | train 50 / test 25; copies: 5 of the test part in training, 0 within training",
         "test_view 3 | train 50 / test 25; copies: 5 of the test part in training, 0 within training",
@@ -107,6 +110,7 @@ def test_statistics_find_defects_within_tracks_only(tmp_path, monkeypatch):
     lost[0, 1] = 0
     lost[0, 3, 2] = lost[0, 4, 2] = lost[0, 4, 3] = 0
     far = np.full((1, 1, 20, 3), -11, np.float32)
+    far[0, 0, 7, 2] = -8.9  # a hand 2.1 m from its wrist
     clips = {"a": still, "b": jump, "c": slow, "d": lost, "e": far, "f": far}
     sources = [Source(name, [Recording(name, joints, label=0)], name) for name, joints in clips.items()]
     info = DatasetInfo("other", KINECT20, ("x", "y"), reader=1, axes="y up")
@@ -118,6 +122,7 @@ def test_statistics_find_defects_within_tracks_only(tmp_path, monkeypatch):
     assert rows["missing frames of a body"] == "1 in 1 sequences"
     assert rows["jumps of a joint > 0.5 m"] == "in 1 sequences"
     assert rows["coordinates > 10 m"] == "in 2 sequences"
+    assert rows["bones > 2 m"] == "in 2 sequences"
     assert rows["copies"] == "1"
 
 
@@ -137,8 +142,10 @@ def test_check_refuses_what_is_no_store(own_root):
     (own_root / "nw-ucla" / "meta.json").unlink()
     with pytest.raises(StoreError, match=r"no meta\.json"):
         check("nw-ucla", own_root)
-    with pytest.raises(StoreError, match="no store at"):
-        check("ntu60", own_root)
+    with pytest.raises(StoreError, match=r"no store at .* run `skelcl data prepare pku-mmd --part 2 --raw"):
+        check("pku-mmd-2", own_root)
+    with pytest.raises(StoreError, match=r"no store at .* run `skelcl data import poses .* --name mine"):
+        check("mine", own_root)
 
 
 def test_list_shows_stores_and_damage(own_root, tmp_path, capsys):

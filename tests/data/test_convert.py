@@ -217,6 +217,22 @@ def test_many_failures_write_no_store_but_a_report(tmp_path):
     assert os.listdir(tmp_path) == ["mini"]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_failed": 5.0}, "--max_failed is a share of the files, 0 to 1, not 5"),
+        ({"max_failed": -1.0}, "0 to 1, not -1"),
+        ({"max_failed": float("nan")}, "0 to 1, not nan"),
+        ({"jobs": 0}, "--jobs must be at least 1, not 0"),
+        ({"jobs": -2}, "not -2"),
+    ],
+)
+def test_options_out_of_range(tmp_path, options, message):
+    with pytest.raises(StoreError, match=message):
+        convert(tmp_path, INFO, *failing(0), kind="memory", **options)
+    assert not list(tmp_path.iterdir())
+
+
 def test_files_that_the_authors_list_do_not_count_as_failures(tmp_path):
     store = convert(tmp_path, INFO, *failing(50, expected=True), kind="memory", strict=True)
     assert store.report["summary"] == [{"outcome": "skipped", "reason": "broken", "count": 50}]

@@ -95,7 +95,7 @@ def test_without_performers_a_share_of_each_class(stores):
         ({"test_subjects": [1, 9]}, "mine: no clip is of subject 9; there are 1, 2, 3, 4"),
         ({"test_subjects": [1, 2, 3, 4]}, "the train part is empty"),
         ({"test_subjects": []}, "the test part is empty"),
-        ({"name": "other", "test_share": 0.2}, "skelcl data import poses --format FORMAT --input FOLDER --name other"),
+        ({"name": "other", "test_share": 0.2}, "skelcl data import poses --format FORMAT --input <files> --name other"),
         ({"name": "nameless", "test_subjects": [1]}, "none: import with a table of labels that has a subject"),
     ],
 )

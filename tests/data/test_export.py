@@ -95,6 +95,16 @@ def test_a_round_trip_keeps_ids_labels_performers_and_views(store, imported, for
     torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("format", ["agcn", "aimclr"])
+def test_axes_say_where_the_shoulders_point(imported, format):
+    store = imported[format]
+    left, right = (NTU25.joints.index(f"{side} shoulder") for side in ("left", "right"))
+    first = np.stack([store.recording(n)[0, 0] for n in range(len(store))])
+    aside = np.nanmedian(first[:, left, 0] - first[:, right, 0])
+    assert abs(aside) > 0.2  # metres
+    assert store.meta["axes"].endswith(f"x towards the {'left' if aside > 0 else 'right'} shoulder")
+
+
 def empty_frames(store, position):
     return np.isnan(store.recording(position)).all((0, 2, 3)).any()
 
@@ -234,6 +244,17 @@ def test_what_arrays_cannot_hold_is_told(tmp_path):
     export(store, "ctr-gcn", tmp_path / "npz")
     names = tmp_path / "npz" / "mine_imported_names.txt"
     back = convert_arrays(tmp_path / "npz" / "mine_imported.npz", "back2", tmp_path, names=names)
+    assert back.ids.tolist() == store.ids.tolist()
+
+
+@pytest.mark.parametrize("format", ["ctr-gcn", "agcn", "pyskl"])
+def test_names_with_blanks_return(tmp_path, format):
+    ids = ["train/Ünïcode class/clip ä 1", "test/drink water/clip 2"]
+    store = made(tmp_path, "mine", [random_clip(id, label=n) for n, id in enumerate(sorted(ids))])
+    export(store, format, tmp_path / "out")
+    file = {"ctr-gcn": "mine_imported.npz", "agcn": "imported", "pyskl": "mine_3danno.pkl"}[format]
+    names = tmp_path / "out" / "mine_imported_names.txt" if format == "ctr-gcn" else None
+    back = convert_arrays(tmp_path / "out" / file, "back", tmp_path, names=names)
     assert back.ids.tolist() == store.ids.tolist()
 
 

@@ -32,7 +32,7 @@ def npy_tree(folder, names):
 
 
 def test_folders_are_classes(imported, tmp_path):
-    npy_tree(tmp_path / "in", ["wave/a", "bow/a", "bow/b"])
+    npy_tree(tmp_path / "in", ["wave/a", "bow/a", "bow/b", ".cache/c", "bow/.d"])
     (tmp_path / "in" / "notes.txt").write_text("")
     store = imported("npy", layout="coco17")
     assert store.ids.tolist() == ["bow/a", "bow/b", "wave/a"]
@@ -107,6 +107,8 @@ def test_a_table_that_names_no_clip(imported, tmp_path):
         ("npy", {"layout": "coco17", "name": "../x"}, "--name '../x'"),
         ("npy", {"layout": "coco17", "max_bodies": 0}, "--max_bodies must lie between 1 and 16, not 0"),
         ("npy", {"layout": "coco17", "channels": 2, "min_confidence": 100.0}, "no frame shows a body"),
+        ("npy", {"layout": "coco17", "name": "ntu60"}, "--name ntu60: the splits of this data set need"),
+        ("npy", {"layout": "coco17", "fps": 0.0}, "--fps must be positive, not 0"),
         ("openpose", {}, "no openpose clips"),
     ],
 )

@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -116,6 +117,25 @@ def test_options_choose_the_bodies(raw, tmp_path):
     assert (closed.index["n_frames"] < closed.index["n_frames_declared"]).any()
     body_0_gaps = [np.isnan(closed.recording(n)).all((0, 2, 3)).any() for n in range(len(closed))]
     assert not any(body_0_gaps)
+
+
+def test_a_damaged_store_is_made_again_with_its_own_options(raw, tmp_path):
+    listed = tmp_path / "missing.txt"
+    listed.write_text(f"{NAME}\n")
+    for options, told in (
+        ({"bodies": "agcn"}, "--bodies agcn --missing default"),
+        ({"missing": str(listed), "compact_gaps": True}, "--bodies sgn --compact_gaps true --missing <list>"),
+    ):
+        store = prepare([raw], tmp_path / "my data", "ntu120", overwrite=True, **options)
+        (store.path / "joints.npy").unlink()
+        again = f"skelcl data prepare ntu120 {told} --raw <files> --root '{tmp_path}/my data' --overwrite true"
+        with pytest.raises(StoreError, match=re.escape(again)):
+            SkeletonStore(store.path)
+
+
+def test_the_next_command_can_be_copied(tmp_path, capsys):
+    run("generate", "ntu60", "--output", tmp_path / "my data", "--subjects", "1", "--actions", "1", "--setups", "1")
+    assert f"--raw '{tmp_path}/my data'" in capsys.readouterr().out
 
 
 def test_listed_files_are_expected_to_be_missing(raw, tmp_path, capsys):

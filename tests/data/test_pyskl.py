@@ -96,6 +96,24 @@ def test_zeros_are_missing_and_the_length_is_kept(tmp_path):
     assert np.isnan(store.recording(2)[1, 1:]).all()
 
 
+def test_a_joint_that_is_always_at_zero_is_the_origin(tmp_path):
+    given = content()
+    for clip in given["annotations"]:
+        clip["keypoint"][..., 0, :] = 0
+    given["annotations"][0]["keypoint"][0, 3:] = 0
+    given["annotations"][0]["keypoint"][0, 1, 7] = 0
+    store = store_of(open_pyskl(write(tmp_path, given)), tmp_path)
+    assert len(store) == 3
+    found = store.recording(0)
+    assert (found[0, :3, 0] == 0).all()
+    assert np.isnan(found).any(-1).sum() == 2 * 25 + 1
+    (tmp_path / "out").mkdir()
+    write_pyskl(store, tmp_path / "out", splits("ntu60", store.index))
+    again = store_of(open_pyskl(tmp_path / "out" / "mine_3danno.pkl"), tmp_path / "out", "again")
+    np.testing.assert_array_equal(again.ids, store.ids)
+    assert (again.recording(0)[0, :3, 0] == 0).all()
+
+
 def test_flat_poses_with_scores(tmp_path):
     given = flat()
     given["annotations"][0]["keypoint"][1, 3, 4] = 0  # seen in the corner of the image

@@ -16,6 +16,7 @@ from skelcl.data.formats import nw_ucla
 from skelcl.data.formats.synthetic_nw_ucla import nw_ucla_recordings, write_nw_ucla
 from skelcl.data.motion import ANGLES, AT, JOINTS, Camera, Draw
 from skelcl.data.performance import cameras, film, perform, record
+from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.data.synthetic import Synthetic
 from skelcl.errors import InputError
 from skelcl.skeleton import KINECT20, NTU25
@@ -338,6 +339,8 @@ def test_store_repeats_and_follows_its_arguments(tmp_path):
     joints = first.store.path / "joints.npy"
     whole = joints.read_bytes()
     joints.write_bytes(whole[:-100])  # a damaged store is made anew
+    with pytest.raises(StoreError, match="the next run with Synthetic makes it anew"):
+        SkeletonStore(first.store.path)
     Synthetic(root=tmp_path / "a", **sizes)
     assert joints.read_bytes() == whole
 

@@ -36,7 +36,7 @@ _PART = re.compile(r"(train|val|test)", re.IGNORECASE)
 _SAMPLE = 256
 _KINDS = {
     "agcn": ("2s-AGCN npy", "agcn", "z up, x towards the left shoulder"),
-    "aimclr": ("AimCLR npy", "stgcn50", "y up, x towards the left shoulder"),
+    "aimclr": ("AimCLR npy", "stgcn50", "y up, x towards the right shoulder"),
     "stgcn": ("ST-GCN/HCN npy", "none", CAMERA),
 }
 """Kind → what people call it, the recipe that it went through, its axes."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from skelcl.data.formats import ntu_release as ntu
 from skelcl.data.recording import Notice, Reader, Recording, Source
@@ -97,7 +94,7 @@ def check_names(names: Sequence[str], labels: Sequence[int] | np.ndarray, place:
         raise InputError(f"{place}: {len(names)} names for {len(labels)} labels")
     seen: set[str] = set()
     for name, label in zip(names, labels, strict=True):
-        if not re.fullmatch(r"[^\s\\]+", name):
+        if not name.isprintable() or not name.strip() or "\\" in name:
             raise InputError(f"{place}: {name!r} is no name of a clip")
         if name in seen:
             raise InputError(f"{place}: the name {name!r} occurs twice")
@@ -171,21 +168,6 @@ def trimmed(joints: np.ndarray, zeros: bool) -> np.ndarray:
         out[nothing] = np.nan
     frames = np.flatnonzero(~nothing.all(0))
     return out[~nothing.all(1), : frames[-1] + 1 if len(frames) else 0]
-
-
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
-def crc32(file: Path) -> str:
-    """Size and CRC-32 of a file, read once in blocks with a bar when it is large."""
-    checksum, size = 0, file.stat().st_size
-    hidden = None if size > 1 << 28 else True
-    with file.open("rb") as stream, tqdm(desc=f"checksum of {file.name}", total=size, unit="B", unit_scale=True,
-                                         disable=hidden) as bar:  # fmt: skip
-        while block := stream.read(1 << 22):
-            checksum = zlib.crc32(block, checksum)
-            bar.update(len(block))
-    return f"{size}:{checksum:08x}"
 
 
 Writer = Callable[[Any, Path, dict[str, np.ndarray]], list[str]]

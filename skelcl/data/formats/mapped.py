@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 from tqdm import tqdm
 
-from skelcl.data.formats.arrays import crc32
+from skelcl.data.formats.folders import crc32
 from skelcl.errors import InputError
 
 NPY = b"\x93NUMPY"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from skelcl.data.bodies import Selection, select
 from skelcl.data.convert import convert
+from skelcl.data.formats.folders import files_below, fingerprint
 from skelcl.data.formats.ntu_release import NAME, Release, belongs, fields, info, missing_skeletons, summary
 from skelcl.data.formats.ntu_skeleton import parse
 from skelcl.data.recording import Notice, ReadError, Recording, Source
@@ -113,7 +113,7 @@ def find(raw: Sequence[Path], release: Release, skip: frozenset[str]) -> tuple[l
     for place in raw:
         if not place.exists():
             raise StoreError(f"{place} does not exist: --raw takes the folders with the unpacked .skeleton files")
-        for file in _below(place):
+        for file in files_below(place):
             if file.suffix != ".skeleton" or not NAME.fullmatch(file.stem):
                 others.append(str(file))
             elif not belongs(file.stem, release):
@@ -139,33 +139,19 @@ def find(raw: Sequence[Path], release: Release, skip: frozenset[str]) -> tuple[l
     paths = [file for places in found.values() for file in places]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         # Tens of gigabytes are read here, so a person at a terminal is shown how far it is.
-        bar = tqdm(pool.map(_checksum, paths), f"{release} checksums", len(paths), disable=None, unit="file")
+        bar = tqdm(pool.map(fingerprint, paths), f"{release} checksums", len(paths), disable=None, unit="file")
         checksums = iter(list(bar))
     sources = []
     for name, (first, *copies) in found.items():
-        fingerprint = next(checksums)
-        sources.append(Source(name, str(first), fingerprint))
+        checksum = next(checksums)
+        sources.append(Source(name, str(first), checksum))
         for copy in copies:
-            if next(checksums) != fingerprint:
+            if next(checksums) != checksum:
                 raise StoreError(f"{name} occurs twice with different content: {first} and {copy}")
             if not os.path.samefile(first, copy):
                 message = f"{copy} is an identical copy"
                 notices.append(Notice(id=name, outcome="skipped", reason="copy", message=message, line=None))
     return sources, notices
-
-
-def _below(place: Path) -> list[Path]:
-    if not place.is_dir():
-        return [place]
-    return sorted(Path(folder) / name for folder, _, names in os.walk(place) for name in names)
-
-
-def _checksum(file: Path) -> str:
-    checksum = size = 0
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            checksum, size = zlib.crc32(block, checksum), size + len(block)
-    return f"{size}:{checksum:08x}"
 
 
 def read(where: str, bodies: Selection = "sgn", compact_gaps: bool = False, salvage: bool = False) -> list[Recording]:

@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from skelcl.data.bodies import BodyFrames, select
 from skelcl.data.formats import pickles
-from skelcl.data.formats.arrays import Opened, class_names, crc32, is_ntu, recording
+from skelcl.data.formats.arrays import Opened, class_names, is_ntu, recording
+from skelcl.data.formats.folders import files_below, fingerprint
 from skelcl.data.formats.pickles import described
 from skelcl.data.formats.sgn import need_ntu, ntu_label, without_missing
 from skelcl.data.formats.tracking import track
@@ -47,8 +48,7 @@ def open_ntu_npy(path: Path) -> Opened | None:
     Raises:
         InputError: It is, but it names what is no array, or two clips of one name differ.
     """
-    below = [path] if path.is_file() else [Path(top) / name for top, _, names in os.walk(path) for name in names]
-    files = sorted(file for file in below if file.suffix == ".npy" or file == path)
+    files = [file for file in files_below(path) if file.suffix == ".npy" or file == path]
     first = next((file for file in files if _header(file) is not None), None)
     if first is None or _header(first) != ((), "O"):
         return None
@@ -90,14 +90,14 @@ def _content(file: Path) -> Any:
 def _sources(found: dict[str, list[Path]], notices: list[Notice]) -> list[Source]:
     paths = [file for files in found.values() for file in files]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        bar = tqdm(pool.map(crc32, paths), "checksums", len(paths), disable=None, unit="file")
+        bar = tqdm(pool.map(fingerprint, paths), "checksums", len(paths), disable=None, unit="file")
         checksums = iter(list(bar))
     sources = []
     for name, (first, *copies) in found.items():
-        fingerprint = next(checksums)
-        sources.append(Source(name, str(first), fingerprint))
+        checksum = next(checksums)
+        sources.append(Source(name, str(first), checksum))
         for copy in copies:
-            if next(checksums) != fingerprint:
+            if next(checksums) != checksum:
                 raise InputError(f"{name} occurs twice with different content: {first} and {copy}")
             message = f"{copy} is an identical copy"
             notices.append(Notice(id=name, outcome="skipped", reason="copy", message=message, line=None))

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from skelcl.data.convert import convert
+from skelcl.data.formats.folders import files_below, fingerprint
 from skelcl.data.recording import DatasetInfo, Notice, ReadError, Recording, Source
 from skelcl.data.store import SkeletonStore, StoreError, leaked
 from skelcl.skeleton import KINECT20
@@ -149,18 +150,18 @@ def find(raw: Sequence[Path]) -> tuple[list[Source], str, list[Notice]]:
     kinds: set[str] = set()
     others: list[str] = []
     notices: list[Notice] = []
-    for where, fingerprint in chain.from_iterable(_list(path) for path in raw):
+    for where, checksum in chain.from_iterable(_list(path) for path in raw):
         file, _, member = where
         stem, dot, suffix = (Path(member) if member else file).name.partition(".")
         if not _NAME.fullmatch(stem) or dot + suffix != ".json":
             others.append(_show(where))
             continue
         kinds.add("zip" if member else "folder")
-        fingerprint = fingerprint or _checksum(file)
-        known = sources.setdefault(stem, Source(stem, where, fingerprint))
+        checksum = checksum or fingerprint(file)
+        known = sources.setdefault(stem, Source(stem, where, checksum))
         if known.where == where:
             continue
-        if known.fingerprint != fingerprint:
+        if known.fingerprint != checksum:
             raise StoreError(f"{stem} occurs twice with different content: {_show(known.where)} and {_show(where)}")
         message = f"{_show(where)} is an identical copy"
         notices.append(Notice(id=stem, outcome="skipped", reason="copy", message=message, line=None))
@@ -176,9 +177,8 @@ def find(raw: Sequence[Path]) -> tuple[list[Source], str, list[Notice]]:
 def _list(path: Path) -> Iterator[tuple[_Member, str]]:
     """Files below a path; the fingerprint is empty where it must be computed from the file."""
     if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.is_file():
-                yield from _list(file) if file.suffix.lower() == ".zip" else [((file, 0, ""), "")]
+        for file in files_below(path):
+            yield from _list(file) if file.suffix.lower() == ".zip" else [((file, 0, ""), "")]
     elif not path.exists():
         raise StoreError(f"{path} does not exist: --raw takes all_sqe.zip or the folder of its files")
     elif path.suffix.lower() == ".json":
@@ -192,11 +192,6 @@ def _list(path: Path) -> Iterator[tuple[_Member, str]]:
         for member in members:
             if not member.is_dir():
                 yield (path, stamp, member.filename), f"{member.file_size}:{member.CRC:08x}"
-
-
-def _checksum(file: Path) -> str:
-    data = file.read_bytes()
-    return f"{len(data)}:{zlib.crc32(data):08x}"
 
 
 @lru_cache(maxsize=4)

@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from skelcl.data.convert import convert
+from skelcl.data.formats.folders import files_below
 from skelcl.data.formats.pku_release import EXAMPLES, INFO, NAMES, PRESENT, Part, Split, is_test, parse_name, summary
 from skelcl.data.formats.pku_text import BOM, parse_labels, parse_skeleton, parse_split
 from skelcl.data.recording import Notice, ReadError, Recording, Source
@@ -283,12 +284,7 @@ def _nothing_found(raw: Sequence[Path], part: Part, halves: bool, others: Sequen
 def _list(path: Path) -> Iterator[Path]:
     if not path.exists():
         raise StoreError(f"{path} does not exist: --raw takes the folders of the unpacked skeleton and label files")
-    if not path.is_dir():
-        yield path
-        return
-    for file in sorted(path.rglob("*")):
-        if file.is_file():
-            yield file
+    yield from files_below(path)
 
 
 def _inspect(file: Path) -> _File:

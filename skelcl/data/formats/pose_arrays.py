@@ -101,6 +101,8 @@ def _scalar(known: dict[str, Any], key: str, kind: Callable[[Any], Any], file: P
         raise ReadError(
             "keys", f"{file}: {key} holds {str(value)[:60]!r}, not one {'number' if kind is float else 'name'}"
         )
+    if kind is str and not str(plain).isprintable():  # lists of clips have a line for each
+        raise ReadError("keys", f"{file}: {key} {str(plain)[:60]!r} is not one line of text")
     return kind(plain.item())
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,11 +19,11 @@ from skelcl.data.formats.arrays import (
     Opened,
     check_names,
     class_names,
-    crc32,
     is_ntu,
     recording,
     whole_labels,
 )
+from skelcl.data.formats.folders import crc32
 from skelcl.data.formats.pickles import described
 from skelcl.data.recording import Notice, Recording, Source
 from skelcl.data.store import SkeletonStore, fill_joints
@@ -42,13 +43,29 @@ class _Clip(NamedTuple):
     score: np.ndarray | None
 
 
-def _read(clip: _Clip) -> list[Recording]:
+def _read(clip: _Clip, origins: tuple[int, ...] = ()) -> list[Recording]:
     joints = np.array(clip.keypoint, np.float32)
     if clip.score is not None:
         joints[~(clip.score > 0)] = np.nan
+    else:
+        zero = (joints == 0).all(-1)
+        zero[..., origins] = zero.all(-1, keepdims=True)
+        joints[zero] = np.nan
     if joints.shape[3] == 2:
         np.negative(joints, out=joints)
-    return [recording(clip.id, joints, clip.label, zeros=clip.score is None)]
+    return [recording(clip.id, joints, clip.label, zeros=False)]
+
+
+def _origins(clips: Iterable[_Clip]) -> tuple[int, ...]:
+    """Joints at zero in every clip and frame that shows anybody: what coordinates are relative to."""
+    always: np.ndarray | None = None
+    for clip in clips:
+        zero = (clip.keypoint == 0).all(-1)
+        zero = zero[~zero.all(-1)].all(0)
+        always = zero if always is None else always & zero
+        if not always.any():
+            return ()
+    return tuple(np.flatnonzero(always).tolist()) if always is not None and not always.all() else ()
 
 
 # --- in ---------------------------------------------------------------------------------------------------------------
@@ -57,8 +74,9 @@ def _read(clip: _Clip) -> list[Recording]:
 def open_pyskl(path: Path, split: str | None = None) -> Opened | None:
     """Opens a pickle, which is loaded whole, as PYSKL does: it takes about its size in memory.
 
-    A joint at zero was not seen; where there are scores, one of score 0. Names of NTU RGB+D tell the part of a clip;
-    other ids begin with ``train/`` or ``test/`` as the split says, and clips outside of it are left out.
+    A joint at zero was not seen, unless it is at zero in every frame of the file that shows anybody; where there are
+    scores, one of score 0 was not. Names of NTU RGB+D tell the part of a clip; other ids begin with ``train/`` or
+    ``test/`` as the split says, and clips outside of it are left out.
 
     Args:
         path: The file.
@@ -112,7 +130,7 @@ def open_pyskl(path: Path, split: str | None = None) -> Opened | None:
         f"splits {', '.join(splits) or 'none'}, recipe none",
         "pyskl",
         sources,
-        _read,
+        partial(_read, origins=_origins(clips)),
         classes,
         skeleton=layout,
         channels=channels,

@@ -10,7 +10,8 @@ import numpy as np
 from skelcl.data.bodies import BodyFrames, select
 from skelcl.data.formats import ntu_release as ntu
 from skelcl.data.formats import pickles
-from skelcl.data.formats.arrays import Opened, check_names, class_names, crc32, is_ntu, recording
+from skelcl.data.formats.arrays import Opened, check_names, class_names, is_ntu, recording
+from skelcl.data.formats.folders import crc32
 from skelcl.data.formats.pickles import described
 from skelcl.data.recording import Notice, ReadError, Recording, Source
 from skelcl.data.store import SkeletonStore, fill_joints
