@@ -18,7 +18,7 @@ install: .venv/installed ## build .venv with the tested versions
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: install ## raw files → store → AS-CAL → numbers and pictures, on generated data, in minutes
+demo: install ## raw files → store → four methods → one table and pictures, on generated data, in minutes
 	BIN=$(BIN) sh experiments/demo.sh
 
 test: install ## fast test suite (real-data tests run when SKELCL_NW_UCLA is set)

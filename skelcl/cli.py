@@ -29,6 +29,7 @@ experiments: each takes --config FILE (several are laid over each other) and eve
   fine-tune        from a checkpoint, several seeds beside the same from scratch, mean ± sd; semi-supervised, transfer:
                    skelcl fine-tune --config experiments/evaluate/semi.yaml --ckpt_path X --data.fraction 0.05
   fuse             add up the scores of several streams: skelcl fuse RUN RUN … --weights ctr-gcn
+  results          tested runs in one table, seeds as mean ± sd: skelcl results runs --output results.md
 
 data
   data prepare     raw files to a store: skelcl data prepare nw-ucla --raw all_sqe.zip --root data
@@ -119,6 +120,12 @@ def _dispatch(verb: str, words: list[str]) -> SkelCLI | None:
 
         call_on("skelcl fuse", fuse, "RUN_OR_FILE", words[1:])
         return None
+    elif verb == "results":
+        from skelcl.evaluation.results import results
+        from skelcl.parsing import call_on
+
+        call_on("skelcl results", results, "FOLDER", words[1:])
+        return None
     elif verb == "checkpoint":
         from skelcl.checkpoint import COMMANDS as CHECKPOINT_COMMANDS
 
@@ -128,7 +135,7 @@ def _dispatch(verb: str, words: list[str]) -> SkelCLI | None:
 
         commands = PLOT_COMMANDS
     else:
-        known = [*LIGHTNING_VERBS, "fine-tune", "fuse", "data", "checkpoint", "plot"]
+        known = [*LIGHTNING_VERBS, "fine-tune", "fuse", "results", "data", "checkpoint", "plot"]
         close = difflib.get_close_matches(verb, known, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"it must be one of {', '.join(known)}"
         fail(f"unknown command {verb!r}: {hint}", 2)

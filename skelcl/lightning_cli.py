@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import re
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from skelcl import __version__
 from skelcl.data import SkeletonDataModule
 from skelcl.errors import InputError
 from skelcl.evaluation import FeatureWriter, FrozenEvaluation, OnlineKNN, SupervisedEvaluation
+from skelcl.evaluation.record import CONFIG_KEY as CONFIG_KEY
+from skelcl.evaluation.record import RUN_KEY, surroundings
 from skelcl.methods import Method
 from skelcl.parsing import OneLineErrors
 from skelcl.seeding import generator
@@ -34,19 +37,18 @@ from skelcl.transforms import Stream
 # A dataclass would be spelt out field by field on the command line; a link hands the whole object over.
 set_parsing_settings(subclasses_enabled=[Skeleton])
 
-CONFIG_KEY = "skelcl_config"
-
 
 class Parser(OneLineErrors, LightningArgumentParser):
     """Lightning's parser with errors of one line."""
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes the resolved config into the run folder, every logger and every checkpoint."""
+    """Writes the resolved config into the run folder, every logger and every checkpoint, which tell the time, too."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.text = self.parser.dump(self.config, skip_none=False)
+        self._seconds, self._since = 0.0, time.monotonic()
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Hand the config to the loggers, so that W&B knows what a run was."""
@@ -59,6 +61,18 @@ class SaveConfig(SaveConfigCallback):
     ) -> None:
         """Store the config as text: the checkpoint then needs no other file and holds nothing but plain values."""
         checkpoint[CONFIG_KEY] = self.text
+        seconds = round(self._seconds + time.monotonic() - self._since, 1)
+        checkpoint[RUN_KEY] = {"seconds": seconds, **surroundings(pl_module.device)}
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """A resumed run counts on."""
+        self._seconds = float(checkpoint.get(RUN_KEY, {}).get("seconds", 0.0))
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """What went before is no training."""
+        self._since = time.monotonic()
 
 
 class SkelCLI(LightningCLI):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +18,7 @@ from skelcl.evaluation import report
 from skelcl.evaluation.features import FeatureBank, StepFeatures, run_directory, unjudged_features
 from skelcl.evaluation.knn import knn_predict
 from skelcl.evaluation.probe import PRESETS, ProbeName, ProbeResult, linear_probe
+from skelcl.evaluation.record import write_results
 from skelcl.seeding import run_seed
 
 Split = tuple[Tensor, Tensor, Tensor]
@@ -148,7 +148,7 @@ class FrozenEvaluation(pl.Callback):
         features: dict[str, tuple[Split, Split]],
         directory: Path | None,
     ) -> dict[str, float]:
-        (gallery, gallery_label, _), (query, query_label, query_index) = features["learned"]
+        (gallery, gallery_label, gallery_index), (query, query_label, query_index) = features["learned"]
         class_names = report.class_names(trainer, int(torch.cat([gallery_label, query_label]).max()) + 1)
         subsets = report.tested_subsets(trainer, query_index)
 
@@ -175,9 +175,6 @@ class FrozenEvaluation(pl.Callback):
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
             results = {
-                "method": type(pl_module).__name__,
-                "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
-                "selection": "last epoch",
                 "knn": {"k": self.k, "metric": "cosine"},
                 "probe": {"preset": self.probe, "seed": self.probe_seed, **asdict(PRESETS[self.probe])},
                 "random_encoder_seed": run_seed() if "random" in judged else None,
@@ -187,7 +184,7 @@ class FrozenEvaluation(pl.Callback):
                 "classes": len(class_names),
                 "metrics": metrics,
             }
-            (directory / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+            write_results(directory, trainer, pl_module, results, query_index, gallery_index)
             linear = learned.probe.logits.argmax(1)
             predicted = {"knn_top1": learned.knn, "linear_top1": linear}
             report.write_per_class(directory / "per_class.csv", learned.label, predicted, subsets, class_names)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from skelcl.evaluation.features import (
     step_scores,
     write_npz,
 )
-from skelcl.transforms.streams import Stream
+from skelcl.evaluation.record import stream_name, write_results
 
 
 class SupervisedEvaluation(pl.Callback):
@@ -106,15 +105,12 @@ class SupervisedEvaluation(pl.Callback):
             directory.mkdir(parents=True, exist_ok=True)
             names = report.class_names(trainer, logits.shape[1])
             results = {
-                "method": type(pl_module).__name__,
-                "checkpoint": str(trainer.ckpt_path) if trainer.ckpt_path else None,
-                "selection": "last epoch",
                 "stream": stream_name(pl_module),
                 "query_clips": {subset: int(which.sum()) for subset, which in subsets.items()},
                 "classes": len(names),
                 "metrics": metrics,
             }
-            (directory / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+            write_results(directory, trainer, pl_module, results, index)
             predicted = logits.argmax(1)
             report.write_per_class(directory / "per_class.csv", label, {"top1": predicted}, subsets, names)
             confusion = report.write_confusion(directory / "confusion.csv", label, predicted, names)
@@ -158,9 +154,3 @@ class SupervisedEvaluation(pl.Callback):
             checkpoint=np.asarray(str(trainer.ckpt_path or "")),
             **subsets,
         )
-
-
-def stream_name(pl_module: pl.LightningModule) -> str:
-    """The stream that a method looks at: ``joint``, unless its deterministic view derives another one."""
-    steps = getattr(getattr(pl_module, "eval_view", None), "steps", ())
-    return "_".join(step.kind for step in steps if isinstance(step, Stream) and step.kind != "joint") or "joint"

@@ -98,6 +98,7 @@ def test_files_and_table(method, data, trainer, expected, tmp_path, capsys) -> N
 
     results = json.loads((tmp_path / FOLDER / "results.json").read_text())
     assert results.pop("metrics") == pytest.approx(metrics, abs=1e-6)
+    assert results.pop("run")["encoder"] == "TinyEncoder"
     assert results.pop("probe").items() >= {"preset": "torchlight", "seed": 5, "lr": 3.0, "epochs": 100}.items()
     assert results == {
         "method": "TinyMethod",

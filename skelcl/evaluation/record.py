@@ -1,0 +1,263 @@
+"""``results.json``: what a test found, and all that one must know of its run to compare it with another."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import pickle
+import platform
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import lightning.pytorch as pl
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skelcl.evaluation.features import NamedClips, named_clips
+from skelcl.seeding import run_seed
+from skelcl.transforms.streams import Stream
+
+CONFIG_KEY = "skelcl_config"
+"""Where a checkpoint carries the config of its run, as text."""
+RUN_KEY = "skelcl_run"
+"""Where a checkpoint carries how long and on what it was trained."""
+PACKAGES = ("torch", "lightning", "numpy")
+"""Packages on whose versions numbers may depend."""
+IRRELEVANT = {
+    "": (
+        "seed_everything", "config", "ckpt_path", "weights_only", "verbose", "return_predictions",
+        "checkpoint", "features",
+    ),
+    "data.init_args": ("root", "num_workers", "preload", "predict_split", "subset_seed"),
+    "evaluation": ("figures",),
+    "supervised": ("figures",),
+}  # fmt: skip
+"""Keys of a config, by the place that holds them, without a say in what a run is but its seed or its folders."""
+TRAINER = (
+    "max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "limit_train_batches", "limit_test_batches",
+    "overfit_batches", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "precision",
+    "devices", "num_nodes", "sync_batchnorm", "fast_dev_run",
+)  # fmt: skip
+"""Keys of the trainer that have such a say."""
+
+
+@runtime_checkable
+class SplitClips(NamedClips, Protocol):
+    """What the record reads off a data module beside the names of its clips."""
+
+    dataset: str
+    parts: Mapping[str, NDArray[Any]]
+    label_subset: object | None
+
+
+@runtime_checkable
+class Configured(Protocol):
+    """A callback that knows the resolved config of the command, as text."""
+
+    text: str
+
+
+def write_results(
+    directory: Path,
+    trainer: pl.Trainer,
+    pl_module: pl.LightningModule,
+    results: Mapping[str, Any],
+    tested: Tensor,
+    labelled: Tensor | None = None,
+) -> None:
+    """Write ``results.json``.
+
+    Args:
+        directory: Folder of the run.
+        trainer: Knows checkpoint, data and config.
+        pl_module: The method that was tested.
+        results: What the protocol found, and its settings.
+        tested: Store positions of the tested clips, (N,).
+        labelled: Store positions of the clips with labels, (L,); None for the training part.
+    """
+    path = str(trainer.ckpt_path) if trainer.ckpt_path else None
+    record = {
+        "method": type(pl_module).__name__,
+        "checkpoint": path,
+        "selection": "last epoch",
+        **results,
+        "run": _run(trainer, pl_module, path, tested, labelled),
+    }
+    part = directory / "results.json.part"
+    part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    os.replace(part, directory / "results.json")
+
+
+def surroundings(device: torch.device) -> dict[str, Any]:
+    """Hardware and package versions that a run meets."""
+    versions = {"python": platform.python_version(), "skelcl": _version("skelcl")}
+    return {
+        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {_processor()}",
+        "versions": versions | {name: _version(name) for name in PACKAGES},
+    }
+
+
+def stream_name(pl_module: pl.LightningModule) -> str:
+    """The stream that a method looks at: ``joint``, unless its deterministic view derives another one."""
+    steps = getattr(getattr(pl_module, "eval_view", None), "steps", ())
+    return "_".join(step.kind for step in steps if isinstance(step, Stream) and step.kind != "joint") or "joint"
+
+
+def config_digest(config: Mapping[str, Any]) -> str:
+    """SHA-256 of a resolved config without seeds, folders and what else does not change what is trained.
+
+    The checkpoint from which fine-tuning starts stands for the config that it was trained with, where it can be read.
+    """
+    kept: dict[str, Any] = json.loads(json.dumps(config, default=str))
+    for place, names in IRRELEVANT.items():
+        found = _at(kept, place)
+        for name in names:
+            found.pop(name, None)
+    if isinstance(kept.get("trainer"), dict):
+        kept["trainer"] = {name: value for name, value in kept["trainer"].items() if name in TRAINER}
+    start = _at(kept, "model.init_args")
+    if isinstance(start.get("checkpoint"), str):
+        start["checkpoint"] = _start_digest(start["checkpoint"])
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def _run(
+    trainer: pl.Trainer, pl_module: pl.LightningModule, path: str | None, tested: Tensor, labelled: Tensor | None
+) -> dict[str, Any]:
+    content = _read(path)
+    now, trained = _config(trainer), _parsed(content.get(CONFIG_KEY))
+    origin = trained or now
+    start = _at(origin, "model.init_args").get("checkpoint")
+    loops = content.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {}).get("current", {})
+    encoder = getattr(pl_module, "encoder", None)
+    view = _at(now or origin, "model.init_args").get("eval_view")
+    digests = [config_digest(config) for config in (trained, _tested_only(now)) if config]
+    return {
+        "tested": datetime.now(UTC).isoformat(timespec="seconds"),
+        "data": _data(trainer, tested, labelled),
+        "encoder": type(encoder).__name__,
+        "feature_width": getattr(encoder, "dim", None),
+        "parameters": sum(p.numel() for p in encoder.parameters()) if isinstance(encoder, nn.Module) else None,
+        "stream": stream_name(pl_module),
+        "view": _view(view),
+        "epochs": loops.get("processed") if path else trainer.current_epoch,
+        "planned_epochs": _at(origin, "trainer").get("max_epochs"),
+        "steps": content.get("global_step") if path else trainer.global_step,
+        "seed": origin.get("seed_everything", run_seed()),
+        "start": start if isinstance(start, str) else None,
+        "config_sha256": hashlib.sha256("".join(digests).encode()).hexdigest() if digests else None,
+        "precision": str(trainer.precision),
+        "trained_on": content.get(RUN_KEY),
+        "tested_on": surroundings(pl_module.device),
+    }
+
+
+def _data(trainer: pl.Trainer, tested: Tensor, labelled: Tensor | None) -> dict[str, Any] | None:
+    data = named_clips(trainer)
+    if not isinstance(data, SplitClips):
+        return None
+    # The arguments that a data set adds to those of all data modules say how it is split.
+    own = inspect.signature(type(data).__init__).parameters
+    told = {name: getattr(data, name, None) for name in own if name not in ("self", "root")}
+    where = data.parts["train"] if labelled is None else labelled.cpu().numpy()
+    ids = [str(name) for name in data.ids]
+    subset = data.label_subset
+    return {
+        "name": data.dataset,
+        "class": type(data).__name__,
+        "split": ", ".join(f"{name} {value}" for name, value in told.items() if value is not None),
+        "classes": len(data.class_names),
+        "test_clips": len(tested),
+        "test_sha256": _ids_digest(ids[i] for i in tested.tolist()),
+        "labels": {
+            "clips": len(where),
+            "rule": "all" if subset is None else re.sub(r", seed \d+$", "", str(subset)),
+            "seed": getattr(subset, "seed", None),
+            "sha256": _ids_digest(ids[i] for i in where.tolist()),
+        },
+    }
+
+
+def _ids_digest(ids: Iterable[str]) -> str:
+    # As `labels.txt` notes it: of the sorted names, one per line.
+    return hashlib.sha256("".join(f"{name}\n" for name in sorted(ids)).encode()).hexdigest()
+
+
+def _config(trainer: pl.Trainer) -> dict[str, Any]:
+    callbacks: list[object] = list(trainer.callbacks)  # type: ignore[attr-defined]  # missing from its annotations
+    return next((_parsed(one.text) for one in callbacks if isinstance(one, Configured)), {})
+
+
+def _parsed(text: object) -> dict[str, Any]:
+    config = yaml.safe_load(text) if isinstance(text, str) else None
+    return config if isinstance(config, dict) else {}
+
+
+def _tested_only(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of a test without what tells of training alone: a test of two machines is the same test."""
+    trainer = config.get("trainer") or {}
+    kept = {name: trainer[name] for name in ("precision", "limit_test_batches") if name in trainer}
+    return {**config, "trainer": kept} if config else {}
+
+
+def _start_digest(path: str) -> str:
+    config = _parsed(_read(path).get(CONFIG_KEY))
+    return config_digest(config) if config else path
+
+
+def _read(path: str | None) -> dict[str, Any]:
+    """A checkpoint, as far as it can be read without running code; else nothing."""
+    if path is None or not Path(path).is_file():
+        return {}
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _view(config: object) -> str | None:
+    """A view in a few words, after its parts in the config: the family of inputs that the encoder sees."""
+    if not isinstance(config, Mapping):
+        return None
+    parts = config.get("init_args", {})
+    steps = [parts.get("sample"), parts.get("normalize"), *(parts.get("steps") or [])]
+    return " → ".join(_call(step) for step in steps if isinstance(step, Mapping)) or None
+
+
+def _call(part: Mapping[str, Any]) -> str:
+    name = str(part.get("class_path", "")).rpartition(".")[2]
+    given = part.get("init_args") or {}
+    return f"{name}({', '.join(f'{key}={value}' for key, value in given.items() if value is not None)})"
+
+
+def _at(config: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The mapping at a dotted place of a config; an empty one where there is none."""
+    found: Any = config
+    for name in place.split(".") if place else ():
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        named = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if named:
+            return named[1]
+    return platform.processor() or platform.machine()

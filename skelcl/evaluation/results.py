@@ -1,0 +1,388 @@
+"""``skelcl results``: tested runs in one table, a row for each family of runs that differ in nothing but the seed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skelcl.errors import InputError
+from skelcl.evaluation.report import short
+
+KINDS = {"knn_top1": ("kNN", "knn"), "linear_top1": ("linear", "probe"), "top1": ("top-1", None)}
+"""Accuracies that the table shows, their title and what sets their protocol; the CSV has all."""
+GROUND = {
+    "data": "data set",
+    "split": "split",
+    "test": "test clips",
+    "labels": "labels",
+    "selection": "choice of the epoch",
+}
+"""What must be the same for two accuracies to be comparable at all."""
+CONDITIONS = {
+    "stream": "stream",
+    "view": "input",
+    "epochs": "epochs",
+    "precision": "precision",
+    "hardware": "hardware",
+    "versions": "versions",
+}
+"""What may differ between comparable rows, and is then told."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What one test wrote.
+
+    Args:
+        file: Its ``results.json``.
+        name: Name of the run, by its folder.
+        content: What is in the file.
+    """
+
+    file: Path
+    name: str
+    content: Mapping[str, Any]
+
+    @property
+    def run(self) -> Mapping[str, Any]:
+        """What the file says of the run."""
+        found: Mapping[str, Any] = self.content["run"]
+        return found
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Accuracies (0…1) by name."""
+        return {str(name): float(value) for name, value in self.content["metrics"].items()}
+
+    @property
+    def replicate(self) -> tuple[Any, ...]:
+        """What tells the runs of a family apart: seed, seed of the labels, checkpoint that fine-tuning began with."""
+        return self.run["seed"], self.facts()["label seed"], self.run["start"]
+
+    def facts(self) -> dict[str, Any]:
+        """All that a row must carry, as text or numbers."""
+        content, run = self.content, self.run
+        data = run["data"] or {"name": None, "split": None, "test_clips": None, "test_sha256": None, "labels": {}}
+        labels, trained = data["labels"], run["trained_on"] or {}
+        sha256 = str(labels.get("sha256"))[:6]
+        rule = labels.get("rule")
+        probe, knn = content.get("probe", {}), content.get("knn", {})
+        return {
+            "method": content["method"],
+            "start": "scratch" if content["method"] == "FineTune" and run["start"] is None else run["start"],
+            "encoder": run["encoder"],
+            "width": run["feature_width"],
+            "parameters": run["parameters"],
+            "data": data["name"],
+            "split": data["split"],
+            "test": f"{data['test_clips']} ({str(data['test_sha256'])[:6]})",
+            # Each seed draws clips of its own by the rule; a list of clips, or all of them, is always the same.
+            "labels": f"{rule}: {labels.get('clips')}"
+            + (f" ({sha256})" if str(rule).startswith(("all", "from")) else ""),
+            "label seed": labels.get("seed"),
+            "selection": content["selection"],
+            "knn": f"k={knn['k']} {knn['metric']}" if knn else None,
+            "probe": probe.get("preset"),
+            "probe seed": probe.get("seed"),
+            "stream": run["stream"],
+            "view": run["view"],
+            "epochs": run["epochs"],
+            "planned epochs": run["planned_epochs"],
+            "steps": run["steps"],
+            "seconds": trained.get("seconds"),
+            "precision": run["precision"],
+            "hardware": trained.get("hardware", run["tested_on"]["hardware"]),
+            "versions": _listed(trained.get("versions", run["tested_on"]["versions"])),
+            "checkpoint": content["checkpoint"],
+            "config": run["config_sha256"],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """Runs that differ in nothing but their seeds.
+
+    Args:
+        results: One for each seed.
+        ground: Which rows it may be compared with; see :data:`GROUND`.
+    """
+
+    results: Sequence[Result]
+    ground: int
+
+    def spread(self, metric: str) -> tuple[float, float | None] | None:
+        """Mean and standard deviation (of the sample; None for one seed) of a metric; None if a run lacks it."""
+        values = [result.metrics.get(metric) for result in self.results]
+        found = [value for value in values if value is not None]
+        if not found or len(found) < len(values):
+            return None
+        return float(np.mean(found)), float(np.std(found, ddof=1)) if len(found) > 1 else None
+
+    def shared(self, fact: str) -> Any:
+        """A fact of the row; of several, all of them, separated by ``|``."""
+        values = list(dict.fromkeys(result.facts()[fact] for result in self.results))
+        return values[0] if len(values) == 1 else " | ".join(map(str, values))
+
+    @property
+    def title(self) -> str:
+        """Name of the row."""
+        return self.results[0].name
+
+    @property
+    def seeds(self) -> str:
+        """Seeds of the runs, and of their labels where that is another one."""
+        pairs = [(result.replicate[0], result.replicate[1]) for result in self.results]
+        return ",".join(f"{a}" if b in (None, a) else f"{a}/{b}" for a, b in pairs)
+
+
+@dataclass(frozen=True)
+class Column:
+    """An accuracy under one setting of its protocol.
+
+    Args:
+        title: Head of the column.
+        metric: Name of the accuracy.
+        fact: The fact of a row that sets the protocol, if any.
+        setting: What that fact must be.
+    """
+
+    title: str
+    metric: str
+    fact: str | None
+    setting: object
+
+    def cell(self, row: Family, prefix: str = "") -> str:
+        """Mean ± sd in percent; nothing for a row of another protocol. ``random_`` is for the random encoder."""
+        if self.fact is not None and row.shared(self.fact) != self.setting:
+            return ""
+        return _percent(row.spread(self.metric.replace("/", f"/{prefix}")))
+
+
+def results(folders: list[Path], output: Path | None = None) -> None:
+    """Collect what `skelcl test` found in one table: a row for each run, seeds of the same run as mean ± sd.
+
+    Runs are the same if their configs are, but for the seed. Accuracies in percent; different protocols never share a
+    column, the random encoder that a test judges beside the learned one has a row of its own, and rows that were not
+    tested on the same clips, with the same labels or the same choice of the epoch have different letters.
+
+    Args:
+        folders: Folders in which results.json are looked for, at any depth.
+        output: File for the table, .md as shown, .csv with all accuracies (0…1) and all that is known of each run.
+
+    Raises:
+        InputError: If a folder holds no results, or a file cannot be used.
+    """
+    if output is not None and output.suffix not in (".csv", ".md"):
+        raise InputError(f"{output}: the name of a table ends in .csv or .md")
+    found = {result.file: result for folder in folders for result in read_results(Path(folder))}
+    rows, older = families(list(found.values()))
+    text = table(rows)
+    if older:
+        text += f"\n{older} older results of the same run, seed and epoch are left out.\n"
+    print(text, end="")
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        part = output.with_name(f"{output.name}.part")
+        part.write_text(text if output.suffix == ".md" else csv_text(rows), encoding="utf-8", newline="")
+        os.replace(part, output)
+        print(f"wrote {output}")
+
+
+def read_results(folder: Path) -> list[Result]:
+    """The results in a folder and below it, sorted by path, numbers as numbers.
+
+    Raises:
+        InputError: If there is no such folder, it holds none, or a file is damaged or of an older form.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    files = sorted(folder.rglob("results.json"), key=_natural)
+    if not files:
+        raise InputError(f"{folder}: holds no results.json; `skelcl test --ckpt_path …` writes it")
+    return [_read(file, folder) for file in files]
+
+
+def families(found: Sequence[Result]) -> tuple[list[Family], int]:
+    """Put runs together that differ in nothing but their seeds.
+
+    Args:
+        found: All results.
+
+    Returns:
+        The families in the order of their first results, and the number of results that a newer one of the same
+        family and seed replaces.
+    """
+    groups: dict[Any, dict[Any, Result]] = {}
+    grounds: dict[Any, int] = {}
+    for result in sorted(found, key=lambda result: result.run["tested"]):
+        facts = result.facts()
+        same = ["method", "epochs", "encoder", "knn", "probe", "probe seed", *GROUND]
+        # Without a config, of a run in Python, only the folder tells.
+        key = (facts["config"] or str(result.file.parent), *(facts[name] for name in same))
+        groups.setdefault(key, {})[result.replicate] = result
+    place = {id(result): i for i, result in enumerate(found)}
+    members = [sorted(group.values(), key=lambda result: place[id(result)]) for group in groups.values()]
+    members.sort(key=lambda group: place[id(group[0])])
+    rows = []
+    for group in members:
+        ground = tuple(group[0].facts()[name] for name in GROUND)
+        rows.append(Family(group, grounds.setdefault(ground, len(grounds))))
+    return rows, len(found) - sum(map(len, members))
+
+
+def table(rows: Sequence[Family]) -> str:
+    """Markdown: the rows, what they have in common, and what forbids or limits comparing them."""
+    columns = _columns(rows)
+    several = len({row.ground for row in rows}) > 1
+    head = ["run", "method", "encoder", "epochs", "seeds", *(column.title for column in columns)]
+    lines = []
+    for row in rows:
+        method, encoder, epochs = (str(row.shared(name)) for name in ("method", "encoder", "epochs"))
+        random = [column.cell(row, "random_") for column in columns]
+        if any(random):
+            lines.append([row.title, "random weights", encoder, "0", row.seeds, *random])
+        lines.append([row.title, method, encoder, epochs, row.seeds, *(column.cell(row) for column in columns)])
+        if several:
+            for line in lines[-1 - any(random) :]:
+                line.append(_letter(row.ground))
+    head += ["letter"] if several else []
+    return f"{_markdown(head, lines)}\n{_notes(rows)}"
+
+
+def csv_text(rows: Sequence[Family]) -> str:
+    """One line for each row with all that is known of it: facts, then mean and sd (0…1) of every accuracy."""
+    names = list(dict.fromkeys(name for row in rows for result in row.results for name in result.metrics))
+    facts = list(rows[0].results[0].facts())
+    text = io.StringIO()
+    file = csv.writer(text, lineterminator="\n")
+    spreads = [f"{name} {kind}" for name in names for kind in ("mean", "sd")]
+    file.writerow(["run", "letter", "runs", "seeds", *facts, *spreads])
+    for row in rows:
+        numbers = [value for name in names for value in (row.spread(name) or (None, None))]
+        known = [row.shared(fact) for fact in facts]
+        file.writerow([row.title, _letter(row.ground), len(row.results), row.seeds, *known, *numbers])
+    return text.getvalue()
+
+
+def _read(file: Path, folder: Path) -> Result:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: damaged, not what `skelcl test` writes; test the run again") from error
+    if not isinstance(content, dict) or "metrics" not in content:
+        raise InputError(f"{file}: not a file of results of `skelcl test`: it has no metrics")
+    if "run" not in content:
+        raise InputError(f"{file}: of an older version, which did not tell data and config; test the run again")
+    result = Result(file, _name(file, folder), content)
+    try:
+        result.facts(), result.metrics, result.replicate, result.run["tested"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{file}: damaged, an entry is missing or of another kind ({error})") from error
+    return result
+
+
+def _name(file: Path, folder: Path) -> str:
+    """The folder of a run without what numbers its versions and seeds."""
+    parts = file.parent.relative_to(folder).parts or file.parent.resolve().parts[-2:]
+    plain = [re.sub(r"[-_]?seed[-_]?\d+$", "", part) for part in parts if not re.fullmatch(r"version_\d+", part)]
+    return "/".join(part for part in plain if part) or folder.resolve().name
+
+
+def _columns(rows: Sequence[Family]) -> list[Column]:
+    """A column for each subset, the clean one first, kind of accuracy, and setting of its protocol that occurs."""
+    names = {name for row in rows for result in row.results for name in result.metrics}
+    subsets = {name.split("/")[0] for name in names}
+    columns = []
+    for subset in sorted(subsets, key=lambda name: (name != "test_clean", name == "test", name)):
+        for kind, (title, setting) in KINDS.items():
+            metric = f"{subset}/{kind}"
+            having = [row for row in rows if row.spread(metric) is not None]
+            settings = list(dict.fromkeys(row.shared(setting) if setting else None for row in having))
+            for one in settings:
+                words = [title, str(one) if len(settings) > 1 else "", short(subset)]
+                columns.append(Column(" ".join(filter(None, words)), metric, setting, one))
+    return columns
+
+
+def _notes(rows: Sequence[Family]) -> str:
+    """What the numbers are, what rows have in common, what forbids comparing them and what to know when doing so."""
+    lines = ["Accuracies in %" + (", mean ± sd over seeds" if any(len(row.results) > 1 for row in rows) else "") + "."]
+    names = {name.split("/")[1] for row in rows for result in row.results for name in result.metrics}
+    told = {
+        "knn_top1": "kNN: nearest neighbours among frozen features, {knn}.",
+        "linear_top1": "linear: a classifier on frozen features, probe {probe}.",
+        "top1": "top-1: the network's own classes, all of it trained with labels.",
+    }
+    for kind, text in told.items():
+        if kind in names:
+            settings = {key: ", ".join(_several(rows, key)) for key in ("knn", "probe")}
+            lines.append(text.format(**settings))
+    if len(names & set(told)) > 1:
+        lines.append("**Different columns are different protocols: compare within a column only.**")
+    grounds = {row.ground: row for row in reversed(rows)}
+    for ground in sorted(grounds):
+        facts = "; ".join(f"{title}: {grounds[ground].shared(name)}" for name, title in GROUND.items())
+        lines.append(f"{_letter(ground)} — {facts}." if len(grounds) > 1 else f"{facts[0].upper()}{facts[1:]}.")
+    if len(grounds) > 1:
+        differ = [
+            title for name, title in GROUND.items() if len({str(row.shared(name)) for row in grounds.values()}) > 1
+        ]
+        lines.append(f"**Rows with different letters are not comparable: they differ in {', '.join(differ)}.**")
+    for row in rows:
+        epochs, planned = row.shared("epochs"), row.shared("planned epochs")
+        if row.results[0].content["checkpoint"] and planned is not None and epochs != planned:
+            lines.append(f"**{row.title} was tested after {epochs} epochs, but meant to train for {planned}.**")
+    for name, title in CONDITIONS.items():
+        told_rows: dict[str, list[str]] = {}
+        for row in rows:
+            told_rows.setdefault(str(row.shared(name)), []).append(row.title)
+        if len(told_rows) > 1:
+            lines.append(
+                f"Rows differ in {title}: " + "; ".join(f"{what} ({', '.join(who)})" for what, who in told_rows.items())
+            )
+        mixed = [row.title for row in rows if " | " in str(row.shared(name))]
+        if mixed:
+            lines.append(f"**Seeds of one row differ in {title}: {', '.join(mixed)}.**")
+    return "".join(f"\n{line}\n" for line in lines)
+
+
+def _several(rows: Sequence[Family], fact: str) -> list[str]:
+    return list(dict.fromkeys(str(row.shared(fact)) for row in rows if row.shared(fact) is not None))
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in [head, *rows]]
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _percent(spread: tuple[float, float | None] | None) -> str:
+    if spread is None:
+        return ""
+    mean, sd = spread
+    return f"{100 * mean:.1f}" if sd is None else f"{100 * mean:.1f} ± {100 * sd:.1f}"
+
+
+def _letter(number: int) -> str:
+    return chr(ord("A") + number) if number < 26 else f"A{number}"
+
+
+def _listed(versions: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _natural(path: Path) -> list[tuple[bool, int, str]]:
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", str(path))]

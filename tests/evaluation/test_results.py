@@ -1,0 +1,335 @@
+"""The table of results against NumPy and a reading by hand; what the record says against the run that it is of."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from skelcl.data.subsets import digest, read_labels
+from skelcl.errors import InputError
+from skelcl.evaluation.record import config_digest
+from skelcl.evaluation.results import families, read_results, results
+
+TOP = Path(__file__).parents[2]
+SSL = {"test/knn_top1": 0.5, "test/linear_top1": 0.6, "test_clean/knn_top1": 0.4, "test_clean/linear_top1": 0.45}
+
+
+def record(metrics, seed=0, config="a" * 64, **changes):
+    """What a test of AS-CAL may write; ``changes`` by dotted place."""
+    content = {
+        "method": "ASCAL",
+        "checkpoint": "last.ckpt",
+        "selection": "last epoch",
+        "knn": {"k": 1, "metric": "cosine"},
+        "probe": {"preset": "as_cal", "seed": 0},
+        "metrics": metrics,
+        "run": {
+            "tested": "2026-01-01T00:00:00+00:00",
+            "data": {
+                "name": "nw-ucla",
+                "split": "test_view 3",
+                "test_clips": 464,
+                "test_sha256": "b" * 64,
+                "labels": {"clips": 1020, "rule": "all", "seed": None, "sha256": "c" * 64},
+            },
+            "encoder": "LSTM",
+            "feature_width": 256,
+            "parameters": 300_000,
+            "stream": "joint",
+            "view": "Resize(frames=60)",
+            "epochs": 60,
+            "planned_epochs": 60,
+            "steps": 1920,
+            "seed": seed,
+            "start": None,
+            "config_sha256": config,
+            "precision": "32-true",
+            "trained_on": {"seconds": 170.0, "hardware": "cpu, X", "versions": {"torch": "2.13.0"}},
+            "tested_on": {"hardware": "cpu, Y", "versions": {"torch": "2.13.0"}},
+        },
+    }
+    for place, value in changes.items():
+        *folders, name = place.split("__")
+        inner = content
+        for folder in folders:
+            inner = inner[folder]
+        inner[name] = value
+    return content
+
+
+def supervised(**changes):
+    content = record({"test/top1": 0.9, "test_clean/top1": 0.8}, method="STDCL", config="e" * 64, **changes)
+    del content["knn"], content["probe"]
+    return content
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a record as the results of a version of a run."""
+
+    def write(name, content, version=0):
+        file = tmp_path / "runs" / name / f"version_{version}" / "results.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content))
+        return file
+
+    return write
+
+
+def cells(markdown):
+    """Lines of a Markdown table as dictionaries."""
+    lines = [[c.strip() for c in line.strip("|").split(" | ")] for line in markdown.splitlines() if line[:1] == "|"]
+    return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
+
+
+@pytest.fixture
+def collect(tmp_path, capsys):
+    """Runs the command on the written runs: lines of its table, and all that it printed."""
+
+    def collect(**options):
+        results([tmp_path / "runs"], **options)
+        out = capsys.readouterr().out
+        return cells(out), out
+
+    return collect
+
+
+def test_seeds_are_one_row_with_mean_and_sd_as_numpy_computes_them(write, collect, tmp_path):
+    random = np.random.default_rng(0).uniform(size=(4, 4))
+    for seed, row in enumerate(random):
+        write("as_cal", record(dict(zip(SSL, row.tolist(), strict=True)), seed), version=seed)
+    ((line,), _) = collect(output=tmp_path / "table.csv")
+    mean, sd = 100 * random.mean(0), 100 * random.std(0, ddof=1)
+    titles = ["kNN", "linear", "kNN clean", "linear clean"]
+    assert [line[title] for title in titles] == [f"{m:.1f} ± {s:.1f}" for m, s in zip(mean, sd, strict=True)]
+    assert list(line)[-4:] == ["kNN clean", "linear clean", "kNN", "linear"]
+    assert (line["run"], line["method"], line["seeds"]) == ("as_cal", "ASCAL", "0,1,2,3")
+    with (tmp_path / "table.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    for name, m, s in zip(SSL, mean, sd, strict=True):
+        assert float(row[f"{name} mean"]) == pytest.approx(m / 100, rel=1e-12)
+        assert float(row[f"{name} sd"]) == pytest.approx(s / 100, rel=1e-12)
+    told = ["runs", "data", "split", "encoder", "width", "stream", "view", "epochs", "probe", "selection", "hardware"]
+    values = ["4", "nw-ucla", "test_view 3", "LSTM", "256", "joint", "Resize(frames=60)", "60", "as_cal", "last epoch"]
+    assert [row[name] for name in told] == [*values, "cpu, X"]
+
+
+def test_a_single_seed_has_no_sd_and_the_markdown_file_is_what_is_shown(write, collect, tmp_path):
+    write("as_cal", record(SSL))
+    (line,), out = collect(output=tmp_path / "new" / "table.md")
+    assert [line[title] for title in ("kNN", "linear", "kNN clean", "linear clean")] == ["50.0", "60.0", "40.0", "45.0"]
+    assert "±" not in out
+    assert out == (tmp_path / "new" / "table.md").read_text() + f"wrote {tmp_path}/new/table.md\n"
+
+
+def test_rows_are_families_of_the_same_config_and_training(write, collect):
+    write("as_cal-seed_0", record(SSL, 0))
+    write("as_cal-seed_1", record(SSL, 1))
+    write("other", record(SSL, 0, config="d" * 64))
+    write("longer", record(SSL, 0, run__epochs=90, run__planned_epochs=90))
+    write("probed", record(SSL, 0, probe={"preset": "scd", "seed": 0}))
+    write("std_cl", supervised())
+    rows, out = collect()
+    assert [(row["run"], row["seeds"], row["epochs"]) for row in rows] == [
+        ("as_cal", "0,1", "60"),
+        ("longer", "0", "90"),
+        ("other", "0", "60"),
+        ("probed", "0", "60"),
+        ("std_cl", "0", "60"),
+    ]
+    assert "Rows differ in epochs: 60 (as_cal, other, probed, std_cl); 90 (longer)" in out
+
+
+def test_a_newer_test_of_the_same_run_replaces_an_older_one(write, collect):
+    write("as_cal", record(SSL | {"test/knn_top1": 0.7}, run__tested="2026-02-01T00:00:00+00:00"), version=1)
+    write("as_cal", record(SSL | {"test/knn_top1": 0.1}, run__tested="2026-01-01T00:00:00+00:00"), version=2)
+    (line,), out = collect()
+    assert (line["kNN"], line["seeds"]) == ("70.0", "0")
+    assert "1 older results" in out
+
+
+def test_versions_are_sorted_as_numbers(write, collect):
+    for version in (10, 9, 2):
+        write("as_cal", record(SSL, seed=version), version=version)
+    (line,), _ = collect()
+    assert line["seeds"] == "2,9,10"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"run__data__name": "ntu60"}, "data set"),
+        ({"run__data__split": "test_view 2"}, "split"),
+        ({"run__data__test_clips": 369}, "test clips"),
+        ({"run__data__test_sha256": "f" * 64}, "test clips"),
+        ({"run__data__labels": {"clips": 51, "rule": "5 % stratified", "seed": 0, "sha256": "0" * 64}}, "labels"),
+        ({"selection": "best epoch on test"}, "choice of the epoch"),
+    ],
+)
+def test_rows_that_are_not_comparable_have_letters_of_their_own(write, collect, change, reason):
+    write("a", record(SSL))
+    write("b", record(SSL, config="d" * 64, **change))
+    write("c", record(SSL, config="f" * 64))
+    rows, out = collect()
+    assert [row["letter"] for row in rows] == ["A", "B", "A"]
+    assert f"**Rows with different letters are not comparable: they differ in {reason}.**" in out
+    write("b", record(SSL, config="d" * 64))
+    rows, out = collect()
+    assert all("letter" not in row for row in rows)
+    assert "not comparable" not in out
+
+
+def test_the_labels_that_a_seed_draws_do_not_part_a_family(write, collect):
+    for seed in (0, 1):
+        labels = {"clips": 51, "rule": "5 % stratified", "seed": seed, "sha256": str(seed) * 64}
+        write("semi", record(SSL, run__data__labels=labels), version=seed)
+    (line,), _ = collect()
+    assert line["seeds"] == "0,0/1"
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"run__stream": "bone"}, "Rows differ in stream: joint (a); bone (b)"),
+        ({"run__view": "Resize(frames=64)"}, "Rows differ in input: Resize(frames=60) (a); Resize(frames=64) (b)"),
+        ({"run__precision": "bf16-mixed"}, "Rows differ in precision: 32-true (a); bf16-mixed (b)"),
+    ],
+)
+def test_other_conditions_are_told(write, collect, change, told):
+    write("a", record(SSL))
+    write("b", record(SSL, config="d" * 64, **change))
+    assert told in collect()[1].splitlines()
+
+
+def test_seeds_that_ran_on_different_machines_are_told(write, collect):
+    write("a", record(SSL))
+    write("a", record(SSL, 1, run__trained_on=None), version=1)
+    assert "**Seeds of one row differ in hardware: a.**" in collect()[1]
+
+
+def test_an_unfinished_training_is_told(write, collect):
+    write("a", record(SSL, run__epochs=31))
+    assert "a was tested after 31 epochs, but meant to train for 60" in collect()[1]
+
+
+def test_different_protocols_have_columns_of_their_own(write, collect):
+    write("as_cal", record(SSL))
+    write("scd_net", record(SSL, config="d" * 64, probe={"preset": "scd", "seed": 0}))
+    write("std_cl", supervised())
+    rows, out = collect()
+    wanted = ["kNN clean", "linear as_cal clean", "linear scd clean", "top-1 clean"]
+    assert list(rows[0])[5:9] == wanted
+    values = [[row[title] for title in wanted] for row in rows]
+    assert values == [["40.0", "45.0", "", ""], ["40.0", "", "45.0", ""], ["", "", "", "80.0"]]
+    assert "**Different columns are different protocols: compare within a column only.**" in out
+
+
+def test_the_random_encoder_has_a_row_of_its_own(write, collect):
+    chance = [0.2, 0.3, 0.4]
+    for seed, value in enumerate(chance):
+        write("as_cal", record(SSL | {"test/random_knn_top1": value}, seed), version=seed)
+    (random, learned), _ = collect()
+    assert (random["method"], random["epochs"], random["linear"]) == ("random weights", "0", "")
+    assert random["kNN"] == f"{100 * np.mean(chance):.1f} ± {100 * np.std(chance, ddof=1):.1f}"
+    assert learned["kNN"] == "50.0 ± 0.0"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"metrics": {}}',
+        json.dumps(record([0.5])),
+        json.dumps(record(SSL, run__data=3)),
+        "\udcff",
+    ],
+)
+def test_a_damaged_file_is_one_line(write, tmp_path, content):
+    write("good", record(SSL))
+    file = write("bad", {})
+    file.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=re.escape(str(file))) as error:
+        read_results(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_nothing_to_collect_is_one_line(tmp_path, skelcl, capsys):
+    (tmp_path / "empty").mkdir()
+    for words, told in (
+        (["empty"], "empty: holds no results.json; `skelcl test --ckpt_path …` writes it"),
+        (["absent"], "absent: no such folder"),
+        (["empty", "--output", "table.xlsx"], "table.xlsx: the name of a table ends in .csv or .md"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            skelcl("results", *words)
+        assert stop.value.code == 1
+        assert capsys.readouterr().err.strip().endswith(told)
+
+
+def test_a_config_is_the_same_but_for_seeds_and_folders():
+    config = {
+        "seed_everything": 0,
+        "data": {"class_path": "NWUCLA", "init_args": {"root": "data", "batch_size": 8, "subset_seed": 0}},
+        "model": {"init_args": {"temperature": 0.1}},
+        "trainer": {"max_epochs": 2, "logger": {"init_args": {"name": "a"}}, "accelerator": "cpu"},
+    }
+    plain = config_digest(config)
+
+    def changed(place, value):
+        copy = json.loads(json.dumps(config))
+        *folders, name = place.split(".")
+        inner = copy
+        for folder in folders:
+            inner = inner[folder]
+        inner[name] = value
+        return config_digest(copy)
+
+    for place in ("seed_everything", "data.init_args.root", "data.init_args.subset_seed", "trainer.accelerator"):
+        assert changed(place, "other") == plain, place
+    for place in ("data.init_args.batch_size", "model.init_args.temperature", "trainer.max_epochs", "data.class_path"):
+        assert changed(place, "other") != plain, place
+
+
+def test_the_record_is_of_the_run(skelcl, ucla, capsys):
+    """From training to the table: two seeds, and one of them tested with few labels, too."""
+    run = TOP / "experiments" / "pretrain" / "as_cal-nw_ucla.yaml"
+    quick = [f"--data.root={ucla}", "--data.batch_size=8", "--model.encoder.hidden=8", "--model.queue_size=16"]
+    quick += ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.limit_train_batches=2"]
+    quick += ["--trainer.limit_val_batches=0", "--evaluation.figures=false", "--trainer.enable_model_summary=false"]
+    folder = Path("runs/as_cal-nw_ucla")
+    for seed in (0, 1):
+        skelcl("fit", "--config", run, *quick, f"--seed_everything={seed}", "--trainer.max_epochs=2")
+        last = folder / f"version_{2 * seed}" / "checkpoints" / "last.ckpt"
+        cli = skelcl("test", "--ckpt_path", last)
+    skelcl("test", "--ckpt_path", last, "--data.fraction=0.5", "--data.subset_seed=3")
+    found = read_results(Path("runs"))
+    assert [result.run["seed"] for result in found] == [0, 1, 1]
+    for result in found:
+        facts = result.run
+        assert (facts["epochs"], facts["planned_epochs"], facts["steps"], facts["stream"]) == (2, 2, 4, "joint")
+        assert facts["parameters"] == sum(p.numel() for p in cli.model.encoder.parameters())
+        assert facts["trained_on"]["versions"]["torch"] == torch.__version__
+        assert facts["trained_on"]["seconds"] > 0
+        data = facts["data"]
+        assert (data["name"], data["split"], data["test_clips"]) == ("nw-ucla", "test_view 3", 30)
+        assert data["test_sha256"] == digest(cli.datamodule.ids[cli.datamodule.parts["test"]].tolist())
+    assert [result.run["data"]["labels"]["clips"] for result in found] == [60, 60, 30]
+    labels = found[2].run["data"]["labels"]
+    assert labels["sha256"] == digest(read_labels(folder / "version_4" / "labels.txt"))
+    assert (labels["rule"], labels["seed"]) == ("50 % stratified", 3)
+    rows, _ = families(found)
+    assert [(row.seeds, row.ground) for row in rows] == [("0,1", 0), ("1/3", 1)]
+    capsys.readouterr()
+    skelcl("results", "runs")
+    table = cells(capsys.readouterr().out)
+    assert [(row["method"], row["letter"]) for row in table] == [
+        ("random weights", "A"), ("ASCAL", "A"), ("random weights", "B"), ("ASCAL", "B"),
+    ]  # fmt: skip
