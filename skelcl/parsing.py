@@ -65,15 +65,24 @@ Commands = dict[str, Any]
 def call(prog: str, commands: Commands, args: Sequence[str]) -> Any:
     """Run one of several functions with options read from ``args``; signatures and docstrings are the manual.
 
-    ``--raw`` may be followed by several places, as the shell's wildcards write them.
+    ``--raw`` may be followed by several places, as the shell's wildcards write them, or be given several times.
     """
     words = list(args) or ["--help"]
-    if "--raw" in words:
-        start = words.index("--raw") + 1
-        values = list(itertools.takewhile(lambda word: not word.startswith("-"), words[start:]))
-        if len(values) > 1:
-            words[start - 1 : start + len(values)] = [f"--raw={json.dumps(values)}"]
-    return auto_cli(commands, args=words, prog=prog, parser_class=CommandParser)
+    places: list[str] = []
+    others: list[str] = []
+    while words:
+        word = words.pop(0)
+        if word == "--raw" and words and not words[0].startswith("-"):
+            values = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+            places += values
+            del words[: len(values)]
+        elif word.startswith("--raw="):
+            places.append(word.removeprefix("--raw="))
+        else:
+            others.append(word)
+    if places:
+        others.append(f"--raw={places[0] if len(places) == 1 else json.dumps(places)}")
+    return auto_cli(commands, args=others, prog=prog, parser_class=CommandParser)
 
 
 def call_on(prog: str, function: Callable[..., Any], places: str, args: Sequence[str]) -> Any:

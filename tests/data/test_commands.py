@@ -32,11 +32,13 @@ def test_prepare_reports_what_it_did(raw_folder, tmp_path, capsys):
     assert SkeletonStore(tmp_path / "data" / "nw-ucla").report["notices"][0]["id"] == "a01_s01_e00_v01"
 
 
-def test_prepare_takes_several_places(raw_folder, tmp_path):
+@pytest.mark.parametrize("words", [["--raw", "part0", "part1"], ["--raw", "part0", "--raw", "part1"]])
+def test_prepare_takes_several_places(raw_folder, tmp_path, words):
     for n, file in enumerate(sorted(raw_folder.iterdir())):
         (tmp_path / f"part{n % 2}").mkdir(exist_ok=True)
         shutil.copy(file, tmp_path / f"part{n % 2}")
-    run("prepare", "nw-ucla", "--raw", tmp_path / "part0", tmp_path / "part1", "--root", tmp_path / "data")
+    places = [tmp_path / word if word[0] != "-" else word for word in words]
+    run("prepare", "nw-ucla", *places, "--root", tmp_path / "data")
     assert len(SkeletonStore(tmp_path / "data" / "nw-ucla")) == 75
 
 
