@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from skelcl.encoders.base import BodyEncoder, MapEncoder
 from skelcl.errors import InputError
 from skelcl.nn.attention import SIIA, attention_map
+from skelcl.nn.memory import recompute
 from skelcl.nn.temporal import TemporalConv
 from skelcl.skeleton import NTU25, Skeleton
 
@@ -67,7 +68,8 @@ class DSTA(BodyEncoder):
         self.dim = widths[-1]
         self.person_pool = person_pool
         self.lift = TemporalConv(channels, widths[0], kernel=1)
-        self.activate = nn.LeakyReLU(0.1)
+        # In place, here and below: its input is a fresh sum that no backward pass needs.
+        self.activate = nn.LeakyReLU(0.1, inplace=True)
         self.blocks = nn.Sequential()
         for before, (width, inner, stride) in zip((widths[0], *widths), blocks, strict=False):
             block = DSTABlock(skeleton.num_joints, before, width, inner, stride, heads, activation, temporal_attention)
@@ -155,7 +157,7 @@ class DSTABlock(nn.Module):
             nn.Identity() if kept else TemporalConv(before, channels_out, step, kernel=1)
             for before, step in ((channels_in, 1), (channels_in, 1), (channels_out, stride))
         )
-        self.activate = nn.LeakyReLU(0.1)
+        self.activate = nn.LeakyReLU(0.1, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V) to (N, C', T', V)."""
@@ -214,8 +216,12 @@ class ClipAttention(nn.Module):
         attention = self.alpha * attention_map(query, key, self.activation, dim=-2)
         if self.graph is not None:
             attention = attention + self.graph
+        return self.merge.bn(recompute(self._collect, x, attention))
+
+    def _collect(self, x: Tensor, attention: Tensor) -> Tensor:
         y = torch.einsum("nctu,nsuv->nsctv", x, attention)
-        return self.merge(rearrange(y, "n s c t v -> n (s c) t v"))
+        merged: Tensor = self.merge.conv(rearrange(y, "n s c t v -> n (s c) t v"))
+        return merged
 
 
 class Squeezed(NamedTuple):

@@ -105,7 +105,7 @@ def test_a_block_equals_plain_loops(width, stride, temporal_attention):
 def attention_by_hand(x, query, key, **options):
     """One head and channel, two joints: what the attention collects, and its layer."""
     unit = ClipAttention(1, 1, 1, 1, "tanh", 2).eval()
-    unit.merge = nn.Identity()
+    unit.merge.conv, unit.merge.bn = nn.Identity(), nn.Identity()
     with torch.no_grad():
         for row, (first, second) in enumerate((query, key)):
             unit.relate.weight[row] = (second - first) / (x[1] - x[0])
@@ -123,7 +123,7 @@ def test_the_sum_runs_over_queries():
 def test_without_queries_and_keys_the_mean_over_joints_is_left():
     unit = ClipAttention(4, 4, 2, 3, "tanh", 5).eval()
     seen = {}
-    unit.merge.register_forward_pre_hook(lambda _, arguments: seen.update(x=arguments[0]))
+    unit.merge.conv.register_forward_pre_hook(lambda _, arguments: seen.update(x=arguments[0]))
     nn.init.zeros_(unit.relate.weight)
     nn.init.zeros_(unit.relate.bias)
     x = torch.randn(2, 4, 3, 5)
@@ -133,7 +133,7 @@ def test_without_queries_and_keys_the_mean_over_joints_is_left():
 
 def test_softmax_is_over_what_is_summed():
     unit = ClipAttention(4, 4, 2, 3, "softmax", 5).eval()
-    unit.merge = nn.Identity()
+    unit.merge.conv, unit.merge.bn = nn.Identity(), nn.Identity()
     nn.init.zeros_(unit.graph)
     constant = torch.ones(1, 4, 3, 5)
     torch.testing.assert_close(unit(constant, torch.randn(4, 5)), torch.ones(1, 12, 3, 5))
