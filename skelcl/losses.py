@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -60,6 +61,48 @@ def margin(positive: Tensor, negative: Tensor) -> Tensor:
     return F.relu(1 + negative - positive[:, None]).mean()
 
 
+def largest(x: Tensor, k: int) -> Tensor:
+    """Columns of the k largest values in each row, as ``topk`` finds them, with half of its work for few of many.
+
+    Each of them lies in one of the k groups of columns that have the largest maxima: outside of these groups no value
+    is above the k maxima. So only the members of these groups are compared.
+
+    Args:
+        x: (N, S).
+        k: At most S.
+
+    Returns:
+        (N, k) int64, in no order.
+    """
+    size = 4
+    groups = x.shape[1] // size
+    if groups < 2 * k:
+        return x.topk(k, sorted=False).indices
+    # Members of a group lie ``groups`` columns apart, which makes the maximum one of whole vectors.
+    best = largest(x[:, : size * groups].reshape(len(x), size, groups).amax(1), k)
+    columns = torch.arange(x.shape[1], device=x.device)
+    members = (best[:, None] + groups * columns[:size, None]).flatten(1)
+    members = torch.cat([members, columns[size * groups :].expand(len(x), -1)], 1)
+    return members.gather(1, x.gather(1, members).topk(k, sorted=False).indices)
+
+
+class ChosenSimilarity(torch.autograd.Function):
+    """Some of the dot products of N vectors with a bank; the backward pass reads the chosen slots of the bank alone."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, bank: Tensor, similarity: Tensor, slots: Tensor) -> Tensor:
+        """Dot products (N, K) of ``vectors`` (N, D) with ``slots`` (N, K) of ``bank`` (S, D), out of all (N, S)."""
+        ctx.save_for_backward(bank, slots)
+        return similarity.gather(1, slots)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        """Gradient of the vectors (N, D): the chosen slots, weighted and summed without being copied."""
+        bank, slots = ctx.saved_tensors
+        return F.embedding_bag(slots, bank, per_sample_weights=gradient, mode="sum"), None, None, None
+
+
 def bank_contrast(
     anchor: Tensor,
     label: Tensor,
@@ -96,18 +139,24 @@ def bank_contrast(
         bool.
     """
     with torch.autocast(anchor.device.type, enabled=False):
-        similarity = torch.einsum("nd,sd->ns", F.normalize(anchor.float(), dim=1), bank.float())
-        same = label[:, None] == bank_label
-        alike, unlike = same & filled, ~same & filled
-        if own is not None:
-            alike = alike & (torch.arange(len(bank), device=own.device) != own[:, None])
-        valid = (alike.sum(1) >= positives) & (unlike.sum(1) >= negatives)
-        p, k = min(positives, len(bank)), min(negatives, len(bank))
-        near = similarity.masked_fill(~alike, torch.inf).topk(p, largest=False, sorted=False).values
-        hard = similarity.masked_fill(~unlike, -torch.inf).topk(k, sorted=False).values
-        drawn = similarity.gather(1, noise.masked_fill(~unlike, -1.0).topk(k, sorted=False).indices)
+        direction, bank = F.normalize(anchor.float(), dim=1), bank.float()
+        with torch.no_grad():
+            # The long side first, then turned: on a CPU 20 against 26 ms for 64 anchors and 40,091 slots of width 256.
+            similarity = torch.einsum("nd,sd->sn", direction, bank).T.contiguous()
+            same = label[:, None] == bank_label
+            alike, unlike = same & filled, ~same & filled
+            if own is not None:
+                alike = alike & (torch.arange(len(bank), device=own.device) != own[:, None])
+            p, k = min(positives, len(bank)), min(negatives, len(bank))
+            # Turned round, not asked for the smallest: NaN counts as the largest and must not hide behind −inf.
+            near = largest(torch.where(alike, similarity, torch.inf).neg_(), p)
+            hard = largest(torch.where(unlike, similarity, -torch.inf), k)
+            drawn = largest(torch.where(unlike, noise, -torch.inf), k)
+            valid = (alike.gather(1, near).sum(1) >= positives) & (unlike.gather(1, drawn).sum(1) >= negatives)
+        slots = torch.cat([near, hard, drawn], 1)
+        chosen: Tensor = ChosenSimilarity.apply(direction, bank, similarity, slots)  # type: ignore[no-untyped-call]
         # Finite before any arithmetic: 0 · inf would turn the zero gradient of invalid anchors into NaN.
-        near, hard, drawn = (x.masked_fill(~valid[:, None], 0.0) / temperature for x in (near, hard, drawn))
+        near, hard, drawn = torch.split(chosen.masked_fill(~valid[:, None], 0.0) / temperature, [p, k, k], 1)
         rows = sum(F.softplus(x.logsumexp(1, keepdim=True) - near).mean(1) for x in (hard, drawn)) / 2
         return torch.where(valid, rows, 0.0), valid
 

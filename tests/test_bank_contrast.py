@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from skelcl.losses import bank_contrast
+from skelcl.losses import bank_contrast, largest
 from skelcl.nn import Bank
 
 
@@ -161,6 +161,47 @@ def test_invalid_anchors_do_not_disturb_the_gradient_of_valid_ones():
     (alone,) = torch.autograd.grad(rows.sum(), chosen["anchor"])
     torch.testing.assert_close(whole[valid], alone)
     assert whole[~valid].eq(0).all()
+
+
+@pytest.mark.parametrize("k", [1, 3, 7, 40, 203])
+@pytest.mark.parametrize("slots", [203, 204])
+def test_the_largest_of_many_are_those_that_a_sort_finds(k, slots):
+    x = torch.randn(5, slots)
+    x[1, :150], x[2, 4::3], x[3, 7] = -torch.inf, 2.0, torch.nan
+    columns = largest(x, k)
+    assert all(len(row.unique()) == k for row in columns)
+    found = x.gather(1, columns).sort(1, descending=True).values
+    torch.testing.assert_close(found, x.sort(1, descending=True).values[:, :k], rtol=0, atol=0, equal_nan=True)
+
+
+def test_the_gradient_is_that_of_the_softmax_over_every_pair():
+    """Autograd through all similarities of one anchor after the other, in float64; some anchors are invalid."""
+    given, (positives, negatives) = batch(slots=200, classes=6), (22, 20)
+    anchor = given["anchor"].requires_grad_()
+    rows, valid = bank_contrast(**given, positives=positives, negatives=negatives, temperature=0.8)
+    weight = torch.rand(len(rows))
+    (found,) = torch.autograd.grad(rows @ weight, anchor)
+    assert 0 < valid.sum() < len(valid)
+    total = 0.0
+    for i in valid.nonzero().flatten():
+        s = given["bank"].double() @ F.normalize(anchor[i].double(), dim=0) / 0.8
+        alike = (given["bank_label"] == given["label"][i]) & given["filled"]
+        unlike = ~alike & given["filled"]
+        near = s[alike].sort().values[:positives]
+        order = given["noise"][i][unlike].argsort(descending=True)
+        for others in (s[unlike].sort(descending=True).values[:negatives], s[unlike][order[:negatives]]):
+            logits = torch.cat([near[:, None], others.expand(positives, -1)], 1)
+            total = total - weight[i] * logits.log_softmax(1)[:, 0].mean() / 2
+    (expected,) = torch.autograd.grad(total, anchor)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
+
+
+def test_a_broken_anchor_is_seen():
+    given = batch()
+    given["anchor"][2, 1] = torch.nan
+    rows, valid = bank_contrast(**given, **OPTIONS)
+    assert valid[2]
+    assert rows.isnan().nonzero().tolist() == [[2]]
 
 
 OPTIONS = {"positives": 4, "negatives": 6, "temperature": 0.8}
