@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -74,19 +73,16 @@ class Skeleton:
         return len(self.joints)
 
     @property
-    @cache  # not in the instance, where a parser would take it for an argument
     def root(self) -> int:
         """The joint that is its own parent."""
         return next(j for j, parent in enumerate(self.parents) if j == parent)
 
     @property
-    @cache
     def bones(self) -> tuple[tuple[int, int], ...]:
         """(child, parent) of the V − 1 bones, in the order of the children."""
         return tuple((child, parent) for child, parent in enumerate(self.parents) if child != parent)
 
     @property
-    @cache
     def mirror(self) -> tuple[int, ...]:
         """Permutation of the joints that exchanges left and right."""
         order = list(range(self.num_joints))
