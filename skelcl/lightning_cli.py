@@ -61,7 +61,7 @@ class SaveConfig(SaveConfigCallback):
     ) -> None:
         """Store the config as text: the checkpoint then needs no other file and holds nothing but plain values."""
         checkpoint[CONFIG_KEY] = self.text
-        seconds = round(self._seconds + time.monotonic() - self._since, 1)
+        seconds = round(self._seconds + time.monotonic() - self._since, 3)
         checkpoint[RUN_KEY] = {"seconds": seconds, **surroundings(pl_module.device)}
 
     def on_load_checkpoint(

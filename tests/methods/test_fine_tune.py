@@ -94,6 +94,7 @@ def test_one_rate_unless_told_otherwise(toy):
     assert sum(len(group["params"]) for group in groups) == len(list(method.parameters()))
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory", "ignore:Be aware that when using `ckpt_path`")
 def test_training_starts_from_the_checkpoint_and_goes_on_from_its_own(toy, pretrained, tmp_path):
     path, encoder = pretrained
     clips = toy(2)
@@ -133,6 +134,7 @@ def test_another_encoder_is_refused_in_one_line(toy, pretrained, tmp_path):
 
 
 @pytest.mark.parametrize("bn", ["train", "frozen"])
+@pytest.mark.filterwarnings("ignore:Found 1 module.s. in eval mode")  # which is what was asked for
 def test_frozen_batch_norms_keep_their_statistics_and_nothing_else(toy, bn):
     clips = toy(4)
     method = fine_tune(Normed(), bn=bn)
@@ -214,6 +216,7 @@ def test_augmentation_is_a_switch(toy):
     assert losses[1] != pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
 def test_dropout_of_a_resumed_run_is_that_of_an_uninterrupted_one(toy, tmp_path):
     clips = toy(2)
     whole = fine_tune(Normed(dropout=0.5))
