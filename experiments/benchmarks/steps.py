@@ -6,6 +6,7 @@ loss, and `parts(batch_idx)`, the same work that gives the name of each part whe
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
@@ -59,7 +60,7 @@ class Ours:
         yield "all"
 
 
-class Plain:
+class Plain(ABC):
     """A released step; a subclass has the parts and leaves the loss."""
 
     network: nn.Module
@@ -71,8 +72,9 @@ class Plain:
             pass
         return self.loss
 
+    @abstractmethod
     def parts(self, batch_idx: int) -> Iterator[str]:
-        raise NotImplementedError
+        """Does the step and gives the name of each part when it is done."""
 
 
 def timed(parts: Iterator[str], machine: Machine) -> dict[str, float]:
