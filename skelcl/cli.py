@@ -6,10 +6,11 @@ Nothing heavy is imported before it is known to be needed, so that help is insta
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from skelcl.errors import InputError, fail
 
@@ -17,6 +18,21 @@ if TYPE_CHECKING:
     from skelcl.lightning_cli import SkelCLI
 
 LIGHTNING_VERBS = ("fit", "validate", "test", "predict")
+PROGRAMS = {
+    "fine-tune": "skelcl.fine_tune:main",
+}
+"""Verbs that parse their own words."""
+LISTS = {
+    "fuse": ("skelcl.evaluation.fusion:fuse", "RUN_OR_FILE"),
+    "results": ("skelcl.evaluation.results:results", "FOLDER"),
+}
+"""Verbs that take any number of words of one kind, and options: a typed function, and what its words are."""
+COMMANDS = {
+    "data": "skelcl.data.commands:COMMANDS",
+    "checkpoint": "skelcl.checkpoint:COMMANDS",
+    "plot": "skelcl.lightning_cli:PLOT_COMMANDS",
+}
+"""Verbs that are a typed function, or a dictionary of them by sub-command."""
 
 HELP = """\
 usage: skelcl VERB [options]
@@ -105,43 +121,28 @@ def _dispatch(verb: str, words: list[str]) -> SkelCLI | None:
         from skelcl.lightning_cli import run_lightning
 
         return run_lightning(words)
-    if verb == "fine-tune":
-        from skelcl.fine_tune import main as fine_tune
-
-        fine_tune(words[1:])
-        return None
-    if verb == "data":
-        from skelcl.data.commands import COMMANDS
-
-        commands = COMMANDS
-    elif verb == "fuse":
-        from skelcl.evaluation.fusion import fuse
+    if verb in PROGRAMS:
+        _load(PROGRAMS[verb])(words[1:])
+    elif verb in LISTS:
         from skelcl.parsing import call_on
 
-        call_on("skelcl fuse", fuse, "RUN_OR_FILE", words[1:])
-        return None
-    elif verb == "results":
-        from skelcl.evaluation.results import results
-        from skelcl.parsing import call_on
+        function, name = LISTS[verb]
+        call_on(f"skelcl {verb}", _load(function), name, words[1:])
+    elif verb in COMMANDS:
+        from skelcl.parsing import call
 
-        call_on("skelcl results", results, "FOLDER", words[1:])
-        return None
-    elif verb == "checkpoint":
-        from skelcl.checkpoint import COMMANDS as CHECKPOINT_COMMANDS
-
-        commands = CHECKPOINT_COMMANDS
-    elif verb == "plot":
-        from skelcl.lightning_cli import PLOT_COMMANDS
-
-        commands = PLOT_COMMANDS
+        code = call(f"skelcl {verb}", _load(COMMANDS[verb]), words[1:])
+        if code:
+            sys.exit(code)
     else:
-        known = [*LIGHTNING_VERBS, "fine-tune", "fuse", "results", "data", "checkpoint", "plot"]
+        known = [*LIGHTNING_VERBS, *PROGRAMS, *LISTS, *COMMANDS]
         close = difflib.get_close_matches(verb, known, 1)
         hint = f"did you mean {close[0]!r}?" if close else f"it must be one of {', '.join(known)}"
         fail(f"unknown command {verb!r}: {hint}", 2)
-    from skelcl.parsing import call
-
-    code = call(f"skelcl {verb}", commands, words[1:])
-    if code:
-        sys.exit(code)
     return None
+
+
+def _load(place: str) -> Any:
+    """What ``module:name`` names."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
