@@ -30,11 +30,14 @@ def test_golden_in_single_precision(golden, agrees, name, mode):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore")
-def test_golden_compiled(golden, agrees):
-    reference = golden("agcn-ntu")
-    network = load_reference("2s-agcn", reference.weights, **FILES["agcn-ntu"]).float().train()
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_golden_compiled(golden, agrees, name, mode):
+    reference = golden(name)
+    network = load_reference("2s-agcn", reference.weights, **FILES[name]).float().train(mode == "train")
+    torch.compiler.reset()
     with torch.no_grad():
-        agrees(torch.compile(network, fullgraph=True)(reference.x.float()), reference.train[0], 1e-4)
+        agrees(torch.compile(network, fullgraph=True)(reference.x.float()), getattr(reference, mode)[0], 1e-4)
 
 
 @pytest.mark.parametrize(("name", "skeleton"), [("agcn-ntu", NTU25)])

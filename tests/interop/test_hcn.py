@@ -28,11 +28,15 @@ def test_golden(golden, agrees, name, mode):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, in its own compiler
-def test_golden_compiled(golden, agrees):
-    reference = golden("hcn-32")
-    module = torch.compile(network(reference, 32).float(), fullgraph=True)
-    agrees(module(reference.x.float()), reference.train[0], 1e-4)
+@pytest.mark.parametrize("name", WINDOWS)
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_golden_compiled(golden, agrees, name, mode):
+    reference = golden(name)
+    torch.compiler.reset()
+    module = torch.compile(network(reference, WINDOWS[name]).float().train(mode == "train"), fullgraph=True)
+    agrees(module(reference.x.float()), getattr(reference, mode)[0], 1e-4)
 
 
 @pytest.mark.parametrize("name", WINDOWS)
