@@ -1,0 +1,378 @@
+"""Clips of your own: the way of the clips of the store, labels three ways, windows, live frames, the cached gallery."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import skelcl as package
+from skelcl import Predictor
+from skelcl.cli import run
+from skelcl.data.layouts import map_layout
+from skelcl.data.loose import loose_clips
+from skelcl.data.recording import Recording
+from skelcl.errors import InputError
+from skelcl.evaluation import PRESETS, knn_predict, linear_probe
+from skelcl.evaluation.gallery import Gallery
+from skelcl.lightning_cli import load
+from skelcl.recognition import Prediction, Recognition, cut, timeline
+from skelcl.skeleton import COCO17, KINECT20, NTU25
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+QUIET += ["--trainer.log_every_n_steps=1", "--trainer.max_epochs=1", "--data.batch_size=16"]
+PEOPLE = ["--data", EXPERIMENTS / "data" / "synthetic.yaml", "--data.subjects=4", "--data.replications=1"]
+PEOPLE += ["--data.actions=['walk around', 'throw', 'handshake']", "--data.num_persons=2"]
+CTRGCN = ["--model.encoder.widths=[8, 16]", "--model.encoder.strides=[1, 2]", "--data.validation=none"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Checkpoints of a self-supervised run and of a supervised one on people who come one or two at a time."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        config = EXPERIMENTS / "pretrain" / "as_cal-nw_ucla.yaml"
+        words = ["--model.encoder.hidden=8", "--model.queue_size=32", f"--data.root={folder}"]
+        run([str(w) for w in ("fit", "--config", config, *PEOPLE, *QUIET, *words)])
+        config = EXPERIMENTS / "supervised" / "ctr_gcn-ntu.yaml"
+        run([str(w) for w in ("fit", "--config", config, *PEOPLE, *QUIET, *CTRGCN, f"--data.root={folder}")])
+        kinds = {"as_cal": "as_cal-nw_ucla", "ctr_gcn": "ctr_gcn-ntu"}
+        paths = {kind: folder / "runs" / name / "version_0/checkpoints/last.ckpt" for kind, name in kinds.items()}
+        for kind, path in paths.items():
+            for part in ("train", "test"):
+                words = ["--data.predict_split", part, "--features.path", f"{kind}-{part}.npz"]
+                run(["predict", "--ckpt_path", str(path), *words])
+        run(["test", "--ckpt_path", str(paths["ctr_gcn"]), "--supervised.figures=false"])
+        (scores,) = paths["ctr_gcn"].parents[2].glob("*/scores.npz")
+    read = {name.stem: dict(np.load(name)) for name in folder.glob("*.npz")}
+    return paths | read | {"scores": dict(np.load(scores))}
+
+
+@pytest.fixture(scope="module")
+def as_cal(runs):
+    return Predictor(runs["as_cal"])
+
+
+@pytest.fixture(scope="module")
+def ctr_gcn(runs):
+    return Predictor(runs["ctr_gcn"], window=20, stride=8)
+
+
+def clip(predictor, position):
+    """A clip as its store holds it."""
+    return np.array(predictor.data.store.recording(position))
+
+
+def places(predictor, count=12):
+    """Test clips, those with gaps and repairs first."""
+    test = predictor.data.parts["test"]
+    return test[np.argsort(-predictor.data.store.index["flags"][test], kind="stable")][:count]
+
+
+# --- the way of the store ---------------------------------------------------------------------------------------------
+
+
+def test_loose_clips_are_those_of_the_store(as_cal):
+    store = as_cal.data.store
+    for persons in (1, 2, 3):
+        expected = store.clips(np.arange(len(store)), persons)
+        recordings = [
+            Recording(str(n), clip(as_cal, n), int(store.index["label"][n]), zeros=False) for n in range(len(store))
+        ]
+        found, notices = loose_clips(recordings, store.skeleton, 3, persons)
+        for name in ("joints", "offsets", "frames", "bodies", "first", "label", "index"):
+            torch.testing.assert_close(
+                getattr(found, name), getattr(expected, name), rtol=0, atol=0, equal_nan=True, msg=name
+            )
+        assert found.gaps and expected.gaps
+        assert {"missing_joint", "missing_frame"} <= {notice["reason"] for notice in notices}
+
+
+def test_clips_of_the_store_get_the_features_and_labels_of_the_run(as_cal, runs):
+    """Frozen encoder: the nearest training clip, among the features that `skelcl predict` wrote."""
+    train, test = runs["as_cal-train"], runs["as_cal-test"]
+    gallery, label = torch.from_numpy(train["features"]), torch.from_numpy(train["label"])
+    expected = knn_predict(gallery, label, torch.from_numpy(test["features"]), 1)
+    for position in places(as_cal):
+        found = as_cal.predict(clip(as_cal, position))
+        (row,) = np.flatnonzero(test["id"] == as_cal.data.ids[position])
+        np.testing.assert_allclose(found.windows[0].features, test["features"][row], rtol=1e-4, atol=1e-5)
+        assert found.label == as_cal.class_names[int(expected[row])]
+        assert found.windows[0].top == ((found.label, 1.0),)
+        assert found.windows[0].neighbours[0].label == found.label
+    assert as_cal.labels_by == "the nearest training clip"
+
+
+def test_clips_of_the_store_get_the_scores_of_the_test(runs):
+    predictor = Predictor(runs["ctr_gcn"], neighbours=0)
+    scores = runs["scores"]
+    for position in places(predictor):
+        found = predictor.predict(clip(predictor, position)).windows[0]
+        (row,) = np.flatnonzero(scores["id"] == predictor.data.ids[position])
+        expected = torch.from_numpy(scores["logits"][row]).softmax(0)
+        assert [label for label, _ in found.top] == [predictor.class_names[c] for c in expected.argsort(descending=True)]
+        np.testing.assert_allclose([p for _, p in found.top], sorted(expected.tolist(), reverse=True), atol=1e-4)
+        assert found.neighbours == ()
+    assert predictor.labels_by == "the classifier of Supervised"
+    assert not predictor.path.with_suffix(".gallery.npz").exists()
+
+
+@pytest.mark.parametrize("form", ["npz", "npy", "json"])
+def test_the_command_reads_a_clip_of_the_store_from_a_file(form, as_cal, runs, skelcl, tmp_path, capfd):
+    test = runs["as_cal-test"]
+    for position in places(as_cal, 3):
+        joints, file = clip(as_cal, position), tmp_path / f"clip{position}.{form}"
+        if form == "npy":
+            np.save(file, joints)
+        elif form == "npz":
+            np.savez(file, keypoints=joints, layout=as_cal.skeleton.name, label="a class of my own")
+        else:
+            file.write_text(json.dumps({"keypoints": np.where(np.isnan(joints), None, joints).tolist()}))
+        skelcl("predict", "--ckpt_path", runs["as_cal"], "--input", file, "--output", f"{position}.json")
+        found = json.loads((tmp_path / f"{position}.json").read_text())
+        (row,) = np.flatnonzero(test["id"] == as_cal.data.ids[position])
+        (own,) = found["clips"]
+        np.testing.assert_allclose(own["windows"][0]["features"], test["features"][row], rtol=1e-4, atol=1e-5)
+        assert own["label"] == as_cal.predict(joints).label
+        assert found["labels_by"] == "the nearest training clip"
+        assert found["classes"] == as_cal.class_names
+    assert "labels by the nearest training clip" in capfd.readouterr().out
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 10_000), k=st.integers(1, 9))
+def test_votes_prefer_the_class_of_the_nearest_neighbour_classifier(seed, k):
+    random = torch.Generator().manual_seed(seed)
+    # Few directions: many ties of votes and of similarities.
+    features = torch.randint(0, 2, (9, 3), generator=random) + 0.5
+    label = torch.randint(0, 4, (9,), generator=random)
+    query = torch.randint(0, 2, (5, 3), generator=random) + 0.5
+    share, order = Gallery(features, label, np.array(list("abcdefghi")), 4).votes(query, k)
+    assert torch.equal(order[:, 0], knn_predict(features, label, query, k, 4))
+    assert torch.equal(order.sort(1).values, torch.arange(4).expand(5, 4))
+    torch.testing.assert_close(share.sum(1), torch.ones(5))
+    ranked = share.gather(1, order)
+    assert (ranked[:, 1:] <= ranked[:, :-1]).all()
+
+
+@pytest.mark.parametrize("preset", ["as_cal", "mae_no_augmentation", "sds_cl"])
+def test_a_head_gives_the_logits_of_the_evaluation(preset):
+    train = (torch.randn(80, 6), torch.randint(0, 3, (80,)))
+    test = (torch.randn(20, 6), torch.randint(0, 3, (20,)))
+    result = linear_probe(train, test, 3, PRESETS[preset])
+    torch.testing.assert_close(result.head(test[0]), result.logits)
+
+
+def test_labels_by_the_probe_of_the_test(runs):
+    predictor = Predictor(runs["as_cal"], labels="probe", neighbours=0)
+    train, test = runs["as_cal-train"], runs["as_cal-test"]
+    tensors = [torch.from_numpy(part[name]) for part in (train, test) for name in ("features", "label")]
+    logits = linear_probe(tuple(tensors[:2]), tuple(tensors[2:]), 3, PRESETS["as_cal"]).logits
+    for position in places(predictor, 4):
+        found = predictor.predict(clip(predictor, position)).windows[0]
+        (row,) = np.flatnonzero(test["id"] == predictor.data.ids[position])
+        expected = logits[row].softmax(0)
+        for label, probability in found.top:
+            assert probability == pytest.approx(float(expected[predictor.class_names.index(label)]), abs=1e-2)
+    assert predictor.labels_by == "a linear probe (as_cal) on the features of the training clips"
+    again = Predictor(runs["as_cal"], labels="probe", neighbours=0)
+    again._encode = None  # neither encoded nor trained again
+    assert torch.equal(again.head.weight, predictor.head.weight)
+
+
+def test_a_training_clip_is_its_own_neighbour(as_cal):
+    position = as_cal.data.parts["train"][5]
+    window = as_cal.predict(clip(as_cal, position)).windows[0]
+    near = window.neighbours[0]
+    assert near.id == as_cal.data.ids[position]
+    assert near.similarity == pytest.approx(1, abs=1e-5)
+    assert [n.similarity for n in window.neighbours] == sorted((n.similarity for n in window.neighbours), reverse=True)
+
+
+def test_no_labels_need_no_training_clips(runs, monkeypatch):
+    predictor = Predictor(runs["as_cal"], labels="none", neighbours=0)
+    monkeypatch.setattr(Predictor, "gallery", None)
+    found = predictor.predict(clip(predictor, 0))
+    assert found.label is None
+    assert found.windows[0].top == ()
+    assert found.windows[0].features.shape == (8,)
+
+
+# --- the cached gallery -----------------------------------------------------------------------------------------------
+
+
+def test_features_of_the_training_clips_are_kept_until_the_checkpoint_changes(runs, tmp_path, monkeypatch):
+    path = tmp_path / "net.ckpt"
+    path.write_bytes(runs["as_cal"].read_bytes())
+    encoded = []
+    encode = Predictor._encode
+    monkeypatch.setattr(Predictor, "_encode", lambda self, rows: encoded.append(len(rows)) or encode(self, rows))
+    first = Predictor(path).gallery
+    again = Predictor(path).gallery
+    assert encoded == [18]
+    assert torch.equal(again.features, first.features)
+    assert again.ids.tolist() == first.ids.tolist()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["net.ckpt", "net.gallery.npz"]
+
+    (tmp_path / "net.gallery.npz").write_bytes(b"half a file")
+    assert torch.equal(Predictor(path).gallery.features, first.features)
+    assert len(encoded) == 2
+
+    content = torch.load(path, weights_only=True)
+    content["state_dict"] = {name: 1.5 * value for name, value in content["state_dict"].items()}
+    torch.save(content, path)
+    assert not torch.equal(Predictor(path).gallery.features, first.features)
+    assert len(encoded) == 3
+
+
+# --- windows ----------------------------------------------------------------------------------------------------------
+
+
+@given(frames=st.integers(1, 90), window=st.integers(1, 30), stride=st.integers(1, 40))
+def test_windows_start_at_every_stride_and_reach_the_end(frames, window, stride):
+    found = cut(frames, window, stride)
+    assert found[0][0] == 0
+    assert found[-1][1] == frames
+    assert {stop - start for start, stop in found} == {min(frames, window)}
+    assert [start for start, _ in found[:-1]] == [n * stride for n in range(len(found) - 1)]
+    assert len(found) == 1 + -(-max(0, frames - window) // stride)
+
+
+def test_every_frame_belongs_to_the_window_whose_middle_is_nearest():
+    nothing = np.empty(0, np.float32)
+    labels = ["a", "a", "b", None, None, "b"]
+    windows = [
+        Prediction(8 * n, 8 * n + 20, ((label, 0.5 + n / 10),) if label else (), nothing)
+        for n, label in enumerate(labels)
+    ]
+    found = timeline(windows)
+    assert [(s.start, s.stop, s.label) for s in found] == [(0, 22, "a"), (22, 30, "b"), (30, 46, None), (46, 60, "b")]
+    assert [s.probability for s in found] == pytest.approx([0.55, 0.7, 0, 1])
+    for segment in found:
+        for frame in range(segment.start, segment.stop):
+            distance = [abs(frame + 0.5 - (w.start + w.stop) / 2) for w in windows]
+            assert segment.label in [labels[n] for n in range(6) if distance[n] == min(distance)]
+    assert Recognition("", tuple(windows)).label == "a"
+    assert timeline(()) == ()
+
+
+def test_a_window_is_judged_as_the_same_clip_alone(ctr_gcn, runs):
+    whole = Predictor(runs["ctr_gcn"])
+    joints = clip(ctr_gcn, places(ctr_gcn, 1)[0])
+    found = ctr_gcn.predict(joints)
+    assert len(found.windows) > 2
+    for window in found.windows:
+        alone = whole.predict(joints[:, window.start : window.stop]).windows[0]
+        np.testing.assert_allclose(window.features, alone.features, rtol=1e-4, atol=1e-5)
+        assert [label for label, _ in window.top] == [label for label, _ in alone.top]
+        assert [n.id for n in window.neighbours] == [n.id for n in alone.neighbours]
+    assert found.segments[0].start == 0
+    assert found.segments[-1].stop == joints.shape[1]
+
+
+def test_live_frames_give_what_predict_gives_for_the_same_window(ctr_gcn, runs):
+    joints = clip(ctr_gcn, places(ctr_gcn, 1)[0])
+    ctr_gcn.reset()
+    for _ in range(2):
+        live = [(n + 1, ctr_gcn.push(joints[:, n])) for n in range(joints.shape[1])]
+        assert [n for n, found in live if found] == list(range(20, joints.shape[1] + 1, 8))
+        for found in (found for _, found in live if found):
+            (same,) = ctr_gcn.predict(joints[:, found.start : found.stop]).windows
+            assert np.array_equal(found.features, same.features)
+            assert found.top == same.top
+            assert found.neighbours == same.neighbours
+        ctr_gcn.reset()
+
+
+def test_frames_without_anybody_have_no_label(ctr_gcn):
+    joints = clip(ctr_gcn, places(ctr_gcn, 1)[0])[:1]
+    joints = np.concatenate([joints, np.full((1, 60, *joints.shape[2:]), np.nan, np.float32)], 1)
+    found = ctr_gcn.predict(joints)
+    assert found.windows[-1].label is None
+    assert "no frame shows a body" in found.windows[-1].problem
+    assert found.segments[-1].label is None
+    assert found.label in ctr_gcn.class_names
+    ctr_gcn.reset()
+    assert [ctr_gcn.push(joints[0, 0] * np.nan) for _ in range(20)][-1].label is None
+    ctr_gcn.reset()
+
+
+# --- other layouts ----------------------------------------------------------------------------------------------------
+
+
+def test_joints_of_another_layout_are_mapped_and_what_is_made_up_is_told(as_cal):
+    random = np.random.default_rng(0)
+    other = NTU25 if as_cal.skeleton == KINECT20 else KINECT20
+    for layout in (other.name, other):
+        joints = random.normal(size=(1, 30, other.num_joints, 3)).astype(np.float32)
+        try:
+            change = map_layout(other, as_cal.skeleton)
+        except InputError as error:
+            with pytest.raises(InputError, match="cannot become"):
+                as_cal.predict(joints, layout=layout)
+            assert "cannot become" in str(error)
+            continue
+        found = as_cal.predict(joints, layout=layout)
+        assert np.array_equal(found.windows[0].features, as_cal.predict(change(joints)).windows[0].features)
+    with pytest.raises(InputError, match="coco17 cannot become"):
+        as_cal.predict(np.ones((4, 17, 3)), layout=COCO17)
+
+
+# --- what is wrong ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels": "classifier"}, "ASCAL has no classifier: use labels knn or probe, or fine-tune"),
+        ({"stride": 3}, "give a window too"),
+        ({"window": 0}, "must be at least 1"),
+        ({"neighbours": -1}, "neighbours at least 0"),
+    ],
+)
+def test_wrong_options(runs, options, message):
+    with pytest.raises(InputError, match=message):
+        Predictor(runs["as_cal"], **options)
+
+
+def test_wrong_arrays(as_cal):
+    v = as_cal.skeleton.num_joints
+    with pytest.raises(InputError, match=r"must be \(T, V, C\) or \(M, T, V, C\), not \(25, 3\)"):
+        as_cal.predict(np.ones((25, 3)))
+    with pytest.raises(InputError, match=r"holds joints \(7, 3\), not"):
+        as_cal.predict(np.ones((4, 7, 3)))
+    with pytest.raises(InputError, match="no frame shows a body"):
+        as_cal.predict(np.zeros((4, v, 3)))
+    with pytest.raises(InputError, match="does not fit"):
+        as_cal.predict(np.ones((4, v, 3)), confidence=np.ones((3, v)))
+    with pytest.raises(InputError, match="push needs windows"):
+        as_cal.push(np.ones((v, 3)))
+
+
+def test_a_frame_of_other_bodies(ctr_gcn):
+    v = ctr_gcn.skeleton.num_joints
+    ctr_gcn.reset()
+    ctr_gcn.push(np.ones((v, 3)))
+    with pytest.raises(InputError, match=r"a frame must be \(1, 25, 3\) as the frames before, not \(2, 25, 3\)"):
+        ctr_gcn.push(np.ones((2, v, 3)))
+    ctr_gcn.reset()
+
+
+def test_the_package_has_a_predictor_and_nothing_else_new():
+    assert package.Predictor is Predictor
+    with pytest.raises(AttributeError, match="no attribute 'Predicter'"):
+        package.Predicter  # noqa: B018
+
+
+def test_load_leaves_the_run_as_it_is(runs):
+    before = runs["as_cal"].read_bytes()
+    Predictor(runs["as_cal"], neighbours=0, labels="none")
+    load(runs["as_cal"])
+    assert runs["as_cal"].read_bytes() == before
