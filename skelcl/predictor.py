@@ -299,7 +299,7 @@ class Predictor:
             logits = self.method.classify(features.to(self.device)).float().cpu()
         else:
             logits = self.head(features)
-        return logits.softmax(1), logits.argsort(1, descending=True, stable=True)
+        return logits.softmax(1), logits.argsort(dim=1, descending=True, stable=True)
 
     # --- the training clips -------------------------------------------------------------------------------------------
 

@@ -73,8 +73,8 @@ class Gallery:
         similarity, place = self.nearest(query, k)
         ballot = F.one_hot(self.label[place], self.num_classes)
         count, total = ballot.sum(1), (ballot * similarity[..., None]).sum(1)
-        order = total.argsort(1, descending=True, stable=True)
-        order = order.gather(1, count.gather(1, order).argsort(1, descending=True, stable=True))
+        order = total.argsort(dim=1, descending=True, stable=True)
+        order = order.gather(1, count.gather(1, order).argsort(dim=1, descending=True, stable=True))
         return count / k, order
 
     def probe(self, name: ProbeName, seed: int = 0) -> LinearHead:
