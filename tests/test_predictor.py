@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import lightning
 import numpy as np
 import pytest
 import torch
@@ -14,42 +13,26 @@ import skelcl as package
 from skelcl import Predictor
 from skelcl.cli import run
 from skelcl.data.convert import convert
+from skelcl.data.formats.synthetic_poses import write_mediapipe
 from skelcl.data.layouts import map_layout
 from skelcl.data.loose import loose_clips
 from skelcl.data.recording import DatasetInfo, Recording, Source
 from skelcl.errors import InputError
 from skelcl.evaluation import PRESETS, knn_predict, linear_probe
 from skelcl.evaluation.gallery import Gallery
-from skelcl.lightning_cli import CONFIG_KEY, load, resolved_config
+from skelcl.lightning_cli import load
+from skelcl.predict import guess_format
 from skelcl.recognition import Prediction, Recognition, cut, timeline
 from skelcl.skeleton import COCO17, MEDIAPIPE33, NTU25
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-PEOPLE = ["--data", EXPERIMENTS / "data" / "synthetic.yaml", "--data.subjects=4", "--data.replications=1"]
-PEOPLE += ["--data.actions=['walk around', 'throw', 'handshake']", "--data.num_persons=2", "--data.validation=none"]
 RUNS = {
     "as_cal": ["pretrain/as_cal-nw_ucla.yaml", "--model.encoder.hidden=8", "--model.queue_size=32"],
     "ctr_gcn": ["supervised/ctr_gcn-ntu.yaml", "--model.encoder.widths=[8, 16]", "--model.encoder.strides=[1, 2]"],
 }
 
 
-def checkpoint(path, root, file, *words):
-    """What a run would save whose weights are drawn, so that no path of the network is closed."""
-    words = ["--config", EXPERIMENTS / file, *PEOPLE, f"--data.root={root}", "--trainer.accelerator=cpu", *words]
-    words += ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
-    content = {CONFIG_KEY: resolved_config([str(word) for word in words]), "state_dict": {}, "epoch": 0}
-    content |= {"global_step": 0, "pytorch-lightning_version": lightning.__version__}
-    torch.save(content, path)
-    method, _ = load(path, weights=False)
-    torch.manual_seed(0)
-    for parameter in method.parameters():
-        parameter.data += 0.1 * torch.randn_like(parameter)
-    torch.save(content | {"state_dict": method.state_dict()}, path)
-    return path
-
-
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, drawn_checkpoint):
     """Checkpoints of a self-supervised and a supervised method, on people who come one or two at a time.
 
     Beside them what ``skelcl predict`` wrote of the one and ``skelcl test`` of the other.
@@ -57,7 +40,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        paths = {name: checkpoint(folder / f"{name}.ckpt", folder, *words) for name, words in RUNS.items()}
+        paths = {name: drawn_checkpoint(folder / f"{name}.ckpt", *words) for name, words in RUNS.items()}
         run(["predict", "--ckpt_path", str(paths["as_cal"]), "--data.predict_split=all", "--features.path=all.npz"])
         run(["test", "--ckpt_path", str(paths["ctr_gcn"]), "--supervised.figures=false"])
     (scores,) = folder.glob("runs/**/scores.npz")
@@ -333,6 +316,87 @@ def test_joints_of_another_layout_are_mapped_and_what_is_made_up_is_told(as_cal)
         assert "mid spine = +0.25·left shoulder" in found.warnings[0]
     with pytest.raises(InputError, match="coco17 cannot become"):
         as_cal.predict(np.ones((4, 17, 3)), layout=COCO17)
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_a_recording_of_a_pose_estimator_from_file_to_labels_and_picture(runs, skelcl, tmp_path, capfd):
+    from PIL import Image
+
+    write_mediapipe(tmp_path / "raw", subjects=1)
+    file = sorted((tmp_path / "raw").rglob("*.json"))[0]
+    words = ["--output", "out.json", "--window", 16, "--stride", 8, "--neighbours", 2]
+    skelcl("predict", "--ckpt_path", runs["ctr_gcn"], "--input", file, *words, "--neighbours_picture", "near.gif")
+    told = capfd.readouterr().out
+    assert "mediapipe33 → ntu25" in told
+    assert "synthesised: spine base" in told
+    assert "labels by the classifier of Supervised" in told
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["layout"] == "mediapipe33"
+    assert len(found["synthesised"]) > 3
+    (clip_,) = found["clips"]
+    assert clip_["segments"][-1]["stop"] == clip_["windows"][-1]["stop"]
+    assert {len(window["neighbours"]) for window in clip_["windows"]} == {2}
+    with Image.open("near.gif") as image:
+        assert image.n_frames >= 16
+        width = image.width
+    skelcl("predict", "--ckpt_path", runs["ctr_gcn"], "--input", file, "--neighbours=1", "--neighbours_picture=a.png")
+    with Image.open("a.png") as image:
+        assert image.width == pytest.approx(2 / 3 * width, rel=0.01)
+    assert not [path for path in tmp_path.iterdir() if "part" in path.name]
+
+
+def test_what_files_look_like(tmp_path):
+    def told(name, content):
+        file = tmp_path / name / f"clip{Path(name).suffix or '.json'}"
+        file.parent.mkdir()
+        file.write_text(json.dumps(content))
+        return guess_format(file), guess_format(file.parent)
+
+    person = {"image_id": 1, "keypoints": [0] * 51}
+    assert told("a.csv", 0) == ("csv", "csv")
+    assert told("b.npz", 0) == ("npz", "npz")
+    assert told("c", {"keypoints": []}) == ("json", "json")
+    assert told("d", [person]) == ("coco", "coco")
+    assert told("e", [person | {"idx": 1}]) == ("alphapose", "alphapose")
+    assert told("f", [{"landmarks": []}]) == ("mediapipe", "mediapipe")
+    (tmp_path / "g").mkdir()
+    (tmp_path / "g" / "clip_000_keypoints.json").write_text("{}")
+    assert guess_format(tmp_path / "g") == "openpose"
+    (tmp_path / "h").mkdir()
+    for place, message in (("h", "looks like no clip"), ("i", "does not exist")):
+        with pytest.raises(InputError, match=message):
+            guess_format(tmp_path / place)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--input", "x.npy"], "--ckpt_path is missing"),
+        (["--input", "x.npy", "--ckpt_path", "x.ckpt", "--output", "old.json"], "old.json exists"),
+        (["--input", "x.npy", "--ckpt_path", "x.ckpt", "--neighbours_picture", "a.mp4"], "must end in .gif or .png"),
+        (["--input", "x.npy", "--ckpt_path", "x.ckpt"], "x.npy does not exist"),
+        (["--input", "bad.json", "--ckpt_path", "x.ckpt"], "bad.json: not valid JSON"),
+        (["--input", "old.json", "--ckpt_path", "x.ckpt"], "x.ckpt: no such checkpoint"),
+    ],
+)
+def test_a_wrong_command_is_one_line(skelcl, tmp_path, capfd, words, message):
+    (tmp_path / "old.json").write_text("[]")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(SystemExit) as stop:
+        skelcl("predict", *words)
+    assert stop.value.code == 1
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("skelcl: error: ")]
+    assert message in line
+
+
+def test_help_tells_both_kinds_of_prediction(skelcl, capfd):
+    for words, text in ((["--input", "x"], "--neighbours_picture"), ([], "skelcl predict --input CLIP --help")):
+        with pytest.raises(SystemExit) as stop:
+            skelcl("predict", *words, "--help")
+        assert stop.value.code == 0
+        assert text in capfd.readouterr().out
 
 
 # --- what is wrong ----------------------------------------------------------------------------------------------------
