@@ -341,7 +341,8 @@ def test_a_recording_of_a_pose_estimator_from_file_to_labels_and_picture(runs, s
     with Image.open("near.gif") as image:
         assert image.n_frames >= 16
         width = image.width
-    skelcl("predict", "--ckpt_path", runs["ctr_gcn"], "--input", file, "--neighbours=1", "--neighbours_picture=a.png")
+    small = ["--window=16", "--neighbours=1", "--neighbours_picture=a.png"]
+    skelcl("predict", "--ckpt_path", runs["ctr_gcn"], "--input", file, *small)
     with Image.open("a.png") as image:
         assert image.width == pytest.approx(2 / 3 * width, rel=0.01)
     assert not [path for path in tmp_path.iterdir() if "part" in path.name]
