@@ -30,9 +30,12 @@ LISTS = {
 COMMANDS = {
     "data": "skelcl.data.commands:COMMANDS",
     "checkpoint": "skelcl.checkpoint:COMMANDS",
+    "export": "skelcl.export:export_checkpoint",
     "plot": "skelcl.lightning_cli:PLOT_COMMANDS",
 }
 """Verbs that are a typed function, or a dictionary of them by sub-command."""
+OWN_CLIP = "skelcl.predict:predict_clips"
+"""What ``predict`` is when there is an ``--input``."""
 
 HELP = """\
 usage: skelcl VERB [options]
@@ -41,7 +44,8 @@ experiments: each takes --config FILE (several are laid over each other) and eve
   fit              train; with --ckpt_path last.ckpt, resume
   validate         evaluate on the validation part of the training data
   test             evaluate on the test part; `skelcl test --ckpt_path X` needs nothing else
-  predict          write features, labels and ids of a split to one file
+  predict          write features, labels and ids of a split to one file; with --input, recognise a clip of your own:
+                   skelcl predict --ckpt_path X --input clip.json --output out.json
   fine-tune        from a checkpoint, several seeds beside the same from scratch, mean ± sd; semi-supervised, transfer:
                    skelcl fine-tune --config experiments/evaluate/semi.yaml --ckpt_path X --data.fraction 0.05
   fuse             add up the scores of several streams: skelcl fuse RUN RUN … --weights ctr-gcn
@@ -60,6 +64,8 @@ checkpoints
   checkpoint import   weights that others published, as a checkpoint:
                    skelcl checkpoint import --reference ctr-gcn --input FILE.pt --output FILE.ckpt
   checkpoint inspect  what a file with weights is, and what to do with it
+  export              the network of a run for other programs, checked:
+                      skelcl export --ckpt_path X --format onnx --output FILE.onnx
 
 pictures
   plot views       a clip before and after augmentation, animated
@@ -117,11 +123,17 @@ def _told(error: Exception) -> str | None:
 
 
 def _dispatch(verb: str, words: list[str]) -> SkelCLI | None:
-    if verb in LIGHTNING_VERBS:
+    if verb == "predict" and any(word.partition("=")[0] == "--input" for word in words):
+        from skelcl.parsing import call
+
+        call("skelcl predict", _load(OWN_CLIP), words[1:])
+    elif verb in LIGHTNING_VERBS:
+        if verb == "predict" and {"-h", "--help"} & set(words):
+            print("for a clip of your own, `skelcl predict --input CLIP --help` lists the options; for a split:\n")
         from skelcl.lightning_cli import run_lightning
 
         return run_lightning(words)
-    if verb in PROGRAMS:
+    elif verb in PROGRAMS:
         _load(PROGRAMS[verb])(words[1:])
     elif verb in LISTS:
         from skelcl.parsing import call_on

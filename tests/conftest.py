@@ -1,6 +1,7 @@
 """What all tests share: one thread, no network, no global state left behind."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_MODE"] = "offline"
@@ -118,3 +119,33 @@ def skelcl(monkeypatch, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     return lambda *words: run([str(word) for word in words])
+
+
+@pytest.fixture(scope="session")
+def drawn_checkpoint():
+    """``drawn_checkpoint(path, file, *words)`` saves what a run would save whose weights are drawn, none of them zero.
+
+    The data are generated people who come one or two at a time, below the folder of ``path``.
+    """
+    return draw_checkpoint
+
+
+def draw_checkpoint(path, file, *words):
+    import lightning
+
+    from skelcl.lightning_cli import CONFIG_KEY, load, resolved_config
+
+    experiments = Path(__file__).parents[1] / "experiments"
+    people = ["--data", experiments / "data" / "synthetic.yaml", "--data.subjects=4", "--data.replications=1"]
+    people += ["--data.actions=['walk around', 'throw', 'handshake']", "--data.num_persons=2", "--data.validation=none"]
+    quiet = [f"--trainer.{name}=false" for name in ("enable_progress_bar", "enable_model_summary")]
+    words = ["--config", experiments / file, *people, f"--data.root={path.parent}", *quiet, *words]
+    content = {CONFIG_KEY: resolved_config([str(word) for word in (*words, "--trainer.accelerator=cpu")])}
+    content |= {"epoch": 0, "global_step": 0, "pytorch-lightning_version": lightning.__version__}
+    torch.save(content | {"state_dict": {}}, path)
+    method, _ = load(path, weights=False)
+    random = torch.Generator().manual_seed(0)
+    for parameter in method.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=random)
+    torch.save(content | {"state_dict": method.state_dict()}, path)
+    return path

@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from skelcl.data.convert import convert
 from skelcl.data.formats.folders import files_below, fingerprint
 from skelcl.data.formats.pose_arrays import Container, peek
@@ -19,16 +17,15 @@ from skelcl.data.formats.pose_clip import MOST_BODIES, Poses
 from skelcl.data.formats.pose_estimators import OPENPOSE
 from skelcl.data.formats.pose_tables import table
 from skelcl.data.formats.poses import Format, load
-from skelcl.data.layouts import LayoutMap, find_layout, map_layout
+from skelcl.data.layouts import find_layout, map_layout
+from skelcl.data.pose_reading import IMAGE_FORMATS, PoseReader, guess_layout
 from skelcl.data.protocols import check_store_name
 from skelcl.data.recording import DatasetInfo, Notice, ReadError, Recording, Source
 from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.errors import InputError
-from skelcl.skeleton import LAYOUTS, Skeleton
+from skelcl.skeleton import Skeleton
 
 _SUFFIX: dict[str, str] = {"csv": ".csv", "npy": ".npy", "npz": ".npz"}
-_IMAGE_FORMATS = ("mediapipe", "openpose", "coco", "alphapose")
-_BY_SIZE = {17: "coco17", 18: "openpose18", 25: "openpose25", 26: "halpe26"}
 _LABEL_COLUMNS = ("id", "label", "subject", "camera")
 
 
@@ -53,46 +50,15 @@ class _Reader:
     """Everything that turns a clip into a recording."""
 
     format: Format
-    layout: Skeleton
-    change: LayoutMap | None
-    channels: int
+    poses: PoseReader
     fps: float | None
     classes: tuple[str, ...]
-    min_confidence: float
-    max_bodies: int
-    y_down: bool
-    fill_unseen: bool
-    zero_missing: bool
 
     def __call__(self, clip: _Clip) -> list[Recording]:
-        poses = load(self.format, clip.files, self.channels, self.layout)
-        joints, warnings = poses.joints.copy(), []
-        if joints.shape[2:] != (self.layout.num_joints, self.channels):
-            expected = f"{self.layout.num_joints} joints of {self.layout.name} with {self.channels} coordinates"
-            raise ReadError("joints", f"{clip.place}: holds joints {joints.shape[2:]}, not {expected}")
-        if poses.layout not in (None, self.layout.name):
-            raise ReadError("layout", f"{clip.place}: its layout is {poses.layout!r}, not {self.layout.name!r}")
+        poses = load(self.format, clip.files, self.poses.channels, self.poses.layout)
+        joints, warnings = self.poses(poses, clip.place)
         if None not in (poses.fps, self.fps) and poses.fps != self.fps:
             warnings.append(f"has {poses.fps:g} frames per second, the store {self.fps:g}")
-        zero = (joints == 0).all(-1)
-        missing = ~np.isfinite(joints).all(-1) | zero.all(-1, keepdims=True)
-        if poses.confidence is None:
-            missing |= zero & self.zero_missing
-        else:
-            missing |= ~(poses.confidence > 0) | (poses.confidence < self.min_confidence)
-        if self.y_down:  # half a turn about the optical axis: y points up and nothing is mirrored
-            joints[..., :2] *= -1
-        joints[missing] = np.nan
-        if self.change is not None:
-            joints = self.change(joints)
-        target = self.layout if self.change is None else self.change.target
-        order = np.argsort(-(2 * np.isnan(joints[..., 0]).sum(-1) <= target.num_joints).sum(1), kind="stable")
-        found = len(order) + poses.others
-        if found > self.max_bodies:
-            warnings.append(f"{found} bodies; the {self.max_bodies} that are seen longest are kept")
-        joints = joints[order[: self.max_bodies]]
-        if self.fill_unseen and (filled := fill_unseen(joints, target)):
-            warnings.append(f"never seen, placed on the joint that it hangs on: {', '.join(filled)}")
         label = poses.label if clip.label is None else clip.label
         return [
             Recording(
@@ -173,36 +139,34 @@ def convert_poses(
     if format == "csv" and given is None:
         raise StoreError("--layout is missing: a table has names of joints, but not their order and tree")
     first = _first(clips, format, channels, given)
-    source = given or _guess(first, format)
+    source = given or guess_layout(first, format)
     change = None if to is None or find_layout(to) == source else map_layout(source, find_layout(to))
     classes = _classes([clip.label for clip in clips if clip.label is not None])
-    y_down = format in _IMAGE_FORMATS if y_down is None else y_down
-    reader = _Reader(
-        format=format,
+    y_down = format in IMAGE_FORMATS if y_down is None else y_down
+    poses = PoseReader(
         layout=source,
         change=change,
         channels=first.joints.shape[-1],
-        fps=first.fps if fps is None else fps,
-        classes=classes,
         min_confidence=min_confidence,
         max_bodies=max_bodies,
         y_down=y_down,
         fill_unseen=fill_unseen,
         zero_missing=zero_missing,
     )
+    reader = _Reader(format, poses, first.fps if fps is None else fps, classes)
     flat = "image, turned so that y points up" if y_down else "as given"
     info = DatasetInfo(
         name=name,
-        skeleton=source if change is None else change.target,
+        skeleton=poses.target,
         classes=classes,
         reader=1,
-        axes="y up, z away from the camera" if y_down and reader.channels == 3 else flat,
-        units="m" if format == "mediapipe" and reader.channels == 3 else "as given",
+        axes="y up, z away from the camera" if y_down and poses.channels == 3 else flat,
+        units="m" if format == "mediapipe" and poses.channels == 3 else "as given",
         fps=reader.fps,
-        channels=reader.channels,
+        channels=poses.channels,
     )
     if change is not None:
-        print(_told(change))
+        print(change.told)
     parameters = {
         "format": format,
         "layout": source.to_dict(),
@@ -232,12 +196,6 @@ def convert_poses(
     return store
 
 
-def _told(change: LayoutMap) -> str:
-    made = "; ".join(change.synthesised) or "none"
-    unused = ", ".join(change.unused) or "none"
-    return f"{change.source.name} → {change.target.name}\n  synthesised: {made}\n  left out: {unused}"
-
-
 def _first(clips: Sequence[_Clip], format: Format, channels: int | None, layout: Skeleton | None) -> Poses:
     """The first clip that can be read: what the others must look like."""
     problems = []
@@ -247,17 +205,6 @@ def _first(clips: Sequence[_Clip], format: Format, channels: int | None, layout:
         except ReadError as error:
             problems.append(str(error))
     raise StoreError(f"none of the first {len(problems)} clips can be read as {format}, the first: {problems[0]}")
-
-
-def _guess(first: Poses, format: Format) -> Skeleton:
-    joints = first.joints.shape[2]
-    name = first.layout or ("mediapipe33" if format == "mediapipe" else None)
-    if name is None and format in _IMAGE_FORMATS:
-        name = _BY_SIZE.get(joints)
-    if name not in LAYOUTS:
-        found = f"{joints} joints per body" if name is None else f"the layout {name!r}"
-        raise StoreError(f"--layout is missing: the clips have {found}; name a layout ({', '.join(LAYOUTS)}) or a file")
-    return LAYOUTS[name]
 
 
 def _classes(labels: Sequence[str]) -> tuple[str, ...]:
@@ -387,26 +334,3 @@ def read_labels(file: Path) -> dict[str, tuple[str | None, int, int]]:
     if not out:
         raise InputError(f"{file}: holds no rows")
     return out
-
-
-def fill_unseen(joints: np.ndarray, layout: Skeleton) -> list[str]:
-    """Places joints that a body never shows on their parents, in place.
-
-    Args:
-        joints: Coordinates, (M, T, V, C), NaN where missing.
-        layout: Their layout.
-
-    Returns:
-        Names of the joints that were placed.
-    """
-    missing = np.isnan(joints[..., 0])
-    never = missing.all(1)
-    never &= ~never.all(1, keepdims=True)
-    hops = layout.hops()[layout.root]
-    names = []
-    for joint in sorted(range(layout.num_joints), key=lambda joint: (int(hops[joint]), joint)):
-        bodies = never[:, joint]
-        if bodies.any() and joint != layout.root:
-            joints[bodies, :, joint] = joints[bodies, :, layout.parents[joint]]
-            names.append(layout.joints[joint])
-    return names

@@ -215,6 +215,13 @@ class LayoutMap:
     synthesised: tuple[str, ...]
     unused: tuple[str, ...]
 
+    @property
+    def told(self) -> str:
+        """What happens to the joints, in three lines."""
+        made = "; ".join(self.synthesised) or "none"
+        unused = ", ".join(self.unused) or "none"
+        return f"{self.source.name} → {self.target.name}\n  synthesised: {made}\n  left out: {unused}"
+
     def __call__(self, joints: np.ndarray) -> np.ndarray:
         """Maps coordinates (…, V, C) to (…, V', C) float32; what is made of a missing joint is missing."""
         out = np.empty((*joints.shape[:-2], self.target.num_joints, joints.shape[-1]), np.float32)

@@ -130,7 +130,7 @@ class HCN(MapEncoder):
         y = rearrange(branches, "n m c t p -> (n m) c t p")
         for conv in (self.conv5, self.conv6):
             y = self.drop_map(recompute(_halve, conv(y)).relu())
-        return rearrange(y, "(n m) c t p -> n m c t p", n=len(branches)).amax(1, keepdim=True)
+        return rearrange(y, "(n m) c t p -> n m c t p", n=branches.shape[0]).amax(1, keepdim=True)
 
 
 class Branch(nn.Module):

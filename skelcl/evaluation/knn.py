@@ -54,12 +54,19 @@ def knn_predict(
     with torch.autocast(gallery.device.type, enabled=False):
         gallery = F.normalize(gallery.float(), dim=1)
         query = F.normalize(query.float(), dim=1)
-        votes = [_vote(*_nearest(gallery, gallery_label, some, k), num_classes) for some in torch.split(query, chunk)]
+        votes = [_vote(*nearest(gallery, gallery_label, some, k), num_classes) for some in torch.split(query, chunk)]
     return torch.cat(votes) if votes else gallery_label.new_empty(0)
 
 
-def _nearest(gallery: Tensor, gallery_label: Tensor, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Similarity and class of the k nearest gallery features, both (Q, k)."""
+def nearest(gallery: Tensor, gallery_label: Tensor, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Similarity and class of the k nearest gallery features, both (Q, k), the nearest first.
+
+    Args:
+        gallery: Features of length 1, (G, D).
+        gallery_label: Their classes, or whatever else is known of each, (G,) int64.
+        query: Features of length 1, (Q, D).
+        k: Number of neighbours.
+    """
     best = query.new_empty(len(query), 0)
     label = gallery_label.new_empty(len(query), 0)
     parts = zip(torch.split(gallery, GALLERY_CHUNK), torch.split(gallery_label, GALLERY_CHUNK), strict=True)

@@ -72,6 +72,26 @@ published no linear evaluation: ``sds_cl`` is the optimiser and the head of its 
 
 
 @dataclass(frozen=True, eq=False)
+class LinearHead:
+    """A trained probe.
+
+    Args:
+        weight: Weights of the K classes with the bias in the last column, (K, D + 1).
+        preset: How it was trained; tells how features are prepared.
+        statistics: Mean and variance of the batch norm in front of it, (2, D); None without one.
+    """
+
+    weight: Tensor
+    preset: ProbePreset
+    statistics: Tensor | None = None
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Logits (N, K) of features (N, D · streams)."""
+        running = None if self.statistics is None else (self.statistics[0], self.statistics[1])
+        return _head_bn(_inputs(features, self.preset), running, training=False) @ self.weight.T
+
+
+@dataclass(frozen=True, eq=False)
 class ProbeResult:
     """A trained probe, judged on the test features.
 
@@ -79,11 +99,13 @@ class ProbeResult:
         logits: Test logits after the last epoch, (N, K).
         train_loss: Mean loss of each epoch, (E,).
         test_top1: Test accuracy (0…1) after each epoch, (E,).
+        head: The probe after the last epoch.
     """
 
     logits: Tensor
     train_loss: Tensor
     test_top1: Tensor
+    head: LinearHead | None = None
 
     @property
     def last(self) -> float:
@@ -130,14 +152,8 @@ def linear_probe(
         )
     device = train[0].device
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        x, y = train[0].float(), train[1]
-        x_test, y_test = test[0].float(), test[1]
-        if preset.l2_normalise:
-            x, x_test = F.normalize(x, dim=1), F.normalize(x_test, dim=1)
-        # The logits of all streams, added, are those of the added features. The last column of the head is the bias; a
-        # constant goes with it, how often it counts.
-        n = preset.streams
-        x, x_test = (F.pad(part.view(len(part), n, -1).sum(1), (0, 1), value=float(n)) for part in (x, x_test))
+        x, y = _inputs(train[0], preset), train[1]
+        x_test, y_test = _inputs(test[0], preset), test[1]
         target = F.one_hot(y, num_classes).float()
         random = torch.Generator().manual_seed(seed)
         head = F.pad(0.01 * torch.randn(num_classes, x.shape[1] - 1, generator=random), (0, 1)).to(device)
@@ -165,7 +181,17 @@ def linear_probe(
             train_loss[epoch] = loss / sum(len(some) for some, _ in batches)
             logits = _head_bn(x_test, running, training=False) @ head.T
             test_top1[epoch] = (logits.argmax(1) == y_test).float().mean()
-    return ProbeResult(logits, train_loss, test_top1)
+    statistics = None if running is None else torch.stack(running)
+    return ProbeResult(logits, train_loss, test_top1, LinearHead(head, preset, statistics))
+
+
+def _inputs(features: Tensor, preset: ProbePreset) -> Tensor:
+    """Features (N, D · streams) as the head takes them, (N, D + 1)."""
+    x = F.normalize(features.float(), dim=1) if preset.l2_normalise else features.float()
+    # The logits of all streams, added, are those of the added features. The last column of the head is the bias; a
+    # constant goes with it, how often it counts.
+    n = preset.streams
+    return F.pad(x.view(len(x), n, -1).sum(1), (0, 1), value=float(n))
 
 
 def _optimiser(head: Tensor, preset: ProbePreset) -> torch.optim.Optimizer:

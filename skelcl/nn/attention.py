@@ -47,7 +47,7 @@ def channel_graph(query: Tensor, key: Tensor, weight: Tensor, graph: Tensor) -> 
     """
     # A product that leaves its result in order; an einsum that shares the weight between clips turns it round.
     difference = torch.tanh(query[..., :, None] - key[..., None, :]).flatten(3)
-    return torch.matmul(weight, difference).add_(graph.flatten(2)).view(len(query), *graph.shape)
+    return torch.matmul(weight, difference).add_(graph.flatten(2)).view(query.shape[0], *graph.shape)
 
 
 def channel_aggregate(x: Tensor, graph: Tensor) -> Tensor:

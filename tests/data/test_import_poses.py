@@ -7,7 +7,8 @@ import pytest
 
 from skelcl.data.commands import COMMANDS
 from skelcl.data.formats.synthetic_poses import write_mediapipe
-from skelcl.data.import_poses import fill_unseen, read_labels
+from skelcl.data.import_poses import read_labels
+from skelcl.data.pose_reading import fill_unseen
 from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.errors import InputError
 from skelcl.parsing import call

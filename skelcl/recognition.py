@@ -1,0 +1,140 @@
+"""What a network says of a recording: windows, labels, the nearest training clips, and a timeline."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Neighbour(NamedTuple):
+    """A training clip that resembles what was seen."""
+
+    id: str
+    label: str
+    similarity: float
+
+
+class Segment(NamedTuple):
+    """A stretch of frames, ``start`` to ``stop`` − 1, under one label; None where there is nobody to judge."""
+
+    start: int
+    stop: int
+    label: str | None
+    probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What is seen in one window.
+
+    Args:
+        start: First frame.
+        stop: Frame after the last one.
+        top: The likeliest classes and their probabilities, the best first; empty without labels.
+        features: What the encoder makes of it, (D,) float32; empty where there is a ``problem``.
+        neighbours: The nearest training clips, the most similar first.
+        problem: Why the window cannot be judged; empty when it can.
+    """
+
+    start: int
+    stop: int
+    top: tuple[tuple[str, float], ...]
+    features: NDArray[np.float32]
+    neighbours: tuple[Neighbour, ...] = ()
+    problem: str = ""
+
+    @property
+    def label(self) -> str | None:
+        """The likeliest class; None where there is none."""
+        return self.top[0][0] if self.top else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "start": self.start,
+            "stop": self.stop,
+            "top": [{"label": label, "probability": probability} for label, probability in self.top],
+            "neighbours": [neighbour._asdict() for neighbour in self.neighbours],
+            "features": [float(value) for value in self.features],
+            **({"problem": self.problem} if self.problem else {}),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Recognition:
+    """What is seen in a recording.
+
+    Args:
+        labels_by: How the labels were made.
+        windows: The windows in time; one, the whole, without a window length.
+        warnings: What was made up, repaired, left out or odd.
+    """
+
+    labels_by: str
+    windows: tuple[Prediction, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str | None:
+        """The label of most frames; None when no window has one."""
+        frames: Counter[str] = Counter()
+        for segment in self.segments:
+            if segment.label is not None:
+                frames[segment.label] += segment.stop - segment.start
+        return frames.most_common(1)[0][0] if frames else None
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The timeline: every frame belongs to the window whose middle is nearest, equal labels are one segment."""
+        return timeline(self.windows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "label": self.label,
+            "labels_by": self.labels_by,
+            "segments": [segment._asdict() for segment in self.segments],
+            "windows": [window.to_dict() for window in self.windows],
+            "warnings": list(self.warnings),
+        }
+
+
+def cut(frames: int, window: int | None, stride: int | None) -> list[tuple[int, int]]:
+    """Where windows lie in a recording: at every ``stride``, and one more at the end if frames are left.
+
+    Args:
+        frames: Length of the recording.
+        window: Length of a window; None, or more than there is, takes the whole.
+        stride: Frames between the starts of windows; half a window when None.
+
+    Returns:
+        First frame of each window and the frame after its last one.
+    """
+    if window is None or frames <= window:
+        return [(0, frames)]
+    starts = list(range(0, frames - window + 1, stride or max(1, window // 2)))
+    if starts[-1] + window < frames:
+        starts.append(frames - window)
+    return [(start, start + window) for start in starts]
+
+
+def timeline(windows: Sequence[Prediction]) -> tuple[Segment, ...]:
+    """Segments of a recording from its windows in time, see :attr:`Recognition.segments`."""
+    edges = [(a.start + a.stop + b.start + b.stop) // 4 for a, b in itertools.pairwise(windows)]
+    starts = [windows[0].start, *edges] if windows else []
+    stops = [*edges, windows[-1].stop] if windows else []
+    segments: list[tuple[int, int, str | None, list[float]]] = []
+    for window, start, stop in zip(windows, starts, stops, strict=True):
+        probability = window.top[0][1] if window.top else 0.0
+        if segments and segments[-1][2] == window.label:
+            first, _, label, others = segments.pop()
+            segments.append((first, stop, label, [*others, probability]))
+        else:
+            segments.append((start, stop, window.label, [probability]))
+    return tuple(Segment(start, stop, label, float(np.mean(found))) for start, stop, label, found in segments)
