@@ -290,7 +290,7 @@ def hover(window, element, x, y):
     """Moves the mouse to a place of an element, in pixels from its upper left corner."""
     from selenium.webdriver import ActionChains
 
-    window.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
+    window.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
     size = element.size
     dx, dy = round(x - size["width"] / 2), round(y - size["height"] / 2)
     ActionChains(window, duration=0).move_to_element_with_offset(element, dx, dy).perform()

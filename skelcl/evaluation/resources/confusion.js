@@ -68,6 +68,8 @@ function drawConfusion(part) {
     context.fillStyle = muted;
     context.textAlign = "center";
     context.fillText("predicted", margin + (size * k) / 2, top + size * k + 15);
+    context.textAlign = "right";
+    context.fillText("true", margin - 6, top - 7);
     if (!cell) return;
     const [r, c] = cell;
     context.globalAlpha = 0.28;
