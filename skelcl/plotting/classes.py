@@ -56,4 +56,4 @@ def class_change(
 
 
 def _signed(points: float) -> str:
-    return f"{points:+.1f}".replace("-", "−")
+    return f"{points:+.1f}".replace("-", "−") if round(points, 1) else "0"

@@ -38,50 +38,44 @@ def mixing_maps(
         raise ValueError(f"maps must be (S, …, L, L), at least one; there are {shapes}")
     flat = {name: m.mean(tuple(range(1, m.ndim - 2))) if m.ndim > 3 else m for name, m in maps.items()}
     columns, few = max(map(len, flat.values())), sum(map(len, flat.values())) <= FEW
-    side, left, top, bottom = (4.4, 1.5, 0.8, 1.4) if few else (1.25, 1.7, 0.75, 0.95)
-    width, height = left + columns * side + 0.9, top + len(flat) * side + bottom
+    # In inches: the side of a map, the gaps beside and below it, and the margins.
+    side, beside, below = (3.4, 1.1, 1.2) if few else (1.25, 0.12, 0.12)
+    left, right, top, bottom = (1.5 if few else 1.1), 0.75, 0.6, 1.35 if few else 0.9
+    width = left + columns * (side + beside) - beside + right
+    height = top + len(flat) * (side + below) - below + bottom
     figure = Figure(figsize=(width, height))
-    grid = figure.add_gridspec(
-        len(flat),
-        columns + 1,
-        width_ratios=[*[1.0] * columns, 0.09 / side],
-        left=left / width,
-        right=1 - 0.6 / width,
-        top=1 - top / height,
-        bottom=bottom / height,
-        wspace=0.42 if few else 0.09,
-        hspace=0.3 if few else 0.09,
-    )
+
+    def place(x: float, row: int, wide: float) -> Axes:
+        y = bottom + (len(flat) - 1 - row) * (side + below)
+        return figure.add_axes((x / width, y / height, wide / width, side / height))
+
     for row, (name, layer) in enumerate(flat.items()):
         low, high = float(layer.min()), float(layer.max())
         # White is nothing: one hue for what is never negative, two around zero for the rest.
         limit = max(high, -low) or 1.0
         hues, lowest = ("Blues", 0.0) if low >= 0 else ("RdBu_r", -limit)
-        last = row + 1 == len(flat) or few
+        x = left
         for column, one in enumerate(layer):
-            axes = figure.add_subplot(grid[row, column])
+            axes = place(x, row, side)
             order = np.arange(len(one)) if skeleton is None else by_part(skeleton, len(one))
-            image = axes.imshow(one[np.ix_(order, order)], cmap=hues, vmin=lowest, vmax=limit, interpolation="nearest")
-            axes.spines[:].set_color("#b8c2cc")
-            axes.spines[:].set_linewidth(0.6)
+            image = axes.imshow(
+                one[np.ix_(order, order)], cmap=hues, vmin=lowest, vmax=limit, interpolation="nearest", aspect="auto"
+            )
+            axes.spines[:].set(color="#b8c2cc", linewidth=0.6)
             axes.tick_params(length=0, labelsize=6.5, colors=INK)
-            _ticks(axes, skeleton, len(one), names=few, rows=column == 0 or few, columns=last)
+            _ticks(axes, skeleton, len(one), names=few, rows=few or column == 0, columns=few or row + 1 == len(flat))
             if row == 0:
                 axes.set_title(str(column + 1), fontsize=8, color=MUTED, pad=3)
-            if column == 0:
-                axes.annotate(
-                    name, (8 / 72 / width, 0.5), xycoords=("figure fraction", "axes fraction"), fontsize=7.5, color=INK,
-                    rotation=90, ha="left", va="center",
-                )  # fmt: skip
-        bar = figure.colorbar(image, cax=figure.add_subplot(grid[row, columns]))
+            x += side + beside
+        y = (bottom + (len(flat) - 1 - row) * (side + below) + side / 2) / height
+        figure.text(0.15 / width, y, name, fontsize=7.5, color=INK, rotation=90, ha="center", va="center")
+        bar = figure.colorbar(image, cax=place(x - beside + 0.1, row, 0.08))
         bar.outline.set_visible(False)  # type: ignore[operator]
         bar.ax.tick_params(length=0, labelsize=6.5, colors=MUTED)
-    figure.text(8 / 72 / width, 1 - 0.22 / height, title, fontsize=10.5, color=INK, va="center")
+    figure.text(0.1 / width, 1 - 0.2 / height, title, fontsize=10.5, color=INK, va="center")
     what = "frame" if skeleton is None else "joint"
-    figure.text(
-        left / width, 0.16 / height, f"rows: the {what} that collects; columns: what it collects from",
-        fontsize=7.5, color=MUTED, va="center",
-    )  # fmt: skip
+    told = f"rows: the {what} that collects; columns: what it collects from"
+    figure.text(left / width, 0.16 / height, told, fontsize=7.5, color=MUTED, va="center")
     return figure
 
 
@@ -110,7 +104,8 @@ def _ticks(axes: Axes, skeleton: Skeleton | None, size: int, *, names: bool, row
         bodies = size // skeleton.num_joints
         sizes = [len(part) for part in skeleton.parts.values()] * bodies
         ends = np.cumsum(sizes)
-        for end in ends[:-1]:
+        # Two bodies on little room show where one ends, not its parts.
+        for end in ends[:-1] if names or bodies == 1 else ends[len(skeleton.parts) - 1 : -1 : len(skeleton.parts)]:
             axes.axhline(end - 0.5, color="#8795a1", linewidth=0.4)
             axes.axvline(end - 0.5, color="#8795a1", linewidth=0.4)
         if names and bodies == 1:
