@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from skelcl.plotting.style import head, look, quiet
@@ -37,7 +38,7 @@ def learning_curves(
         axes.plot(places, values, color=colour, marker=marker, markevery=every, markersize=4, linewidth=1.6, label=name)
     quiet(axes)
     axes.margins(x=0.02)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(x)
     axes.set_ylabel(metric)
     if len(runs) > 1:

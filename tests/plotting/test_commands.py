@@ -116,7 +116,7 @@ def test_skeleton_of_a_file(skelcl, drawing, capfd):
     np.testing.assert_allclose(drawing["animation"].clips[0][..., 1], -0.25)  # upwards
     assert "say which: --format mediapipe" in fails(capfd, skelcl, "skeleton", "--input", "landmarks.json")
     assert "--layout is missing" in fails(capfd, skelcl, "skeleton", "--input", "clip.npz")
-    assert "not (" in fails(capfd, skelcl, "skeleton", "--input", "clip.npz", "--layout", "ntu25")
+    assert "not 25 joints of ntu25" in fails(capfd, skelcl, "skeleton", "--input", "clip.npz", "--layout", "ntu25")
     assert "no layout 'kinect'" in fails(capfd, skelcl, "skeleton", "--input", "clip.npz", "--layout", "kinect")
     Path("clip.bin").write_bytes(b"")
     assert "--format is missing; it is one of csv" in fails(capfd, skelcl, "skeleton", "--input", "clip.bin")
