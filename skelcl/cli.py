@@ -31,7 +31,7 @@ COMMANDS = {
     "data": "skelcl.data.commands:COMMANDS",
     "checkpoint": "skelcl.checkpoint:COMMANDS",
     "export": "skelcl.export:export_checkpoint",
-    "plot": "skelcl.lightning_cli:PLOT_COMMANDS",
+    "plot": "skelcl.plot_commands:COMMANDS",
 }
 """Verbs that are a typed function, or a dictionary of them by sub-command."""
 OWN_CLIP = "skelcl.predict:predict_clips"
@@ -68,7 +68,14 @@ checkpoints
                       skelcl export --ckpt_path X --format onnx --output FILE.onnx
 
 pictures
+  plot skeleton    a clip of a store, or a file of your own, animated: .gif, .mp4 or .html
   plot views       a clip before and after augmentation, animated
+  plot maps        adaptive graphs and attention of the encoder: skelcl plot maps --ckpt_path X --output maps.png
+  plot embedding   features of `predict` in the plane
+  plot confusion   a confusion matrix
+  plot change      what each class gains from one run to another: skelcl plot change RUN RUN
+  plot robustness  accuracy against the severity of corruptions: skelcl plot robustness RUN RUN …
+  plot curves      learning curves of several runs: skelcl plot curves RUN RUN … --metric train/loss
 
 `skelcl VERB --help` lists the options of a verb; `skelcl --version` prints the version.
 """

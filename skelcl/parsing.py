@@ -65,9 +65,16 @@ Commands = dict[str, Any]
 def call(prog: str, commands: Commands, args: Sequence[str]) -> Any:
     """Run one of several functions with options read from ``args``; signatures and docstrings are the manual.
 
-    ``--raw`` may be followed by several places, as the shell's wildcards write them, or be given several times.
+    ``--raw`` may be followed by several places, as the shell's wildcards write them, or be given several times. So may
+    a function be whose first argument is a list of places.
     """
     words = list(args) or ["--help"]
+    function: Any = commands
+    depth = 0
+    while isinstance(function, dict) and depth < len(words) and words[depth] in function:
+        function, depth = function[words[depth]], depth + 1
+    if callable(function) and (several := _several(function)):
+        return call_on(" ".join([prog, *words[:depth]]), function, several, words[depth:])
     places: list[str] = []
     others: list[str] = []
     while words:
@@ -83,6 +90,14 @@ def call(prog: str, commands: Commands, args: Sequence[str]) -> Any:
     if places:
         others.append(f"--raw={places[0] if len(places) == 1 else json.dumps(places)}")
     return auto_cli(commands, args=others, prog=prog, parser_class=CommandParser)
+
+
+def _several(function: Callable[..., Any]) -> str | None:
+    """What the help calls the places in a function's first argument; None where that is no list of places."""
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    if first is None or first.default is not first.empty or "list[Path]" not in str(first.annotation):
+        return None
+    return first.name.removesuffix("s").upper()
 
 
 def call_on(prog: str, function: Callable[..., Any], places: str, args: Sequence[str]) -> Any:

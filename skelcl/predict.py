@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from skelcl.data.formats.pose_clip import Poses, read_json
-from skelcl.data.formats.pose_estimators import OPENPOSE
+from skelcl.data.formats.pose_clip import Poses
 from skelcl.data.formats.poses import Format
 from skelcl.data.formats.poses import load as load_poses
 from skelcl.data.import_poses import find
 from skelcl.data.layouts import find_layout
+from skelcl.data.pose_file import guess_format
 from skelcl.data.pose_reading import IMAGE_FORMATS, PoseReader, guess_layout
 from skelcl.data.recording import ReadError
 from skelcl.data.store import StoreError
@@ -133,35 +133,6 @@ def predict_clips(
         part.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")
         os.replace(part, output)
         print(f"wrote {output}")
-
-
-def guess_format(input: Path) -> Format:
-    """What a clip, or the first clip of a folder, looks like.
-
-    Raises:
-        InputError: There is no such file or folder, or it looks like nothing that is known.
-    """
-    if not input.exists():
-        raise InputError(f"{input} does not exist: --input takes a clip or a folder of clips")
-    files = sorted(file for file in input.rglob("*") if file.is_file()) if input.is_dir() else [input]
-    for file in files:
-        if OPENPOSE.fullmatch(file.name):
-            return "openpose"
-        if file.suffix.lower() in (".csv", ".npy", ".npz") and file.name != "labels.csv":
-            return file.suffix.lower()[1:]  # type: ignore[return-value]
-        if file.suffix.lower() == ".json":
-            try:
-                content = read_json(file)
-            except ReadError as error:
-                raise InputError(str(error)) from error
-            first = content[0] if isinstance(content, list) and content else content
-            keys = set(first) if isinstance(first, dict) else set()
-            if isinstance(content, dict) and "keypoints" in keys:
-                return "json"
-            if {"image_id", "keypoints"} <= keys:
-                return "alphapose" if "idx" in keys else "coco"
-            return "mediapipe"
-    raise InputError(f"{input}: looks like no clip; say what it is with --format")
 
 
 def _layout(poses: Poses, format: Format, own: Skeleton) -> Skeleton:
