@@ -5,7 +5,7 @@ Every function returns its figure or animation and shows nothing; no state of py
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -241,6 +241,55 @@ def _fix_limits(axes: Axes, clip: NDArray[np.float64]) -> None:
     middle, half = (low + high) / 2, max(float((high - low).max()) / 2, 1e-6) * 1.1
     axes.set_xlim(middle[0] - half, middle[0] + half)
     axes.set_ylim(middle[1] - half, middle[1] + half)
+
+
+def parameter_scatter(
+    columns: Mapping[str, Sequence[float | str]],
+    objective: Sequence[float],
+    complete: Sequence[bool],
+    best: int | None,
+    objective_name: str,
+    logarithmic: Collection[str] = (),
+) -> Figure:
+    """An objective over the values of each parameter of a search, a panel each.
+
+    Args:
+        columns: Name of each parameter and its N values; a parameter of nothing but numbers gets an axis of numbers.
+        objective: The N values of the objective.
+        complete: Which of the N were trained to their end; the others are drawn hollow.
+        best: Position of the best, drawn larger.
+        objective_name: Its label.
+        logarithmic: Parameters whose axis is logarithmic.
+    """
+    across = min(len(columns), 3)
+    down = -(-len(columns) // across)
+    figure = Figure(figsize=(3.6 * across + 0.8, 3.2 * down), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
+    for axes in panels[len(columns) :]:
+        axes.set_visible(False)
+    for axes, (name, values) in zip(panels, columns.items(), strict=False):
+        places: Sequence[float]
+        if all(not isinstance(value, str) for value in values):
+            places = [float(value) for value in values]
+            if name in logarithmic:
+                axes.set_xscale("log")
+        else:
+            kinds = list(dict.fromkeys(map(str, values)))
+            places = [kinds.index(str(value)) for value in values]
+            labels = [kind if len(kind) <= 24 else f"{kind[:23]}…" for kind in kinds]
+            axes.set_xticks(range(len(kinds)), labels, rotation=20, ha="right")
+            axes.set_xlim(-0.5, len(kinds) - 0.5)
+        for position, (x, y) in enumerate(zip(places, objective, strict=True)):
+            colour, size = (PARTS[1], 80) if position == best else (PARTS[2], 32)
+            axes.scatter([x], [y], s=size, facecolors=colour if complete[position] else "none", edgecolors=colour)
+        axes.set_xlabel(name, color=MUTED, fontsize=9)
+        axes.tick_params(colors=INK, labelsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color=GRID, linewidth=0.6)
+        axes.set_axisbelow(True)
+    for axes in panels[::across]:
+        axes.set_ylabel(objective_name, color=MUTED, fontsize=9)
+    return figure
 
 
 def save_animation(animation: FuncAnimation, path: str | Path) -> None:
