@@ -9,7 +9,8 @@ import sys
 import threading
 
 
-def _end_with_the_sweep() -> None:
+def end_with_the_sweep() -> None:
+    """Wait for the end of the sweep that started this process, then end with the whole group."""
     # Nothing is ever written to this pipe. Its other end closes when the sweep stops the trial, or is killed itself.
     os.read(sys.stdin.fileno(), 1)
     if hasattr(os, "killpg"):
@@ -18,5 +19,5 @@ def _end_with_the_sweep() -> None:
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_end_with_the_sweep, daemon=True).start()
+    threading.Thread(target=end_with_the_sweep, daemon=True).start()
     runpy.run_module("skelcl", run_name="__main__", alter_sys=True)

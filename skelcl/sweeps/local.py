@@ -238,14 +238,17 @@ class LocalSweep:
                 self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
                 self.say(f"trial {trial.number}: stopped early, {self.sweep.metric} {value:.4g} at measurement {step}")
                 return True
+        if code is None:
+            return False
+        run.stop()
         if code == 0 and values and math.isfinite(values[-1]):
             self._study.tell(trial, values[-1])
             self.say(f"trial {trial.number}: {self.sweep.metric} {values[-1]:.4g}")
-        elif code is not None:
+        else:
             # Not told to Optuna: the trial stays open, and the next call tries it again.
             self.failed[trial.number] = self._why(run, code, values)
             self.say(f"trial {trial.number}: failed: {self.failed[trial.number]}")
-        return code is not None
+        return True
 
     def _why(self, run: TrialRun, code: int, values: list[float]) -> str:
         log = run.folder / "log.txt"

@@ -10,6 +10,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+PROGRAM = (sys.executable, "-m", "skelcl.sweeps.child")
+"""What a trial starts; the tests start something that trains nothing."""
+
 
 class TrialRun:
     """The process of ``skelcl fit`` with the options of one trial; it ends when this process does.
@@ -36,7 +39,7 @@ class TrialRun:
             command.append(f"--ckpt_path={last}")
         with (folder / "log.txt").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "skelcl.sweeps.child", *command],
+                [*PROGRAM, *command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -50,7 +53,7 @@ class TrialRun:
         return self._process.poll()
 
     def stop(self) -> None:
-        """End the process and its children now."""
+        """End the process and its children now, if they have not ended by themselves."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
