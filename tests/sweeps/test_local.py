@@ -1,4 +1,4 @@
-"""Local sweeps: every trial once, the best found, early stopping, kills. The trials train nothing, but for two at the end."""
+"""Local sweeps: every trial once, the best found, early stopping, kills; real runs at the end, elsewhere a stand-in."""
 
 import csv
 import os
@@ -241,7 +241,7 @@ def processes_of(folder):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("kind", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_killed_sweep_goes_on_to_the_same_end(fake, tmp_path, kind):
     sweep = fake(parameters={"x": {"values": [0.3, 0.9, 0.1, 0.7]}, "seconds": {"value": 0.4}})
     folder = tmp_path / "out"
