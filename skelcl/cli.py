@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LIGHTNING_VERBS = ("fit", "validate", "test", "predict")
 PROGRAMS = {
     "fine-tune": "skelcl.fine_tune:main",
+    "sweep": "skelcl.sweeps.command:main",
 }
 """Verbs that parse their own words."""
 LISTS = {
@@ -48,6 +49,8 @@ experiments: each takes --config FILE (several are laid over each other) and eve
                    skelcl predict --ckpt_path X --input clip.json --output out.json
   fine-tune        from a checkpoint, several seeds beside the same from scratch, mean ± sd; semi-supervised, transfer:
                    skelcl fine-tune --config experiments/evaluate/semi.yaml --ckpt_path X --data.fraction 0.05
+  sweep            search options as a W&B sweep file says, here or with W&B:
+                   skelcl sweep experiments/sweeps/as_cal-temperature.yaml --local --jobs 2
   fuse             add up the scores of several streams: skelcl fuse RUN RUN … --weights ctr-gcn
   results          tested runs in one table, seeds as mean ± sd: skelcl results runs --output results.md
 

@@ -142,22 +142,6 @@ def test_encoder_facts_come_from_the_data(fit):
     assert cli.model.encoder.lstm.input_size == 3 * 20 * 2
 
 
-def test_wandb_overlay_logs_offline_with_the_resolved_config(ucla, tmp_path):
-    """In a process of its own: W&B keeps the mode of the first run of a process."""
-    overlay = EXPERIMENTS / "overlays" / "wandb.yaml"
-    words = ["fit", "--config", RUN, "--config", overlay, f"--data.root={ucla}", *SMALL, "--trainer.max_epochs=1"]
-    environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path)}
-    installed = "import sys; from skelcl.cli import main; sys.exit(main())"  # what the installed command runs
-    subprocess.run(
-        [sys.executable, "-c", installed, *words], check=True, cwd=tmp_path, env=environment, capture_output=True
-    )
-    (log,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
-    recorded = log.read_bytes()
-    for text in (b"skelcl.methods.ASCAL", b"queue_size", b"val/knn_top1", b"train/loss"):
-        assert text in recorded
-    assert (tmp_path / LAST).exists(), "the CSV logger keeps the run folder"
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [

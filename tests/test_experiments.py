@@ -74,7 +74,10 @@ def test_an_overlay_lies_over_a_run(skelcl, ucla, capsys, overlay):
     assert stop.value.code == 0
     resolved = yaml.safe_load(capsys.readouterr().out)
     for key, value in yaml.safe_load(overlay.read_text())["trainer"].items():
-        if key == "logger+":
+        if key == "callbacks+":
+            expected = [callback["class_path"].split(".")[-1] for callback in value]
+            assert [callback["class_path"].split(".")[-1] for callback in resolved["trainer"]["callbacks"]] == expected
+        elif key == "logger+":
             assert [logger["class_path"].split(".")[-1] for logger in resolved["trainer"]["logger"]] == [
                 "CSVLogger",
                 "WandbLogger",

@@ -55,6 +55,8 @@ ALLOWED = {
     "recognition": set(),
     "fine_tune": {"data", "errors", "evaluation", "lightning_cli", "methods", "parsing"},
     "plot_commands": {"data", "errors", "lightning_cli", "parsing", "plotting", "seeding"},
+    "artifacts": set(),
+    "sweeps": {"errors", "lightning_cli", "parsing", "plotting"},
     "cli": {"errors", "lightning_cli", "parsing", "__init__"},
     "__init__": {"predictor"},
     "__main__": {"cli"},

@@ -190,7 +190,7 @@ class FrozenEvaluation(pl.Callback):
             report.write_per_class(directory / "per_class.csv", learned.label, predicted, subsets, class_names)
             confusion = report.write_confusion(directory / "confusion.csv", learned.label, linear, class_names)
             if self.figures and importlib.util.find_spec("matplotlib") is not None:
-                report.draw(directory, learned.features, learned.label, confusion, class_names)
+                report.draw(trainer, directory, learned.features, learned.label, confusion, class_names)
         shown = [encoder for encoder in ("random", "learned") if encoder in judged]
         columns = [f"{kind} {report.short(subset)}".strip() for subset in subsets for kind in ("kNN", "linear")]
         keys = ("knn_top1", "linear_top1")

@@ -96,12 +96,31 @@ def write_confusion(path: Path, label: Tensor, predicted: Tensor, names: Sequenc
     return confusion
 
 
-def draw(directory: Path, features: Tensor, label: Tensor, confusion: Tensor, names: Sequence[str]) -> None:
-    """Draw the confusion matrix (K, K) and a map of features (N, D) with labels (N,) into a folder."""
+def draw(
+    trainer: pl.Trainer, directory: Path, features: Tensor, label: Tensor, confusion: Tensor, names: Sequence[str]
+) -> None:
+    """Draw a test into a folder, and for each logger that takes images (W&B).
+
+    Args:
+        trainer: Has the loggers.
+        directory: Gets ``confusion.png`` and ``embedding.png``.
+        features: Of the test clips, (N, D).
+        label: Their classes, (N,).
+        confusion: Counts, (K, K), rows are true.
+        names: Names of the classes.
+    """
     from skelcl import plotting
 
-    plotting.confusion_matrix(confusion.numpy(), names).savefig(directory / "confusion.png", dpi=150)
-    plotting.embedding(features.numpy(), label.numpy(), names).savefig(directory / "embedding.png", dpi=150)
+    figures = {
+        "confusion": plotting.confusion_matrix(confusion.numpy(), names),
+        "embedding": plotting.embedding(features.numpy(), label.numpy(), names),
+    }
+    for name, figure in figures.items():
+        path = directory / f"{name}.png"
+        figure.savefig(path, dpi=150)
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                logger.log_image(f"test/{name}", [str(path)])
 
 
 def percent_table(columns: Sequence[str], rows: Mapping[str, Sequence[float]]) -> str:

@@ -117,7 +117,7 @@ class SupervisedEvaluation(pl.Callback):
             named = {name: which.numpy() for name, which in subsets.items() if name != "test"}
             self._write_scores(directory / "scores.npz", trainer, pl_module, logits, label, index, **named)
             if self.figures and importlib.util.find_spec("matplotlib") is not None:
-                report.draw(directory, features, label, confusion, names)
+                report.draw(trainer, directory, features, label, confusion, names)
         kinds = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class"}
         columns = [f"{kind} {report.short(subset)}".strip() for subset in subsets for kind in kinds.values()]
         row = [scores[subset][key] for subset in subsets for key in kinds]

@@ -11,6 +11,7 @@ from skelcl.plotting.features import embedding
 from skelcl.plotting.files import ANIMATIONS, FIGURES, check_target, save_animation, save_figure
 from skelcl.plotting.maps import mixing_maps
 from skelcl.plotting.robustness import severity_curves
+from skelcl.plotting.search import parameter_scatter
 
 __all__ = [
     "ANIMATIONS",
@@ -23,6 +24,7 @@ __all__ = [
     "embedding",
     "learning_curves",
     "mixing_maps",
+    "parameter_scatter",
     "save_animation",
     "save_figure",
     "severity_curves",

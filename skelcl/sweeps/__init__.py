@@ -1,0 +1,1 @@
+"""Sweeps: W&B's files, read, checked and run without an account."""

@@ -1,0 +1,94 @@
+"""Runs with a W&B logger, in processes of their own: W&B keeps the mode of the first run of a process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+OVERLAYS = EXPERIMENTS / "overlays"
+RUN = EXPERIMENTS / "pretrain" / "as_cal-nw_ucla.yaml"
+LAST = "runs/as_cal-nw_ucla/version_0/checkpoints/last.ckpt"
+SMALL = [
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--trainer.log_every_n_steps=1",
+    "--model.encoder.hidden=8",
+    "--model.queue_size=32",
+    "--data.batch_size=16",
+]
+BOTH = """
+import sys, wandb
+from skelcl.cli import run
+run(sys.argv[1:])
+wandb.finish()
+run(["test", "--ckpt_path", "runs/as_cal-nw_ucla/version_0/checkpoints/last.ckpt"])
+"""
+
+
+def in_a_process(ucla, folder, mode, *overlays):
+    """Train two epochs and test, with overlays."""
+    words = ["fit", "--config", RUN, f"--data.root={ucla}", *SMALL, "--trainer.max_epochs=2"]
+    for overlay in overlays:
+        words += ["--config", OVERLAYS / overlay]
+    environment = {**os.environ, "WANDB_DIR": str(folder), "WANDB_SILENT": "true", "WANDB_MODE": mode}
+    if not mode:
+        del environment["WANDB_MODE"]
+    done = subprocess.run(
+        [sys.executable, "-c", BOTH, *map(str, words)], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def records(log):
+    """The records of W&B's file of an offline run (a LevelDB log: blocks of 32 KiB, of pieces with 7 bytes ahead)."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, position, whole = log.read_bytes(), 7, b""
+    while position + 7 <= len(data):
+        left = 32768 - position % 32768
+        if left < 7:
+            position += left
+            continue
+        size, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
+        whole += data[position + 7 : position + 7 + size]
+        position += 7 + size
+        if kind in (1, 4):  # whole, or the last piece
+            record = Record()
+            record.ParseFromString(whole)
+            whole = b""
+            yield record
+
+
+def test_offline_everything_is_logged(ucla, tmp_path):
+    """Config, curves, artefacts of both checkpoints; after the test its numbers and pictures."""
+    in_a_process(ucla, tmp_path, "", "wandb-offline.yaml", "wandb-checkpoints.yaml")
+    trained, tested = sorted((tmp_path / "wandb").glob("offline-run-*"), key=lambda path: path.stat().st_ctime_ns)[:2]
+    fitted = list(records(next(trained.glob("*.wandb"))))
+    config = {item.key: item.value_json for record in fitted for item in record.config.update}
+    assert '"skelcl.methods.ASCAL"' in config["model"]
+    assert '"queue_size":32' in config["model"].replace(" ", "")
+    curves = [{"/".join(item.nested_key) or item.key for item in record.history.item} for record in fitted]
+    for key in ("train/loss", "val/knn_top1"):
+        assert sum(key in names for names in curves) == 2, f"{key}: a value for each epoch"
+    artefacts = [record.artifact for record in fitted if record.WhichOneof("record_type") == "artifact"]
+    files = {tuple(set(one.aliases) - {"latest"}): [e.path for e in one.manifest.contents] for one in artefacts}
+    assert files == {("last",): ["last.ckpt"], ("best",): ["best.ckpt"]}
+    summary = b"".join(record.SerializeToString() for record in records(next(tested.glob("*.wandb"))))
+    for text in (b"test/knn_top1", b"test_clean/linear_top1", b"image-file"):
+        assert text in summary
+    pictures = {path.name.partition("_")[0] for path in tested.glob("files/media/images/test/*.png")}
+    assert pictures == {"confusion", "embedding"}
+    runs = tmp_path / "runs" / "as_cal-nw_ucla"
+    assert (tmp_path / LAST).is_file(), "the CSV logger keeps the run folder"
+    assert (runs / "version_1" / "confusion.png").is_file()
+
+
+@pytest.mark.slow
+def test_disabled_nothing_is_written(ucla, tmp_path):
+    in_a_process(ucla, tmp_path, "disabled", "wandb.yaml", "wandb-checkpoints.yaml")
+    assert not (tmp_path / "wandb").exists()
+    assert (tmp_path / LAST).is_file()
