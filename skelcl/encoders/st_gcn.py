@@ -49,7 +49,9 @@ class STGCN(BodyEncoder):
             return nn.Sequential(TemporalConv(channels_in, channels_out, stride), nn.Dropout(dropout))
 
         self.blocks = graph_blocks(channels, widths, strides, partial(PartitionConv, skeleton), temporal)
-        self.blocks[0].temporal = self.blocks[0].temporal[0]
+        for part in self.blocks[0].modules():
+            if isinstance(part, nn.Dropout):
+                part.p = 0.0
         self.dim = widths[-1]
         self.reset_parameters()
 
@@ -57,7 +59,7 @@ class STGCN(BodyEncoder):
         """Convolutions N(0, 0.02²), scales of the batch norms N(1, 0.02²), zero biases, every edge of importance 1."""
         super().reset_parameters()
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
                 nn.init.normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
             elif isinstance(module, _BatchNorm):

@@ -32,8 +32,8 @@ class SkeletonCLR(Method):
 
     Deviations: the twin follows right after the optimiser's step instead of within the next step, which is the same for
     all steps but leaves a twin that is one step ahead when training ends; twin and query network start with the same
-    weights, where the release draws those of either anew after copying them; K need not be a multiple of the batch size.
-    The batch norms of several devices are one with ``--trainer.sync_batchnorm true``.
+    weights, where the release draws those of either anew after copying; K need not be a multiple of the batch size. The
+    batch norms of several devices are one with ``--trainer.sync_batchnorm true``.
 
     ``mask_same_instance``, off by default, drops a clip's own earlier keys from its negatives: a queue of K keys over N
     clips holds one with probability ½(K/N)², every third time on NTU RGB+D 60.
