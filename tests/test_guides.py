@@ -2,8 +2,8 @@
 
 import os
 import re
+import runpy
 import shlex
-import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -54,9 +54,10 @@ def follow(skelcl, tmp_path, monkeypatch):
             ends = pytest.raises(SystemExit, check=lambda stop: stop.code in (0, None)) if asks else nullcontext()
             with ends:
                 skelcl(*rest, *quick)
+        elif program == "python" and rest[0] == "-c":
+            exec(rest[1], {})
         elif program == "python":
-            environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{TOP}"}
-            subprocess.run([sys.executable, *rest], check=True, env=environment, timeout=60)
+            runpy.run_path(rest[0])
         else:
             assert program == "cat", line
             print(Path(rest[0]).read_text())
@@ -81,7 +82,7 @@ def follow(skelcl, tmp_path, monkeypatch):
 def test_a_method(follow, capsys):
     follow("add-a-method")
     assert "--model.temperature" in capsys.readouterr().out
-    assert "test/knn_top1" in next(Path("runs/simclr").rglob("results.json")).read_text() or True
+    assert list(Path("runs/simclr").rglob("results.json"))
     config = Path("runs/simclr/version_0/config.yaml").read_text()
     assert "simclr.SimCLR" in config
     assert "temperature: 0.2" in config
@@ -97,7 +98,7 @@ def test_an_encoder(follow):
 
 def test_a_data_set(follow, capsys):
     follow("add-a-data-set")
-    assert "train 12, test 12" in capsys.readouterr().err or True
+    assert "gestures" in capsys.readouterr().out
     assert "gestures.Gestures" in Path("runs/as_cal-nw_ucla/version_0/config.yaml").read_text()
 
 
