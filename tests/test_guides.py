@@ -20,7 +20,11 @@ QUICK = [
     "--trainer.enable_model_summary=false",
     "--trainer.log_every_n_steps=1",
 ]
-TRAINING = ("fit", "test", "fine-tune")
+TRAINING = {
+    "fit": QUICK,
+    "test": [*QUICK, "--evaluation.figures=false"],
+    "fine-tune": [*QUICK, "--supervised.figures=false"],
+}
 
 
 def blocks(guide):
@@ -50,7 +54,7 @@ def follow(skelcl, tmp_path, monkeypatch):
                 monkeypatch.syspath_prepend(value)
         elif program == "skelcl":
             asks = any(word.endswith("help") for word in rest)
-            quick = QUICK if rest[0] in TRAINING and not asks else []
+            quick = [] if asks else TRAINING.get(rest[0], [])
             ends = pytest.raises(SystemExit, check=lambda stop: stop.code in (0, None)) if asks else nullcontext()
             with ends:
                 skelcl(*rest, *quick)

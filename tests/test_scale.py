@@ -1,8 +1,10 @@
 """Scripts for many devices: what they call, how they are interrupted, and that two processes are one."""
 
 import csv
+import importlib
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from skelcl.parsing import call_on
 
 TOP = Path(__file__).parents[1]
 SCALE = TOP / "experiments" / "scale"
@@ -132,6 +136,31 @@ def test_what_torchrun_starts_is_a_run(programs, skelcl, capsys, monkeypatch):
 def test_the_guide_names_what_exists():
     for path in re.findall(r"(?:experiments|tests)/[\w./-]+\w", GUIDE):
         assert (TOP / path).exists(), path
+
+
+def test_the_commands_of_the_guide_are_commands(programs, skelcl, capsys, monkeypatch):
+    """Runs are resolved; what starts processes or a job starts a program that only notes its words."""
+    programs("python3")
+    programs("sbatch")
+    monkeypatch.setenv("PYTHON", "python3")
+    monkeypatch.syspath_prepend(TOP / "experiments" / "benchmarks")
+    cost = importlib.import_module("cost")
+    monkeypatch.setattr(cost, "measure_apart", lambda *args: cost.Measured(1.0, 1e9))
+    seen = []
+    for line in "".join(re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)).splitlines():
+        words = shlex.split(line)
+        seen.append(next(word for word in words if "=" not in word))
+        if seen[-1] == "skelcl":
+            with pytest.raises(SystemExit) as stop:
+                skelcl(*words[1:], "--print_config")
+            assert stop.value.code == 0
+        elif seen[-1] == "python":
+            call_on("cost.py", cost.main, "RUN", words[2:])
+            assert "| `as_cal-nw_ucla` | 32 | 60 |" in capsys.readouterr().out
+        else:
+            subprocess.run(line, shell=True, check=True, timeout=60)
+    assert seen == ["skelcl", "sh", "sbatch", "sh", "python"]
+    assert [words[0] for words in calls()] == ["python3", "sbatch", "python3"]
 
 
 def metrics(folder):

@@ -85,6 +85,7 @@ def test_durations(cost, seconds, told):
     assert cost.duration(seconds) == told
 
 
+@pytest.mark.slow
 def test_every_run_of_pretraining_has_a_number_of_clips(cost):
     for run in sorted((BENCHMARKS.parent / "pretrain").glob("*.yaml")):
         assert cost.recipe(run).steps > 0

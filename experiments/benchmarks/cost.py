@@ -1,6 +1,6 @@
 """What runs cost on this machine: a few steps of each are measured, and all of them foretold.
 
-    python experiments/benchmarks/cost.py --runs experiments/pretrain/as_cal-nw_ucla.yaml --threads 1
+    python experiments/benchmarks/cost.py experiments/pretrain/*nw_ucla*.yaml --threads 1
 
 Steps are those of `skelcl fit`, with data loading, views, loss, optimiser and twin, on generated people of the same
 skeleton and number of persons; how many there are of them is known from the data sets. Evaluation is not counted, and
@@ -27,9 +27,9 @@ import lightning.pytorch as pl
 import torch
 import yaml
 from encoders import resident
-from jsonargparse import auto_cli
 
 from skelcl.lightning_cli import SkelCLI, resolved_config
+from skelcl.parsing import call_on
 
 TRAINING_CLIPS = {
     ("NWUCLA", None): 1_020,
@@ -41,7 +41,6 @@ TRAINING_CLIPS = {
     ("PKUMMD", "xview"): 14_357,
 }
 """Training clips of the complete data sets, by class and split."""
-FOLDER = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -188,7 +187,7 @@ def where(threads: int | None, words: Sequence[str]) -> str:
 
 
 def main(
-    runs: list[Path] | None = None,
+    runs: Sequence[Path],
     steps: int = 5,
     threads: int | None = None,
     options: list[str] | None = None,
@@ -197,7 +196,7 @@ def main(
     """Print, and write, the table.
 
     Args:
-        runs: Run files; by default all of experiments/pretrain.
+        runs: Run files.
         steps: Steps of each that are measured; three more are not.
         threads: Threads of torch on a CPU; by default its own choice.
         options: Further options of skelcl fit for all runs, --trainer.precision=bf16-mixed for example.
@@ -206,7 +205,7 @@ def main(
     words = options or []
     costs = []
     with TemporaryDirectory() as root:
-        for run in runs or sorted((FOLDER / "pretrain").glob("*.yaml")):
+        for run in runs:
             costs.append((recipe(run), measure_apart(run.resolve(), steps, Path(root), threads, words)))
             print(table(costs[-1:]).splitlines()[-1], flush=True)
     text = f"{where(threads, words)}\n\n{table(costs)}\n"
@@ -216,4 +215,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    call_on("python cost.py", main, "RUN", sys.argv[1:])
