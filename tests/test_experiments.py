@@ -18,6 +18,7 @@ RUNS = sorted((EXPERIMENTS / "pretrain").glob("*.yaml"))
 AS_CAL_RUNS = [run for run in RUNS if run.stem.startswith("as_cal-")]
 SDS_CL_RUNS = [run for run in RUNS if run.stem.startswith("sds_cl-")]
 SCD_NET_RUNS = [run for run in RUNS if run.stem.startswith("scd_net-")]
+SKELETON_CLR_RUNS = [run for run in RUNS if run.stem.startswith("skeleton_clr-")]
 SUPERVISED = sorted((EXPERIMENTS / "supervised").glob("*.yaml"))
 PROTOCOLS = ["ntu60-xsub", "ntu60-xview", "ntu120-xsub", "ntu120-xset"]
 PROTOCOLS += ["pku_mmd-1-xsub", "pku_mmd-1-xview", "pku_mmd-2-xsub", "pku_mmd-2-xview"]
@@ -200,6 +201,26 @@ def test_a_run_of_sds_cl_trains_two_steps(skelcl, ucla, people, run):
     shape = (3, 50, clips.skeleton.num_joints, clips.num_persons)
     for view in (method.view, method.eval_view):
         assert [x.shape[1:] for x in view.with_motion(clips)] == [shape, shape]
+
+
+@pytest.mark.parametrize("run", SKELETON_CLR_RUNS, ids=name)
+def test_a_run_of_skeleton_clr_trains_two_steps(skelcl, ucla, people, run):
+    """As shipped, but for narrow layers, a short queue, and generated people in the place of NTU RGB+D."""
+    words = ["--model.encoder.widths=[4, 8]", "--model.encoder.strides=[2, 2]", "--model.queue_size=16"]
+    words += ["--stream.kind=bone", *on_miniature_data(run, ucla, people), *QUICK]
+    cli = skelcl("fit", "--config", run, *words)
+    assert cli.trainer.callback_metrics["train/loss"].isfinite()
+    assert [type(step).__name__ for step in cli.model.view.steps] == ["Shear", "Stream"]
+    assert cli.model.view.steps[0].amplitude == 0.5
+    assert cli.model.view.frames == cli.model.eval_view.frames
+    group = cli.trainer.optimizers[0].param_groups[0]
+    if not run.stem.endswith("-small"):
+        assert (group["lr"], group["momentum"], group["weight_decay"], group["nesterov"]) == (0.1, 0.9, 1e-4, False)
+        config = yaml.safe_load(run.read_text())
+        assert config["data"]["init_args"]["batch_size"] == 128
+        assert (config["trainer"]["max_epochs"], cli.model.view.frames) == (300, 50)
+        model = config["model"]["init_args"]
+        assert (model["queue_size"], model["temperature"], model["momentum"]) == (32768, 0.07, 0.999)
 
 
 def test_a_run_of_sds_cl_is_tested_from_its_checkpoint(skelcl, ucla, capsys):

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from skelcl.encoders import LSTM
-from skelcl.methods import ASCAL
-from skelcl.transforms import CropResize, Normalize, Resize, Reverse, Shear, Truncate, View
+from skelcl.encoders import LSTM, STGCN
+from skelcl.methods import ASCAL, SkeletonCLR
+from skelcl.transforms import CropResize, Normalize, ReflectCrop, Resize, Reverse, Shear, Truncate, View
 
 ROOT = Normalize("root")
 METHODS = {
@@ -35,6 +35,16 @@ METHODS = {
             momentum=0.99,
         ),
         [2.834110, 4.667951, 4.712159],
+    ),
+    "skeleton_clr": (
+        lambda skeleton: SkeletonCLR(
+            STGCN(skeleton, 1, widths=(8, 16), strides=(1, 2)),
+            View(ReflectCrop(16), ROOT, [Shear(0.5)]),
+            View(Resize(16), ROOT),
+            projection=16,
+            queue_size=50,
+        ),
+        [0.839813, 3.051560, 3.732279],
     ),
 }
 

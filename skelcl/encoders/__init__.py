@@ -8,5 +8,18 @@ from skelcl.encoders.hcn import HCN
 from skelcl.encoders.hyperformer import Hyperformer
 from skelcl.encoders.lstm import LSTM
 from skelcl.encoders.scd import SCD
+from skelcl.encoders.st_gcn import STGCN
 
-__all__ = ["AGCN", "CTRGCN", "DSTA", "HCN", "LSTM", "SCD", "BodyEncoder", "Encoder", "Hyperformer", "MapEncoder"]
+__all__ = [
+    "AGCN",
+    "CTRGCN",
+    "DSTA",
+    "HCN",
+    "LSTM",
+    "SCD",
+    "STGCN",
+    "BodyEncoder",
+    "Encoder",
+    "Hyperformer",
+    "MapEncoder",
+]

@@ -110,12 +110,14 @@ class BodyEncoder(MapEncoder):
         skeleton: Layout of the V joints.
         channels: C, the coordinates per joint.
         num_persons: M, the bodies per clip.
+        shared_norm: One batch norm for all body slots instead.
     """
 
-    def __init__(self, skeleton: Skeleton, channels: int, num_persons: int) -> None:
+    def __init__(self, skeleton: Skeleton, channels: int, num_persons: int, shared_norm: bool = False) -> None:
         super().__init__()
         self.shape = (channels, skeleton.num_joints, num_persons)
-        self.data_bn = nn.BatchNorm1d(math.prod(self.shape))
+        self.slots = 1 if shared_norm else num_persons
+        self.data_bn = nn.BatchNorm1d(channels * skeleton.num_joints * self.slots)
 
     @abstractmethod
     def body_map(self, bodies: Tensor) -> Tensor:
@@ -139,8 +141,8 @@ class BodyEncoder(MapEncoder):
                 f"{type(self).__name__} was made for channels, joints and persons {self.shape}, the clips have "
                 f"{(c, v, m)}: set skeleton, channels and num_persons accordingly"
             )
-        bodies = self.data_bn(rearrange(x, "n c t v m -> n (m v c) t"))
-        bodies = rearrange(bodies, "n (m v c) t -> (n m) c t v", m=m, v=v)
+        bodies = self.data_bn(rearrange(x, "n c t v (g s) -> (n g) (s v c) t", s=self.slots))
+        bodies = rearrange(bodies, "n (s v c) t -> (n s) c t v", s=self.slots, v=v)
         if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return rearrange(self.body_map(bodies), "(n m) c t v -> n m c t v", m=m)
         absent = ~x.flatten(1, 3).any(1)

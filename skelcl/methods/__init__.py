@@ -6,7 +6,8 @@ from skelcl.methods.fine_tune import FineTune
 from skelcl.methods.scd_net import SCDNet
 from skelcl.methods.schedules import WarmupMultiStepLR
 from skelcl.methods.sds_cl import SDSCL
+from skelcl.methods.skeleton_clr import SkeletonCLR
 from skelcl.methods.std_cl import STDCL
 from skelcl.methods.supervised import Supervised
 
-__all__ = ["ASCAL", "SDSCL", "STDCL", "FineTune", "Method", "SCDNet", "Supervised", "WarmupMultiStepLR"]
+__all__ = ["ASCAL", "SDSCL", "STDCL", "FineTune", "Method", "SCDNet", "SkeletonCLR", "Supervised", "WarmupMultiStepLR"]

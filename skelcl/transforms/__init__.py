@@ -17,7 +17,17 @@ from skelcl.transforms.augment import (
 from skelcl.transforms.masking import CubeMask, StructureMask
 from skelcl.transforms.minmax import RotateMinMax
 from skelcl.transforms.normalize import Normalize, transform
-from skelcl.transforms.resample import CropResize, EvenFrames, RandomFrames, Resize, Sampler, Truncate, planar, present
+from skelcl.transforms.resample import (
+    CropResize,
+    EvenFrames,
+    RandomFrames,
+    ReflectCrop,
+    Resize,
+    Sampler,
+    Truncate,
+    planar,
+    present,
+)
 from skelcl.transforms.step import Step
 from skelcl.transforms.streams import Stream, bone, motion
 from skelcl.transforms.view import View
@@ -36,6 +46,7 @@ __all__ = [
     "MatrixAugmentation",
     "Normalize",
     "RandomFrames",
+    "ReflectCrop",
     "Resize",
     "Reverse",
     "Rotate",

@@ -132,6 +132,44 @@ class Resize(Sampler):
         return _resize(clips, cut, clips.frames - 2 * cut, self.frames)
 
 
+class ReflectCrop(Resize):
+    """The clip resized to T frames, then moved in time: the temporal crop of CrosSCLR and AimCLR.
+
+    Both ends are continued by ⌊T/ratio⌋ reflected frames, the last frame of either end twice; the view is a random
+    stretch of T frames of that.
+
+    Args:
+        frames: T, the length of the view.
+        ratio: T over the frames that each end is continued by; CrosSCLR and AimCLR take 6.
+        crop: Share of the clip that is kept, as of :class:`Resize`.
+
+    Raises:
+        ValueError: If ``ratio`` is less than one, or ``crop`` is not in (0, 1].
+    """
+
+    def __init__(self, frames: int, ratio: int = 6, crop: float = 1.0) -> None:
+        super().__init__(frames, crop)
+        if ratio < 1:
+            raise ValueError(f"ReflectCrop: ratio must be at least 1, got {ratio}")
+        self.padding = frames // ratio
+
+    def draw(self, clips: Clips, generator: Generator | None = None) -> Tensor:
+        """How many frames every clip moves, −padding … padding, (N,) int64."""
+        width = (len(clips),)
+        return (
+            torch.randint(2 * self.padding + 1, width, device=clips.frames.device, generator=generator) - self.padding
+        )
+
+    def plan(self, clips: Clips, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
+        """The frames of the resized clip in their new places."""
+        place = self.draw(clips, generator)[:, None] + torch.arange(self.frames, device=clips.frames.device)
+        place = torch.where(place < 0, -1 - place, place)
+        place = torch.where(place < self.frames, place, 2 * self.frames - 1 - place)
+        source, weight = super().plan(clips)
+        place = place[..., None].expand_as(source)
+        return source.gather(1, place), weight.gather(1, place)
+
+
 class RandomFrames(Sampler):
     """T frames of every clip at random, in order: a frame may come several times, others not at all.
 

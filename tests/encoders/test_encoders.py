@@ -6,13 +6,14 @@ import math
 import pytest
 import torch
 
-from skelcl.encoders import AGCN, CTRGCN, DSTA, HCN, LSTM, SCD, Hyperformer
+from skelcl.encoders import AGCN, CTRGCN, DSTA, HCN, LSTM, SCD, STGCN, Hyperformer
 from skelcl.skeleton import KINECT20, NTU25
 
 ENCODERS = [
     lambda skeleton, persons: LSTM(skeleton, persons, hidden=16),
     lambda skeleton, persons: CTRGCN(skeleton, persons, widths=(16, 32), strides=(1, 2)),
     lambda skeleton, persons: AGCN(skeleton, persons, widths=(16, 32), strides=(1, 2)),
+    lambda skeleton, persons: STGCN(skeleton, persons, widths=(16, 32), strides=(1, 2)),
     lambda skeleton, persons: HCN(skeleton, persons, num_frames=16, hidden=8),
     lambda skeleton, persons: Hyperformer(skeleton, persons, width=12, heads=3, strides=(1, 2)),
     lambda skeleton, persons: DSTA(skeleton, persons, blocks=((8, 4, 1), (16, 4, 2))),

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from skelcl.clips import Clips
 from skelcl.skeleton import NTU25
-from skelcl.transforms import CropResize, EvenFrames, RandomFrames, Resize, Sampler, Truncate, planar, present
+from skelcl.transforms import (
+    CropResize,
+    EvenFrames,
+    RandomFrames,
+    ReflectCrop,
+    Resize,
+    Sampler,
+    Truncate,
+    planar,
+    present,
+)
 
 
 def body_rows(clips: Clips, n: int, m: int) -> np.ndarray | None:
@@ -345,3 +355,26 @@ def test_planar_keeps_values(make_clips):
 def test_bad_arguments_are_named(build, match):
     with pytest.raises(ValueError, match=match):
         build()
+
+
+@pytest.mark.parametrize(("frames", "ratio"), [(50, 6), (12, 4), (5, 1), (5, 6)])
+def test_reflect_crop_is_a_window_of_the_padded_clip(make_clips, frames, ratio):
+    """The published code pads by mirroring, edges included, and cuts T frames out."""
+    clips = make_clips(gaps=True)
+    sampler = ReflectCrop(frames, ratio)
+    padding = frames // ratio
+    shift = sampler.draw(clips, torch.Generator().manual_seed(3))
+    x = sampler(clips, torch.Generator().manual_seed(3))
+    padded = np.pad(Resize(frames)(clips).numpy(), ((0, 0), (0, 0), (padding, padding), (0, 0), (0, 0)), "symmetric")
+    for n, start in enumerate((padding + shift).tolist()):
+        np.testing.assert_array_equal(x[n], padded[n, :, start : start + frames])
+
+
+def test_reflect_crop_draws_every_shift_alike(make_clips):
+    clips = make_clips()[torch.zeros(8000, dtype=torch.int64)]
+    shift = ReflectCrop(12, 4).draw(clips, torch.Generator().manual_seed(0))
+    counts = torch.bincount(shift + 3, minlength=7)
+    assert counts.shape == (7,)
+    assert ((counts - 8000 / 7).abs() < 5 * (8000 / 7) ** 0.5).all()
+    with pytest.raises(ValueError, match="ratio must be at least 1"):
+        ReflectCrop(12, 0)

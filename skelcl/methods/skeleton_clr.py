@@ -1,0 +1,126 @@
+"""SkeletonCLR: momentum contrast on skeletons, the baseline of CrosSCLR, AimCLR and their kin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import MultiStepLR
+
+from skelcl import losses
+from skelcl.clips import Clips
+from skelcl.encoders import Encoder
+from skelcl.methods.base import Method
+from skelcl.nn import Ema, Queue
+from skelcl.seeding import seeded
+from skelcl.transforms import View
+
+
+class SkeletonCLR(Method):
+    """SkeletonCLR (Li et al., CVPR 2021, arXiv 2104.14136), which is MoCo v2 (arXiv 2003.04297) on ST-GCN.
+
+    Two random views of a clip; a query network sees one, its momentum twin the other. InfoNCE picks the query's own key
+    among a queue of older ones. Features are those of the encoder, without the projection. The defaults are those of
+    the released code; the twin has batch statistics and dropout of its own there and here.
+
+    Deviations: the twin follows right after the optimiser's step instead of within the next step, which is the same for
+    all steps but leaves a twin that is one step ahead when training ends; twin and query network start with the same
+    weights, where the release draws those of either anew after copying; K need not be a multiple of the batch size. The
+    batch norms of several devices are one with ``--trainer.sync_batchnorm true``.
+
+    ``mask_same_instance``, off by default, drops a clip's own earlier keys from its negatives: a queue of K keys over N
+    clips holds one with probability ½(K/N)², every third time on NTU RGB+D 60.
+
+    Args:
+        encoder: Query encoder; the paper's is ``STGCN``.
+        view: Random view, drawn twice and independently for each clip.
+        eval_view: Deterministic view under which features are taken.
+        optimizer: Defaults to the released SGD: lr 0.1, momentum 0.9, weight decay 1e-4.
+        scheduler: Defaults to the released factor 0.1 from epoch 250 on, of 300.
+        projection: Width of the contrasted vectors.
+        queue_size: K.
+        temperature: τ of InfoNCE.
+        momentum: m of the momentum twin; its half-life is ln 2 / (1 − m) steps, so small sets want a smaller one.
+        mask_same_instance: Never contrast a clip with its own earlier keys.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        view: View,
+        eval_view: View,
+        optimizer: OptimizerCallable | None = None,
+        scheduler: LRSchedulerCallable | None = None,
+        projection: int = 128,
+        queue_size: int = 32768,
+        temperature: float = 0.07,
+        momentum: float = 0.999,
+        mask_same_instance: bool = False,
+    ) -> None:
+        super().__init__(
+            encoder,
+            eval_view,
+            optimizer or partial(SGD, lr=0.1, momentum=0.9, weight_decay=1e-4),
+            scheduler or partial(MultiStepLR, milestones=[250], gamma=0.1),
+        )
+        self.view = view
+        self.projector = nn.Sequential(
+            nn.Linear(encoder.dim, encoder.dim), nn.ReLU(), nn.Linear(encoder.dim, projection)
+        )
+        for parameter in self.projector.parameters():
+            nn.init.normal_(parameter, std=0.02 if parameter.dim() == 2 else 0.0)
+        self.key = Ema(self.query, momentum)
+        self.queue = Queue(queue_size, projection, unit=True)
+        self.temperature = temperature
+        self.mask_same_instance = mask_same_instance
+
+    @property
+    def query(self) -> nn.Sequential:
+        """The encoder and its head, without a second name for their weights."""
+        return nn.Sequential(self.encoder, self.projector)
+
+    def training_step(self, clips: Clips, batch_idx: int) -> dict[str, Tensor]:
+        """Contrast two views of each clip; the keys join the queue once the backward pass is done."""
+        random = self.step_generator(batch_idx)
+        views = self.view(clips, random), self.view(clips, random)
+        # Dropout knows global randomness only, which no checkpoint holds.
+        with seeded("dropout", self.global_rank, self.current_epoch, batch_idx, device=self.device):
+            query = F.normalize(losses.wide(self.query(views[0])), dim=1)
+            key = F.normalize(losses.wide(self.key(views[1])), dim=1)
+        same = clips.index[:, None] == self.queue.index if self.mask_same_instance else None
+        positive, negative = losses.contrast(query, key, self.queue.keys, self.temperature, same)
+        loss = losses.info_nce(positive, negative)
+        self._log(loss, positive, negative)
+        return {"loss": loss, "keys": key, "index": clips.index}
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Step, then let the twin follow: θ_k ← m·θ_k + (1 − m)·θ_q."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.key.update(self.query)
+
+    def on_train_batch_end(self, outputs: dict[str, Tensor], batch: Clips, batch_idx: int) -> None:  # type: ignore[override]
+        """Enqueue after the backward pass, which still needed the rows that are overwritten now."""
+        self.queue.push(outputs["keys"], outputs["index"])
+
+    @torch.no_grad()
+    def _log(self, loss: Tensor, positive: Tensor, negative: Tensor) -> None:
+        terms = {
+            "train/loss": loss,
+            "train/contrast_top1": (positive > negative.amax(1)).float().mean(),
+            "train/queue_filled": (self.queue.pushed / len(self.queue)).clamp(max=1),
+        }
+        self.log("loss", loss, on_step=True, on_epoch=False, prog_bar=True, logger=False)
+        self.log_dict(terms, on_step=False, on_epoch=True, batch_size=len(positive), sync_dist=True)
