@@ -58,9 +58,9 @@ class SCDNet(Method):
     ``mask_same_instance``, which drops a clip's own earlier keys from its negatives (a queue of K keys over N clips
     holds one with probability ½(K/N)², seldom on NTU but often on small sets); ``negatives="batch"``, which takes the
     keys of the other clips of the batch, of all ranks, in the place of the queues (Chen et al. 2021, MoCo v3, arXiv
-    2104.02057). With the queues a narrow network on NW-UCLA soon gave all clips of a batch equal keys, which it told from
-    the keys of earlier steps: a direction that all features share, or batch statistics, give the step away. The keys of
-    one batch have both in common.
+    2104.02057). With the queues a narrow network on NW-UCLA soon gave all clips of a batch equal keys, and told
+    these from the keys of earlier steps: a direction that all features share, or batch statistics, give a step away.
+    The keys of one batch have both in common.
 
     Args:
         encoder: Gives the two clues.
