@@ -29,12 +29,7 @@ step "$skelcl" data prepare nw-ucla --raw "$out/raw" --root "$out/data"
 train as_cal experiments/pretrain/as_cal-nw_ucla.yaml --trainer.max_epochs 30 --model.scheduler.milestones '[24]'
 train sds_cl experiments/pretrain/sds_cl-nw_ucla-small.yaml --trainer.max_epochs 8 --model.scheduler.milestones '[6]' \
     --model.encoder.blocks '[[16,4,2],[32,8,2]]' --model.encoder.heads 2 --model.optimizer.lr 0.002
-# SCD-Net wants more updates than a demo has: easy views and a short queue of keys, so that it begins to learn.
-train scd_net experiments/pretrain/scd_net-nw_ucla-small.yaml --trainer.max_epochs 12 --model.scheduler.milestones '[10]' \
-    --model.encoder.widths '[8,16,8]' --model.encoder.dim 64 --model.encoder.heads 2 --model.encoder.dropout 0 \
-    --model.encoder.num_frames 32 --model.view.sample.frames 32 --model.eval_view.sample.frames 32 \
-    --model.view.steps '[{class_path: Rotate, init_args: {max_degrees: 30.0, minor_max_degrees: 1.0}}, {class_path: Flip}]' \
-    --model.queue_size 96 --model.momentum 0.98 --model.temperature 0.1 --model.optimizer.lr 0.001
+train scd_net experiments/pretrain/scd_net-nw_ucla-small.yaml --trainer.max_epochs 12 --model.scheduler.milestones '[10]'
 # STD-CL learns from labels. Its banks hold the training clips, of which there are few.
 train std_cl experiments/supervised/std_cl-ctr_gcn-nw_ucla.yaml --trainer.max_epochs 8 \
     --model.scheduler.milestones '[6]' --model.scheduler.warmup_epochs 1 \

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -56,7 +56,11 @@ class SCDNet(Method):
     slowly moving target need not be noisy; ``shuffle_bn``, which spreads the keys over the ranks anew so that a batch
     norm without ``sync_batchnorm`` cannot give away which key belongs to which query (He et al., arXiv 1911.05722);
     ``mask_same_instance``, which drops a clip's own earlier keys from its negatives (a queue of K keys over N clips
-    holds one with probability ½(K/N)², seldom on NTU but often on small sets).
+    holds one with probability ½(K/N)², seldom on NTU but often on small sets); ``negatives="batch"``, which takes the
+    keys of the other clips of the batch, of all ranks, in the place of the queues (Chen et al. 2021, MoCo v3, arXiv
+    2104.02057). With the queues a narrow network on NW-UCLA soon gave all clips of a batch equal keys, and told
+    these from the keys of earlier steps: a direction that all features share, or batch statistics, give a step away.
+    The keys of one batch have both in common.
 
     Args:
         encoder: Gives the two clues.
@@ -65,13 +69,15 @@ class SCDNet(Method):
         optimizer: Defaults to the released SGD: lr 0.01, momentum 0.9, weight decay 1e-4.
         scheduler: Defaults to the released factor 0.1 from epoch 351 on, of 451.
         projection: P, width of the contrasted vectors.
-        queue_size: K, keys in each of the three queues.
+        queue_size: K, keys in each of the three queues; none are kept with ``negatives="batch"``.
         temperature: τ of InfoNCE.
         momentum: m of the momentum twin; its half-life is ln 2 / (1 − m) steps, so small sets want a smaller one.
         weights: Of the terms temporal → anchor, spatial → anchor, anchor → temporal, anchor → spatial.
         key_dropout: Let the twin drop out units as the query network does.
         shuffle_bn: Exchange clips between the ranks before the twin sees them, and keys back afterwards.
-        mask_same_instance: Never contrast a clip with its own earlier keys.
+        mask_same_instance: Never contrast a clip with its own earlier keys in the queue.
+        negatives: Where the negatives of a query come from: the ``queue`` of earlier keys, or the keys of the other
+            clips of the same ``batch``.
     """
 
     encoder: SCD
@@ -91,6 +97,7 @@ class SCDNet(Method):
         key_dropout: bool = True,
         shuffle_bn: bool = False,
         mask_same_instance: bool = False,
+        negatives: Literal["queue", "batch"] = "queue",
     ) -> None:
         super().__init__(
             encoder,
@@ -101,7 +108,8 @@ class SCDNet(Method):
         self.view = view
         self.heads = SCDHeads(encoder.dim // 2, projection)
         self.key = Ema(self.query, momentum)
-        self.queues = nn.ModuleDict({level: Queue(queue_size, projection, unit=True) for level in LEVELS})
+        kept = LEVELS if negatives == "queue" else ()
+        self.queues = nn.ModuleDict({level: Queue(queue_size, projection, unit=True) for level in kept})
         self.temperature = temperature
         self.weights = dict(zip(TERMS, weights, strict=True))
         self.shuffle_bn = shuffle_bn
@@ -136,7 +144,7 @@ class SCDNet(Method):
     def contrast(
         self, query: dict[str, Tensor], key: dict[str, Tensor], index: Tensor
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Logits of the four terms, with the queues as they are.
+        """Logits of the four terms, with the queues as they are, or with the other clips of the batch.
 
         Args:
             query: Unit vectors (N, P) of each level.
@@ -144,13 +152,18 @@ class SCDNet(Method):
             index: Positions of the clips in their store, (N,) int64.
 
         Returns:
-            For each term, positive (N,) and negative logits (N, K).
+            For each term, positive (N,) and negative logits (N, K); K is the batch of all ranks where there is no
+            queue, and logits of a clip's own keys are −inf.
         """
         logits = {}
         for name, (asks, answers) in TERMS.items():
-            queue = self.queue(answers)
-            same = index[:, None] == queue.index if self.mask_same_instance else None
-            logits[name] = losses.contrast(query[asks], key[answers], queue.keys, self.temperature, same)
+            if self.queues:
+                queue = self.queue(answers)
+                negatives = queue.keys
+                same = index[:, None] == queue.index if self.mask_same_instance else None
+            else:
+                negatives, same = gather(key[answers]), index[:, None] == gather(index)
+            logits[name] = losses.contrast(query[asks], key[answers], negatives, self.temperature, same)
         return logits
 
     def levels(self, outputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
@@ -182,17 +195,15 @@ class SCDNet(Method):
 
     def on_train_batch_end(self, outputs: dict[str, Any], batch: Clips, batch_idx: int) -> None:  # type: ignore[override]
         """Enqueue after the backward pass, which still needed the rows that are overwritten now."""
-        for level, keys in outputs["keys"].items():
-            self.queue(level).push(keys, outputs["index"])
+        for level in self.queues:
+            self.queue(level).push(outputs["keys"][level], outputs["index"])
 
     @torch.no_grad()
     def _log(self, loss: Tensor, terms: dict[str, Tensor], logits: dict[str, tuple[Tensor, Tensor]]) -> None:
-        queue = self.queue("anchor")
-        values = {
-            "train/loss": loss,
-            "train/queue_filled": (queue.pushed / len(queue)).clamp(max=1),
-            **{f"train/{name}": term for name, term in terms.items()},
-        }
+        values = {"train/loss": loss, **{f"train/{name}": term for name, term in terms.items()}}
+        if self.queues:
+            queue = self.queue("anchor")
+            values["train/queue_filled"] = (queue.pushed / len(queue)).clamp(max=1)
         for name, (positive, negative) in logits.items():
             values[f"train/{name}_top1"] = (positive > negative.amax(1)).float().mean()
         n = len(next(iter(logits.values()))[0])

@@ -222,7 +222,7 @@ def test_size_stated_in_the_small_block():
     text = (EXPERIMENTS / "encoders" / "scd-small.yaml").read_text()
     encoder = SCD(KINECT20, 1, **yaml.safe_load(text)["init_args"]).eval()
     with FlopCounterMode(display=False) as counter:
-        encoder(torch.randn(1, 3, 64, 20, 1))
+        encoder(torch.randn(1, 3, encoder.num_frames, 20, 1))
     assert f"{parameters(encoder):,} parameters" in text
     assert f"{counter.get_total_flops() / 2e6:.0f} million multiply-adds" in text
     assert f"features are {encoder.dim} wide" in text

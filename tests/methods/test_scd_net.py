@@ -180,6 +180,43 @@ def test_terms_equal_their_slow_twin_whatever_the_order_of_the_queue(build, toy)
     assert terms() == pytest.approx(slow, rel=1e-5)
 
 
+def test_negatives_of_the_batch_equal_their_slow_twin(build, toy):
+    """Every query against the keys of other clips in its batch, pair after pair; the third and the fifth are of one."""
+    method = build(toy(1).skeleton, negatives="batch")
+    index = torch.tensor([7, 3, 5, 9, 5])
+    query, key = ({level: unit(torch.randn(5, 6)) for level in LEVELS} for _ in range(2))
+    logits = method.contrast(query, key, index)
+    for name, (asks, answers) in TERMS.items():
+        q, k = query[asks].double(), key[answers].double()
+        slow = []
+        for i in range(5):
+            others = [float(q[i] @ k[j]) / 0.2 for j in range(5) if index[j] != index[i]]
+            own = float(q[i] @ k[i]) / 0.2
+            slow.append(math.log(math.exp(own) + sum(math.exp(other) for other in others)) - own)
+        assert losses.info_nce(*logits[name]).item() == pytest.approx(sum(slow) / 5, rel=1e-5)
+    assert not len(method.queues)
+
+
+def test_negatives_of_the_batch_take_one_step_by_hand(build, toy):
+    """The gradient is that of the cross-entropy of similarities against the position in the batch, keys held fixed."""
+    clips = toy(4)
+    method = build(clips.skeleton, random=False, negatives="batch")
+    network = build(clips.skeleton, random=False).query
+    network.load_state_dict(method.query.state_dict())
+    levels = [unit(z) for z in network(method.eval_view(clips))[2:]]
+    trainer, trace = fit(method, clips, 1)
+    loss = sum(
+        F.cross_entropy(levels[asks] @ levels[answers].detach().T / 0.2, torch.arange(32))
+        for asks, answers in ((0, 2), (1, 2), (2, 0), (2, 1))
+    )
+    assert trace.loss == [pytest.approx(loss.item(), rel=1e-5)]
+    assert "train/queue_filled" not in trainer.callback_metrics
+    loss.backward()
+    for name, parameter in network.named_parameters():
+        stepped = parameter - 0.01 * (parameter.grad + 1e-4 * parameter)
+        torch.testing.assert_close(method.query.get_parameter(name), stepped, rtol=1e-4, atol=1e-6)
+
+
 def test_one_step_by_hand(build, toy):
     """Loss, gradient step, twin and queues, compared with the same written out in plain PyTorch."""
     clips = toy(4)
@@ -341,11 +378,13 @@ def test_dropout_of_the_twin_can_be_switched_off(build, toy):
         assert method.key.module.encoder.training
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_resume_is_exact(build, toy, tmp_path, dropout):
+@pytest.mark.parametrize(("dropout", "negatives"), [(0.0, "queue"), (0.3, "queue"), (0.3, "batch")])
+def test_resume_is_exact(build, toy, tmp_path, dropout, negatives):
     """Bit by bit, random views and dropout included."""
     clips = toy(10)
-    straight, first, second = (build(clips.skeleton, seed=seed, dropout=dropout) for seed in (3, 3, 4))
+    straight, first, second = (
+        build(clips.skeleton, seed=seed, dropout=dropout, negatives=negatives) for seed in (3, 3, 4)
+    )
     _, whole = fit(straight, clips, 4)
     trainer, start = fit(first, clips, 2)
     trainer.save_checkpoint(tmp_path / "half.ckpt")
@@ -353,7 +392,8 @@ def test_resume_is_exact(build, toy, tmp_path, dropout):
     _, rest = fit(second, clips, 4, checkpoint=tmp_path / "half.ckpt")
     assert start.loss + rest.loss == whole.loss
     state = second.state_dict()
-    assert {"queues.temporal.keys", "queues.anchor.pushed", "key.module.heads.anchor.0.weight"} <= set(state)
+    assert "key.module.heads.anchor.0.weight" in state
+    assert ({"queues.temporal.keys", "queues.anchor.pushed"} <= set(state)) == (negatives == "queue")
     for name, value in straight.state_dict().items():
         assert torch.equal(value, state[name]), name
 
@@ -431,7 +471,8 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="ddp_fork is reported
 
 @linux
 @pytest.mark.parametrize(
-    "options", [{}, {"shuffle_bn": True, "mask_same_instance": True, "weights": (1.0, 2.0, 0, 1.0)}]
+    "options",
+    [{}, {"shuffle_bn": True, "mask_same_instance": True, "weights": (1.0, 2.0, 0, 1.0)}, {"negatives": "batch"}],
 )
 def test_two_processes_equal_one(build, ucla, tmp_path, options):
     skeleton = NWUCLA(ucla).skeleton
@@ -449,7 +490,7 @@ def test_two_processes_equal_one(build, ucla, tmp_path, options):
     (one, gradient_one, loss_one), (two, gradient_two, loss_two) = results
     assert len(loss_one) == 6
     assert loss_two == pytest.approx(loss_one, rel=1e-5)
-    for level in LEVELS:
+    for level in method.queues:
         assert torch.equal(one[f"queues.{level}.index"], two[f"queues.{level}.index"])
         assert two[f"queues.{level}.pushed"] == 120
     for name, value in one.items():
