@@ -176,7 +176,12 @@ def test_two_processes_of_torchrun_make_one_run_that_equals_a_single_one(ucla, t
     """Views are deterministic, since random ones are drawn for each process."""
     words = [RUN, "--config", "experiments/overlays/debug.yaml", "--config", "experiments/overlays/cpu.yaml"]
     words += ["--model.view", "experiments/views/ucla52-test.yaml", f"--data.root={ucla}", "--model.encoder.hidden=8"]
-    words += ["--model.warmup_epochs=0", "--trainer.enable_progress_bar=false", "--data.validation=none"]
+    words += [
+        "--model.view.steps=[]",
+        "--model.warmup_epochs=0",
+        "--trainer.enable_progress_bar=false",
+        "--data.validation=none",
+    ]
     found = []
     for devices in (1, 2):
         folder = tmp_path / str(devices)

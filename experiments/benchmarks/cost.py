@@ -135,7 +135,7 @@ def measure(run: Path, steps: int, root: Path, threads: int | None = None, words
     people |= {"layout": "kinect20" if kind == "NWUCLA" else "ntu25", "subjects": 6, "validation": "none"}
     clock = Clock()
     args = ["--config", str(run), "--data", yaml.safe_dump({"class_path": "Synthetic", "init_args": people})]
-    args += ["--trainer.logger=false", "--trainer.enable_checkpointing=false", "--trainer.enable_progress_bar=false"]
+    args += ["--trainer.logger=false", "--trainer.enable_progress_bar=false"]
     args += ["--trainer.enable_model_summary=false", f"--trainer.max_steps={steps + 3}", "--trainer.max_epochs=-1"]
     cli = SkelCLI(save_config_callback=None, run=False, args=[*args, *words])
     cli.trainer.callbacks = [clock]
