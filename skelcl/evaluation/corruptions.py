@@ -203,7 +203,8 @@ def _lost_frames(clips: Clips, rows: _Rows, joints: Tensor, corruption: str, sha
 
 def _filled(joints: Tensor, rows: _Rows, lost: Tensor, fill: Fill) -> Tensor:
     """Joints (R, V, C) with something in the place of lost rows (R,), from other frames of the same body."""
-    known = ~lost & ~joints[:, 0, 0].isnan()
+    seen = ~joints[:, 0, 0].isnan()
+    known = seen & ~lost
     missing = torch.where(lost[:, None, None], torch.nan, joints)
     if fill in ("zero", "root"):
         return missing
@@ -217,7 +218,7 @@ def _filled(joints: Tensor, rows: _Rows, lost: Tensor, fill: Fill) -> Tensor:
     has_after[after < count] = track[after[after < count]] == track[after < count]
     low = torch.where(has_before, before, after)
     high = torch.where(has_after, after, low) if fill == "interpolate" else low
-    usable = lost & (has_before | has_after)
+    usable = seen & lost & (has_before | has_after)
     low, high = low.where(usable, 0), high.where(usable, 0)
     weight = ((here - low) / (high - low).clamp(min=1)).clamp(0, 1).to(joints)[:, None, None]
     return torch.where(usable[:, None, None], torch.lerp(joints[low], joints[high], weight), missing)

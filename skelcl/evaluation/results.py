@@ -339,9 +339,7 @@ def _notes(rows: Sequence[Family]) -> str:
     told = {
         "knn_top1": "kNN: nearest neighbours among frozen features, {knn}.",
         "linear_top1": "linear: a classifier on frozen features, probe {probe}.",
-        **dict.fromkeys(
-            PROBES, "linear PRESET: a classifier on frozen features, mean over seeds of the probe ({linear})."
-        ),
+        **dict.fromkeys(PROBES, "linear PRESET: a classifier on frozen features, mean over seeds ({linear})."),
         "top1": "top-1: the network's own classes, all of it trained with labels.",
         "retrieval_map": "mAP: training clips ranked by the cosine similarity of frozen features.",
         "clustering_acc": "cluster ACC: k-means without labels, matched to classes with them ({clustering}).",
