@@ -29,11 +29,11 @@ from skelcl.evaluation.few_shot import FewShotOptions, draw_episodes
 from skelcl.evaluation.frozen import random_twin, with_encoder
 from skelcl.evaluation.judge import Judge, Scores
 from skelcl.evaluation.knn import KNNOptions
-from skelcl.evaluation.page import Curves, Page, Table, write_page
+from skelcl.evaluation.page import Page, Table, write_page
 from skelcl.evaluation.probe import PRESETS, LinearOptions, ProbeName
 from skelcl.evaluation.record import run_record, save_record
 from skelcl.evaluation.retrieval import RetrievalOptions
-from skelcl.evaluation.robustness import Reading, RobustnessOptions, robustness_scores, severity_curves, suite
+from skelcl.evaluation.robustness import Reading, RobustnessOptions, robustness_scores, suite
 from skelcl.lightning_cli import load, stored_config
 from skelcl.methods import Method, Supervised
 from skelcl.seeding import generator, run_seed
@@ -117,7 +117,7 @@ def evaluate(
         data: Data block of another data set of the same joints, experiments/data/ntu60-xview.yaml for example. The
             encoder alone is then judged, never a classifier.
         root: Folder of the stores, where it is not that of the run.
-        device: ``auto`` is an accelerator where there is one, else the CPU.
+        device: ``auto`` is a GPU where there is one, else the CPU.
         batch_size: Clips that are encoded at once.
         map: How the page's map of the test features is made; tsne needs scikit-learn.
         linear: Linear evaluation.
@@ -172,21 +172,9 @@ def evaluate(
         views = session.random_views()
         for name, judge in judges.items():
             judge.collapse(collapse, views.get(name))
-    readings: list[Reading] = []
-    clean: dict[tuple[str, str, str], float] = {}
+    clean, readings = {}, []
     if "robustness" in chosen:
-        probe = robustness.probe or own
-        clean = {key: value for name, judge in judges.items() for key, value in session.top1(name, judge, probe)}
-        for corruption, severity in damages:
-            change = partial(session.damaged, corruption, severity, robustness)
-            damaged = session.encoded("test", change, f"{corruption} {severity:g}")
-            for name, judge in judges.items():
-                for key, value in session.top1(name, judge, probe, damaged[name]):
-                    readings.append(Reading(corruption, severity, *key, value))
-        for scored, value in robustness_scores(readings, clean).items():
-            subset, kind = scored.split("/")
-            encoder = "random" if kind.startswith("random_") else "learned"
-            judges[encoder].scores.add(subset, {kind.removeprefix("random_"): value})
+        clean, readings = session.robustness(judges, robustness, robustness.probe or own, damages)
 
     scores = {name: judge.scores for name, judge in judges.items()}
     flat = {stat: _flat(scores, stat) for stat in ("mean", "sd", "interval")}
@@ -230,16 +218,17 @@ def evaluate(
     run["config_sha256"] = hashlib.sha256(digest.encode()).hexdigest()
 
     names = {"learned": type(model).__name__, "random": "random encoder"}
+    shown = None if "linear" not in chosen else own if own in presets else presets[0]
     tables = summary.table_parts(scores, list(subsets), names)
     parts: list[Any] = [*tables]
     for preset in presets if "linear" in chosen else ():
         probes = {names[name]: [judge.probe(preset, seed) for seed in judge_seeds] for name, judge in judges.items()}
         parts.append(summary.probe_curves(probes, preset))
-    parts += _damage_parts(readings, clean, list(subsets), names)
+    parts += summary.damage_parts(readings, clean, list(subsets), names)
     parts += summary.learning_curves(run_folder(ckpt_path) / "metrics.csv")
-    predicted, judged_by = session.prediction(judges["learned"], own if "linear" in chosen else None)
+    predicted, judged_by = session.prediction(judges["learned"], shown)
     parts += session.pictures(test["learned"], predicted, judged_by, map)
-    facts = _facts(ckpt_path, run, results, names)
+    facts = summary.facts(ckpt_path, run, results, names)
     headline = f"{names['learned']}: {ckpt_path}"
     damage_tables = [part for part in parts if isinstance(part, Table) and part not in tables]
     text = summary.markdown(headline, facts, [*tables, *damage_tables], notes)
@@ -313,6 +302,28 @@ class _Session:
         """Clips under a corruption."""
         ids = self.data.ids[clips.index.numpy()].tolist()
         return corrupt(clips, ids, corruption, severity, options.fill, options.seed)
+
+    def robustness(
+        self,
+        judges: Mapping[str, Judge],
+        options: RobustnessOptions,
+        probe: ProbeName,
+        damages: Sequence[tuple[Any, float]],
+    ) -> tuple[dict[tuple[str, str, str], float], list[Reading]]:
+        """Accuracies on clean clips and under every damage, whose summary goes to the scores of the judges."""
+        clean = {key: value for name, judge in judges.items() for key, value in self.top1(name, judge, probe)}
+        readings = []
+        for corruption, severity in damages:
+            change = partial(self.damaged, corruption, severity, options)
+            damaged = self.encoded("test", change, f"{corruption} {severity:g}")
+            for name, judge in judges.items():
+                for key, value in self.top1(name, judge, probe, damaged[name]):
+                    readings.append(Reading(corruption, severity, *key, value))
+        for scored, value in robustness_scores(readings, clean).items():
+            subset, kind = scored.split("/")
+            encoder = "random" if kind.startswith("random_") else "learned"
+            judges[encoder].scores.add(subset, {kind.removeprefix("random_"): value})
+        return clean, readings
 
     def top1(
         self, encoder: str, judge: Judge, probe: ProbeName, clips: Encoded | None = None
@@ -430,48 +441,6 @@ def _flat(scores: Mapping[str, Scores], stat: str) -> dict[str, float]:
         prefix = "" if name == "learned" else f"{name}_"
         found.update({key.replace("/", f"/{prefix}"): value for key, value in values.items()})
     return found
-
-
-def _damage_parts(
-    readings: Sequence[Reading],
-    clean: Mapping[tuple[str, str, str], float],
-    subsets: Sequence[str],
-    names: Mapping[str, str],
-) -> list[Any]:
-    """Tables and severity curves of all judges."""
-    units = {"spatial_part": "lost parts", "spatial_joint": "lost joints", "jitter": "cm", "view": "degrees"}
-    parts: list[Any] = []
-    for judge in dict.fromkeys(reading.judge for reading in readings):
-        parts.append(summary.damage_table(readings, judge, subsets, names))
-        for corruption, series in severity_curves(readings, clean, judge):
-            shown = {names[name]: (x, [100 * value for value in y]) for name, (x, y) in series.items()}
-            if max(len(x) for x, _ in shown.values()) > 2:
-                label = units.get(corruption, "share of the frames lost")
-                parts.append(Curves(f"{corruption}, {judge}", label, "test top-1 in %", shown))
-    return parts
-
-
-def _facts(path: Path, run: Mapping[str, Any], results: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
-    """What must be known of the numbers, in words."""
-    data = run["data"] or {}
-    labels = data.get("labels", {})
-    clips = ", ".join(f"{count} {subset}" for subset, count in results["query_clips"].items())
-    protocols = ", ".join(f"{name} v{one['version']}" for name, one in results["protocols"].items())
-    seeds = ", ".join(map(str, results["judge_seeds"]))
-    return {
-        "checkpoint": str(path),
-        "method": f"{names['learned']}, {run['encoder']}, {run['feature_width']} features",
-        "data": f"{data.get('name')}, {data.get('split')}",
-        "clips": f"{results['gallery_clips']} training, {clips}, {results['classes']} classes",
-        "labels": f"{labels.get('rule')}, {str(labels.get('sha256'))[:6]}",
-        "input": f"{run['view']}, stream {run['stream']}",
-        "pre-training": f"{run['epochs']} epochs, seed {run['seed']}",
-        "selection": "last epoch; nothing is chosen on test clips",
-        "protocols": protocols,
-        "seeds of probes and k-means": f"{seeds}; ± is their standard deviation, not that of trainings",
-        "random encoder": f"the same network with weights redrawn from seed {results['random_encoder_seed']}",
-        "judged on": str(run["tested_on"]["hardware"]),
-    }
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

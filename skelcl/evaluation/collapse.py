@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -44,17 +45,16 @@ def alignment(first: Tensor, second: Tensor) -> float:
 
 
 def uniformity(features: Tensor, chunk: int = 1024) -> float:
-    """Log of the mean of exp(−2·d²) over all pairs of unit features (N, D); at most 0, which is a single point.
+    """Log of the mean of exp(−2·d²) over all pairs of N ≥ 2 unit features (N, D); at most 0, a single point.
 
     Source: Wang and Isola, ICML 2020.
     """
-    unit = F.normalize(features.double(), dim=1)
-    total = unit.new_zeros(())
+    unit = F.normalize(features.float(), dim=1)
+    total, n = 0.0, len(unit)
     for some in torch.split(unit, chunk):
-        total += (4 * (some @ unit.T - 1)).exp().sum()
-    n = len(unit)
-    own = (4 * (unit.square().sum(1) - 1)).exp().sum()
-    return float(((total - own) / max(n * (n - 1), 1)).log())
+        total += float((4 * (some @ unit.T - 1)).exp().double().sum())
+    own = float((4 * (unit.double().square().sum(1) - 1)).exp().sum())
+    return math.log((total - own) / (n * (n - 1)))
 
 
 def collapse_scores(features: Tensor, options: CollapseOptions | None = None) -> dict[str, float]:
@@ -70,12 +70,13 @@ def collapse_scores(features: Tensor, options: CollapseOptions | None = None) ->
     """
     check_features("test", features)
     options = options or CollapseOptions()
+    uniform = uniformity(features)
     features = features.detach().cpu().double()
     spread = features.std(0, correction=0)
     unit = F.normalize(features, dim=1)
     return {
         "collapse_rank": effective_rank(features),
-        "collapse_uniformity": uniformity(features),
+        "collapse_uniformity": uniform,
         "collapse_std": float(unit.std(0, correction=0).mean() * features.shape[1] ** 0.5),
         "collapse_dead": float((spread <= options.dead * spread.max()).double().mean()),
     }

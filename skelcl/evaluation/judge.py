@@ -138,6 +138,8 @@ class Judge:
     def collapse(self, options: CollapseOptions, views: tuple[Encoded, Encoded] | None = None) -> None:
         """Diagnostics of test features; alignment of two random ``views`` of the test clips where there are any."""
         for subset, which in self.subsets.items():
+            if int(which.sum()) < 2:  # no pairs
+                continue
             mine = which.to(self.test.features.device)
             self.scores.add(subset, collapse_scores(self.test.features[mine], options))
             if views is not None:

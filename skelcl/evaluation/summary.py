@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from skelcl.errors import InputError
 from skelcl.evaluation.judge import Scores
 from skelcl.evaluation.page import Confusion, Curves, Map, Table
 from skelcl.evaluation.probe import ProbeName, ProbeResult
-from skelcl.evaluation.robustness import Reading
+from skelcl.evaluation.robustness import Reading, severity_curves
 from skelcl.transforms import Normalize, Resize, View
 
 MAP_CLIPS, MAP_FRAMES = 500, 32
@@ -80,13 +80,9 @@ def table_parts(scores: Mapping[str, Scores], subsets: Sequence[str], names: Map
     return parts
 
 
-def damage_table(
-    readings: Sequence[Reading], judge: str, subsets: Sequence[str], names: Mapping[str, str]
-) -> Table | None:
-    """Accuracies under every damage for one judge; None where there are none."""
+def damage_table(readings: Sequence[Reading], judge: str, subsets: Sequence[str], names: Mapping[str, str]) -> Table:
+    """Accuracies under every damage for one judge."""
     found = {(r.corruption, r.severity, r.encoder, r.subset): r.top1 for r in readings if r.judge == judge}
-    if not found:
-        return None
     columns = [(e, s) for s in subsets for e in names if any(key[2:] == (e, s) for key in found)]
     rows = [
         [f"{corruption} {severity:g}", *(f"{100 * found[corruption, severity, e, s]:.1f}" for e, s in columns)]
@@ -112,6 +108,48 @@ def markdown(title: str, facts: Mapping[str, str], tables: Sequence[Table], note
     return "\n".join(lines) + "\n"
 
 
+def damage_parts(
+    readings: Sequence[Reading],
+    clean: Mapping[tuple[str, str, str], float],
+    subsets: Sequence[str],
+    names: Mapping[str, str],
+) -> list[Table | Curves]:
+    """Tables and severity curves of all judges."""
+    units = {"spatial_part": "lost parts", "spatial_joint": "lost joints", "jitter": "cm", "view": "degrees"}
+    parts: list[Table | Curves] = []
+    for judge in dict.fromkeys(reading.judge for reading in readings):
+        parts.append(damage_table(readings, judge, subsets, names))
+        for corruption, series in severity_curves(readings, clean, judge):
+            shown = {names[name]: (x, [100 * value for value in y]) for name, (x, y) in series.items()}
+            if max(len(x) for x, _ in shown.values()) > 2:
+                label = units.get(corruption, "share of the frames lost")
+                parts.append(Curves(f"{corruption}, {judge}", label, "test top-1 in %", shown))
+    return parts
+
+
+def facts(path: Path, run: Mapping[str, Any], results: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
+    """What must be known of the numbers, in words."""
+    data = run["data"] or {}
+    labels = data.get("labels", {})
+    clips = ", ".join(f"{count} {subset}" for subset, count in results["query_clips"].items())
+    protocols = ", ".join(f"{name} v{one['version']}" for name, one in results["protocols"].items())
+    seeds = ", ".join(map(str, results["judge_seeds"]))
+    return {
+        "checkpoint": str(path),
+        "method": f"{names['learned']}, {run['encoder']}, {run['feature_width']} features",
+        "data": f"{data.get('name')}, {data.get('split')}",
+        "clips": f"{results['gallery_clips']} training, {clips}, {results['classes']} classes",
+        "labels": f"{labels.get('rule')}, {str(labels.get('sha256'))[:6]}",
+        "input": f"{run['view']}, stream {run['stream']}",
+        "pre-training": f"{run['epochs']} epochs, seed {run['seed']}",
+        "selection": "last epoch; nothing is chosen on test clips",
+        "protocols": protocols,
+        "seeds of probes and k-means": f"{seeds}; ± is their standard deviation, not that of trainings",
+        "random encoder": f"the same network with weights redrawn from seed {results['random_encoder_seed']}",
+        "judged on": str(run["tested_on"]["hardware"]),
+    }
+
+
 def probe_curves(probes: Mapping[str, Sequence[ProbeResult]], preset: ProbeName) -> Curves:
     """Test accuracy of the probe after each of its epochs, mean over seeds, by encoder."""
     series = {}
@@ -123,7 +161,7 @@ def probe_curves(probes: Mapping[str, Sequence[ProbeResult]], preset: ProbeName)
 
 
 def learning_curves(metrics: Path) -> Iterator[Curves]:
-    """Losses and accuracies by epoch out of the ``metrics.csv`` of a run; none where there is no such file."""
+    """Loss and accuracies by epoch out of the ``metrics.csv`` of a run; none where there is no such file."""
     if not metrics.is_file():
         return
     with metrics.open(newline="", encoding="utf-8") as file:
@@ -131,14 +169,13 @@ def learning_curves(metrics: Path) -> Iterator[Curves]:
     series: dict[str, tuple[list[float], list[float]]] = {}
     for row in rows:
         for name, value in row.items():
-            if value and name.startswith(("train/", "val/")):
+            if value and (name == "train/loss" or _is_accuracy(name)):
                 xs, ys = series.setdefault(name, ([], []))
                 xs.append(float(row["epoch"] or 0) + 1)
                 ys.append(float(value))
     scored = {name: (x, [100 * value for value in y]) for name, (x, y) in series.items() if _is_accuracy(name)}
-    others = {name: found for name, found in series.items() if name not in scored}
-    if others:
-        yield Curves("Training", "epoch", "loss and its terms", others)
+    if "train/loss" in series:
+        yield Curves("Training", "epoch", "loss", {"train/loss": series["train/loss"]})
     if scored:
         yield Curves("Accuracies while training", "epoch", "top-1 in %", scored)
 
