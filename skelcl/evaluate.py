@@ -72,8 +72,7 @@ class Evaluation:
 def command(ckpt_path: Path | list[Path] | None = None, **options: Any) -> None:
     """Judge the frozen encoder of a checkpoint of any method by several protocols, beside one with random weights.
 
-    Every clip is encoded once for all protocols and seeds. Nothing is selected on test data. results.json, table.md and
-    report.html are replaced when all is done, so a killed command leaves the old ones, and starts anew.
+    Every clip is encoded once for all protocols and seeds. Nothing is selected on test data.
 
     Args:
         ckpt_path: Checkpoint, of `skelcl fit` or `skelcl checkpoint import`; several are judged one after the other.
@@ -113,7 +112,8 @@ def evaluate(
         ckpt_path: Checkpoint, which also says what the data and the views are.
         protocols: Some of linear, knn, retrieval, clustering, collapse, few_shot and robustness, or all.
         seeds: Seeds of the linear probes and of k-means, 0,1,2 for example; not of trainings.
-        output: Folder for results.json, table.md and report.html; by default ``evaluation`` in the folder of the run.
+        output: Folder for results.json, table.md and report.html, by default ``evaluation`` in the folder of the run.
+            They are replaced when all is done: a killed command leaves the old ones, and starts anew.
         data: Data block of another data set of the same joints, experiments/data/ntu60-xview.yaml for example. The
             encoder alone is then judged, never a classifier.
         root: Folder of the stores, where it is not that of the run.
@@ -234,8 +234,8 @@ def evaluate(
     text = summary.markdown(headline, facts, [*tables, *damage_tables], notes)
 
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / "report.html", lambda part: write_page(Page(headline, facts, parts), part))
-    _replace(folder / "table.md", lambda part: part.write_text(text, encoding="utf-8"))
+    write_page(Page(headline, facts, parts), folder / "report.html")
+    _replace(folder / "table.md", text)
     save_record(folder / "results.json", model, str(ckpt_path), results, run)
     features = {name: (train[name], test[name]) for name in judges}
     return Evaluation(folder, flat["mean"], flat["sd"], flat["interval"], readings, features, text)
@@ -443,8 +443,8 @@ def _flat(scores: Mapping[str, Scores], stat: str) -> dict[str, float]:
     return found
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
+def _replace(path: Path, text: str) -> None:
     """Write a file: the whole or nothing."""
     part = path.with_name(f"{path.name}.part")
-    write(part)
+    part.write_text(text, encoding="utf-8")
     os.replace(part, path)
