@@ -5,38 +5,33 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 import yaml
-from numpy.typing import NDArray
-from torch import Tensor
 
-from skelcl.clips import Clips
 from skelcl.data import SkeletonDataModule
 from skelcl.errors import InputError
 from skelcl.evaluation import summary
 from skelcl.evaluation.clustering import ClusteringOptions, require_clustering
 from skelcl.evaluation.collapse import CollapseOptions
-from skelcl.evaluation.corruptions import corrupt
-from skelcl.evaluation.encode import Encoded, encode
+from skelcl.evaluation.encode import Encoded
 from skelcl.evaluation.few_shot import FewShotOptions, draw_episodes
-from skelcl.evaluation.frozen import random_twin, with_encoder
 from skelcl.evaluation.judge import Judge, Scores
 from skelcl.evaluation.knn import KNNOptions
 from skelcl.evaluation.page import Page, Table, write_page
 from skelcl.evaluation.probe import PRESETS, LinearOptions, ProbeName
 from skelcl.evaluation.record import run_record, save_record
 from skelcl.evaluation.retrieval import RetrievalOptions
-from skelcl.evaluation.robustness import Reading, RobustnessOptions, robustness_scores, suite
+from skelcl.evaluation.robustness import Reading, RobustnessOptions, suite
+from skelcl.evaluation.session import Session
 from skelcl.lightning_cli import load, stored_config
 from skelcl.methods import Method, Supervised
-from skelcl.seeding import generator, run_seed
+from skelcl.seeding import run_seed
 
 Protocol = Literal["linear", "knn", "retrieval", "clustering", "collapse", "few_shot", "robustness"]
 VERSIONS: dict[str, int] = dict.fromkeys(get_args(Protocol), 1)
@@ -143,7 +138,8 @@ def evaluate(
     own: ProbeName = (config.get("evaluation") or {}).get("probe") or "as_cal"
     presets = linear.presets or tuple(name for name, one in PRESETS.items() if one.streams == 1 or name == own)
     place = _device(device)
-    session = _Session(model.to(place), source, place, batch_size, with_logits=data is None)
+    classify = model.classify if data is None and isinstance(model, Supervised) else None
+    session = Session(model.to(place), source, place, batch_size, classify)
     exemplars = getattr(source, "split", None) == "one-shot"
     damages, left_out = suite(robustness, source.skeleton, source.num_persons, source.channels)
     if "few_shot" in chosen and not exemplars:
@@ -172,7 +168,8 @@ def evaluate(
         views = session.random_views()
         for name, judge in judges.items():
             judge.collapse(collapse, views.get(name))
-    clean, readings = {}, []
+    clean: dict[tuple[str, str, str], float] = {}
+    readings: list[Reading] = []
     if "robustness" in chosen:
         clean, readings = session.robustness(judges, robustness, robustness.probe or own, damages)
 
@@ -250,130 +247,6 @@ def default_folder(ckpt_path: Path) -> Path:
 def run_folder(ckpt_path: Path) -> Path:
     """The folder of the run that a checkpoint belongs to; its own folder for one that lies alone."""
     return ckpt_path.parent.parent if ckpt_path.parent.name == "checkpoints" else ckpt_path.parent
-
-
-class _Session:
-    """A method, its twin with random weights, and the clips that both see."""
-
-    def __init__(
-        self, model: Method, data: SkeletonDataModule, device: torch.device, batch_size: int, with_logits: bool
-    ) -> None:
-        self.data = data
-        self.device = device
-        self.batch_size = batch_size
-        self.encoders: dict[str, Method] = {"learned": model}
-        self.encoders["random"] = with_encoder(model, random_twin(model.encoder)).eval()  # type: ignore[assignment]
-        self.logits: Callable[[Tensor], Tensor] | None = None
-        if with_logits and isinstance(model, Supervised):
-            self.logits = torch.inference_mode()(model.classify)
-        positions = self.data.parts["test"]
-        self.subsets = {"test": torch.ones(len(positions), dtype=torch.bool)}
-        for name, some in data.subsets.items():
-            which = torch.from_numpy(np.isin(positions, some))
-            if which.any():
-                self.subsets[name] = which
-
-    @property
-    def test_labels(self) -> NDArray[np.int64]:
-        """Classes of the test clips."""
-        return self.data.store.index["label"][self.data.parts["test"]].astype(np.int64)
-
-    def encoded(
-        self, part: str, change: Callable[[Clips], Clips] | None = None, title: str | None = None
-    ) -> dict[str, Encoded]:
-        """Features of a part of the data by both encoders."""
-        called = title or {"train_all": "training part", "test": "test part"}[part]
-        return self._encode(self.encoders, part, change, called)
-
-    def random_views(self) -> dict[str, tuple[Encoded, Encoded]]:
-        """Features of two random views of the test clips, the same views for both encoders; nothing without views."""
-        if getattr(self.encoders["learned"], "view", None) is None:
-            return {}
-
-        def seen(method: Method, number: int) -> Callable[[Clips], Tensor]:
-            random = generator("evaluation views", number, device=self.device)
-            return lambda clips: method.encode(clips, method.view, random)  # type: ignore[arg-type]  # see above
-
-        encoders = {f"{name} {number}": seen(one, number) for name, one in self.encoders.items() for number in (0, 1)}
-        found = self._encode(encoders, "test", None, "random views")
-        return {name: (found[f"{name} 0"], found[f"{name} 1"]) for name in self.encoders}
-
-    def damaged(self, corruption: Any, severity: float, options: RobustnessOptions, clips: Clips) -> Clips:
-        """Clips under a corruption."""
-        ids = self.data.ids[clips.index.numpy()].tolist()
-        return corrupt(clips, ids, corruption, severity, options.fill, options.seed)
-
-    def robustness(
-        self,
-        judges: Mapping[str, Judge],
-        options: RobustnessOptions,
-        probe: ProbeName,
-        damages: Sequence[tuple[Any, float]],
-    ) -> tuple[dict[tuple[str, str, str], float], list[Reading]]:
-        """Accuracies on clean clips and under every damage, whose summary goes to the scores of the judges."""
-        clean = {key: value for name, judge in judges.items() for key, value in self.top1(name, judge, probe)}
-        readings = []
-        for corruption, severity in damages:
-            change = partial(self.damaged, corruption, severity, options)
-            damaged = self.encoded("test", change, f"{corruption} {severity:g}")
-            for name, judge in judges.items():
-                for key, value in self.top1(name, judge, probe, damaged[name]):
-                    readings.append(Reading(corruption, severity, *key, value))
-        for scored, value in robustness_scores(readings, clean).items():
-            subset, kind = scored.split("/")
-            encoder = "random" if kind.startswith("random_") else "learned"
-            judges[encoder].scores.add(subset, {kind.removeprefix("random_"): value})
-        return clean, readings
-
-    def top1(
-        self, encoder: str, judge: Judge, probe: ProbeName, clips: Encoded | None = None
-    ) -> list[tuple[tuple[str, str, str], float]]:
-        """Accuracies of (encoder, judge, subset) on clean or damaged test clips, mean over the seeds of the probe."""
-        clips = clips or judge.test
-        label = judge.test.label.cpu()
-        right = {"knn": [judge.neighbours(clips) == label]}
-        right["linear"] = [
-            judge.probe(probe, seed).classify(clips.features).argmax(1).cpu() == label for seed in judge.seeds
-        ]
-        if self.logits is not None and encoder == "learned":
-            right["own"] = [self.logits(clips.features).argmax(1).cpu() == label]
-        return [
-            ((encoder, who, subset), float(np.mean([one[which].double().mean().item() for one in found])))
-            for who, found in right.items()
-            for subset, which in self.subsets.items()
-        ]
-
-    def prediction(self, judge: Judge, probe: ProbeName | None) -> tuple[Tensor, str]:
-        """Predicted classes of the test clips, and who predicted."""
-        if self.logits is not None:
-            return self.logits(judge.test.features).argmax(1).cpu(), "own classifier"
-        if probe is not None:
-            seed = judge.seeds[0]
-            return judge.probe(probe, seed).logits.argmax(1).cpu(), f"linear probe {probe}, seed {seed}"
-        return judge.neighbours(judge.test), "1-NN"
-
-    def pictures(self, test: Encoded, predicted: Tensor, judge: str, method: Literal["pca", "tsne"]) -> list[Any]:
-        """Confusion matrix of all test clips and a map of some."""
-        names, label = self.data.class_names, test.label.cpu()
-        count = min(len(test), summary.MAP_CLIPS)
-        some = torch.linspace(0, len(test) - 1, count).round().long()
-        positions = test.index.cpu()[some].numpy()
-        clips = self.data.store.clips(positions, self.data.num_persons)
-        features, ids = test.features.cpu()[some], self.data.ids[positions].tolist()
-        chosen = features, label[some], predicted[some], clips, ids, names, judge, len(test)
-        return [summary.confusion(label, predicted, names, judge), summary.feature_map(*chosen, method)]
-
-    def _encode(
-        self,
-        encoders: Mapping[str, Callable[[Clips], Tensor]],
-        part: str,
-        change: Callable[[Clips], Clips] | None,
-        title: str,
-    ) -> dict[str, Encoded]:
-        def read(positions: NDArray[np.int64]) -> Clips:
-            return self.data.store.clips(positions, self.data.num_persons)
-
-        return encode(encoders, read, self.data.parts[part], self.device, self.batch_size, change, title)
 
 
 def _protocols(given: Sequence[str] | str) -> list[str]:

@@ -41,7 +41,7 @@ ALLOWED = {
     },
     "checkpoint": {"errors", "interop", "lightning_cli", "parsing", "skeleton"},
     "fine_tune": {"data", "errors", "evaluation", "lightning_cli", "methods", "parsing"},
-    "evaluate": {"clips", "data", "errors", "evaluation", "lightning_cli", "methods", "seeding"},
+    "evaluate": {"data", "errors", "evaluation", "lightning_cli", "methods", "seeding"},
     "cli": {
         "checkpoint",
         "data",

@@ -84,7 +84,7 @@ def damage_table(readings: Sequence[Reading], judge: str, subsets: Sequence[str]
     """Accuracies under every damage for one judge."""
     found = {(r.corruption, r.severity, r.encoder, r.subset): r.top1 for r in readings if r.judge == judge}
     columns = [(e, s) for s in subsets for e in names if any(key[2:] == (e, s) for key in found)]
-    rows = [
+    rows: list[list[str | float]] = [
         [f"{corruption} {severity:g}", *(round(100 * found[corruption, severity, e, s], 1) for e, s in columns)]
         for corruption, severity in dict.fromkeys(key[:2] for key in found)
     ]
