@@ -29,6 +29,7 @@ LISTS = {
 }
 """Verbs that take any number of words of one kind, and options: a typed function, and what its words are."""
 COMMANDS = {
+    "evaluate": "skelcl.evaluate:command",
     "data": "skelcl.data.commands:COMMANDS",
     "checkpoint": "skelcl.checkpoint:COMMANDS",
     "export": "skelcl.export:export_checkpoint",
@@ -49,6 +50,8 @@ experiments: each takes --config FILE (several are laid over each other) and eve
                    skelcl predict --ckpt_path X --input clip.json --output out.json
   fine-tune        from a checkpoint, several seeds beside the same from scratch, mean ± sd; semi-supervised, transfer:
                    skelcl fine-tune --config experiments/evaluate/semi.yaml --ckpt_path X --data.fraction 0.05
+  evaluate         protocols on frozen features: linear, knn, retrieval, clustering, collapse, few_shot, robustness;
+                   of any method, beside random weights: skelcl evaluate --ckpt_path X --protocols linear,knn
   sweep            search options as a W&B sweep file says, here or with W&B:
                    skelcl sweep experiments/sweeps/as_cal-temperature.yaml --local --jobs 2
   fuse             add up the scores of several streams: skelcl fuse RUN RUN … --weights ctr-gcn

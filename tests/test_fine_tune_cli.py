@@ -19,7 +19,7 @@ from skelcl.methods import FineTune
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 SEMI = EXPERIMENTS / "evaluate" / "semi.yaml"
-FILES = sorted((EXPERIMENTS / "evaluate").glob("*.yaml"))
+FILES = sorted(file for file in (EXPERIMENTS / "evaluate").glob("*.yaml") if "skelcl fine-tune" in file.read_text())
 PEOPLE = ["--data", EXPERIMENTS / "data" / "synthetic.yaml", "--data.subjects=4", "--data.replications=1"]
 PEOPLE += ["--data.actions=['walk around', 'handshake']", "--data.num_persons=1"]
 QUIET = [

@@ -80,9 +80,7 @@ class Gallery:
     def probe(self, name: ProbeName, seed: int = 0) -> LinearHead:
         """A linear classifier trained on these features, as ``skelcl test`` trains it."""
         train = (self.features, self.label)
-        head = linear_probe(train, (self.features[:1], self.label[:1]), self.num_classes, PRESETS[name], seed).head
-        assert head is not None
-        return head
+        return linear_probe(train, (self.features[:1], self.label[:1]), self.num_classes, PRESETS[name], seed).head
 
 
 def save_gallery(path: Path, key: str, gallery: Gallery, heads: dict[str, LinearHead]) -> None:

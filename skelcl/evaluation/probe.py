@@ -71,6 +71,18 @@ CrosSCLR, AimCLR and kin; PSTL. ``mae_no_augmentation`` is MAMP's setting less i
 published no linear evaluation: ``sds_cl`` is the optimiser and the head of its fine-tuning on frozen features."""
 
 
+@dataclass(frozen=True)
+class LinearOptions:
+    """Options of linear evaluation.
+
+    Args:
+        presets: Published settings of the probe; None is all that take features of one stream, and the one that the
+            checkpoint's run names.
+    """
+
+    presets: tuple[ProbeName, ...] | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class LinearHead:
     """A trained probe.
@@ -88,7 +100,13 @@ class LinearHead:
     def __call__(self, features: Tensor) -> Tensor:
         """Logits (N, K) of features (N, D · streams)."""
         running = None if self.statistics is None else (self.statistics[0], self.statistics[1])
-        return _head_bn(_inputs(features, self.preset), running, training=False) @ self.weight.T
+        with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
+            return _head_bn(_inputs(features, self.preset), running, training=False) @ self.weight.T
+
+    def cpu(self) -> LinearHead:
+        """The same in main memory."""
+        statistics = None if self.statistics is None else self.statistics.cpu()
+        return LinearHead(self.weight.cpu(), self.preset, statistics)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +123,11 @@ class ProbeResult:
     logits: Tensor
     train_loss: Tensor
     test_top1: Tensor
-    head: LinearHead | None = None
+    head: LinearHead
+
+    def cpu(self) -> ProbeResult:
+        """The same in main memory."""
+        return ProbeResult(self.logits.cpu(), self.train_loss.cpu(), self.test_top1.cpu(), self.head.cpu())
 
     @property
     def last(self) -> float:

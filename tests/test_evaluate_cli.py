@@ -1,0 +1,332 @@
+"""``skelcl evaluate`` against the protocols' own functions on features that were taken by hand."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from skelcl.cli import run
+from skelcl.errors import InputError
+from skelcl.evaluate import default_folder, evaluate
+from skelcl.evaluation import PRESETS, knn_predict, linear_probe
+from skelcl.evaluation.clustering import ClusteringOptions
+from skelcl.evaluation.collapse import CollapseOptions, alignment
+from skelcl.evaluation.corruptions import corrupt
+from skelcl.evaluation.few_shot import FewShotOptions
+from skelcl.evaluation.frozen import random_twin, with_encoder
+from skelcl.evaluation.knn import KNNOptions
+from skelcl.evaluation.probe import LinearOptions
+from skelcl.evaluation.results import results
+from skelcl.evaluation.retrieval import RetrievalOptions
+from skelcl.evaluation.robustness import SUITE, RobustnessOptions
+from skelcl.lightning_cli import load
+from skelcl.seeding import generator
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+FILES = sorted(file for file in (EXPERIMENTS / "evaluate").glob("*.yaml") if "skelcl evaluate" in file.read_text())
+OPTIONS = {
+    "linear": LinearOptions(),
+    "knn": KNNOptions(),
+    "retrieval": RetrievalOptions(),
+    "clustering": ClusteringOptions(),
+    "collapse": CollapseOptions(),
+    "few_shot": FewShotOptions(),
+    "robustness": RobustnessOptions(),
+}
+PEOPLE = ["--data", EXPERIMENTS / "data" / "synthetic.yaml", "--data.subjects=4", "--data.replications=2"]
+PEOPLE += ["--data.actions=['walk around', 'handshake', 'sit down']", "--data.num_persons=2"]
+QUIET = [
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--trainer.log_every_n_steps=1",
+]
+FEW = {"few_shot": FewShotOptions(ways=3, shots=(1,), queries=4, episodes=40)}
+ONE_PRESET = {"linear": LinearOptions(("scd",))}
+DAMAGES = RobustnessOptions(corruptions={"spatial_part": (1, 3), "id_switch": (1,)}, seed=3, probe="scd")
+
+
+def words(*given):
+    return [str(word) for word in given]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, ucla):
+    """Folder with a checkpoint of AS-CAL on people, one on NW-UCLA, and one of a supervised network on NW-UCLA."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("sys.argv", ["skelcl"])
+        ssl = ["fit", "--config", EXPERIMENTS / "pretrain" / "as_cal-nw_ucla.yaml", *QUIET, "--trainer.max_epochs=2"]
+        ssl += ["--model.encoder.hidden=8", "--model.queue_size=16", "--data.batch_size=16"]
+        loggers = "--trainer.logger=[{class_path: CSVLogger, init_args: {save_dir: runs, name: people}}]"
+        run(words(*ssl, *PEOPLE, "--data.root=people", "--data.batch_size=16", loggers))
+        run(words(*ssl, f"--data.root={ucla}"))
+        own = ["fit", "--config", EXPERIMENTS / "supervised" / "hcn-nw_ucla.yaml", *QUIET, "--trainer.max_epochs=1"]
+        own += ["--model.encoder.hidden=8", "--model.encoder.points=16", "--trainer.precision=32-true"]
+        run(words(*own, f"--data.root={ucla}", "--data.batch_size=8"))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch, place):
+    monkeypatch.chdir(place)
+
+
+def checkpoint(name):
+    return Path(f"runs/{name}/version_0/checkpoints/last.ckpt")
+
+
+PEOPLE_CKPT, UCLA_CKPT, OWN_CKPT = (checkpoint(name) for name in ("people", "as_cal-nw_ucla", "hcn-nw_ucla"))
+
+
+def by_hand(path, part, change=lambda clips: clips):
+    """Features of a part by the learned and the random encoder, labels, data, both methods."""
+    model, data = load(path)
+    methods = {"": model, "random_": with_encoder(model, random_twin(model.encoder))}
+    clips = change(data.store.clips(data.parts[part], data.num_persons))
+    with torch.no_grad():
+        return {name: one(clips) for name, one in methods.items()}, clips.label, data, methods
+
+
+@pytest.fixture(scope="module")
+def ucla_found(place):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        return evaluate(UCLA_CKPT, "linear,knn,retrieval,clustering,collapse", [0, 1], Path("found"), **ONE_PRESET)
+
+
+def test_every_protocol_judges_the_same_features_as_by_hand(ucla_found):
+    train, train_label, data, methods = by_hand(UCLA_CKPT, "train_all")
+    test, label, *_ = by_hand(UCLA_CKPT, "test")
+    clean = np.isin(data.parts["test"], data.subsets["test_clean"])
+    found = ucla_found.metrics
+    for prefix in ("", "random_"):
+        for k, name in ((1, "knn"), (5, "knn5"), (20, "knn20")):
+            right = (knn_predict(train[prefix], train_label, test[prefix], k, 10) == label).double().numpy()
+            assert found[f"test/{prefix}{name}_top1"] == pytest.approx(right.mean())
+            assert found[f"test_clean/{prefix}{name}_top1"] == pytest.approx(right[clean].mean())
+        probes = [
+            linear_probe((train[prefix], train_label), (test[prefix], label), 10, PRESETS["scd"], seed).last
+            for seed in (0, 1)
+        ]
+        assert found[f"test/{prefix}linear_scd_top1"] == pytest.approx(np.mean(probes))
+        assert ucla_found.sd[f"test/{prefix}linear_scd_top1"] == pytest.approx(np.std(probes, ddof=1))
+        assert found[f"test/{prefix}retrieval_recall1"] == pytest.approx(found[f"test/{prefix}knn_top1"])
+        views = []
+        for number in (0, 1):
+            clips = data.store.clips(data.parts["test"], data.num_persons)
+            random = generator("evaluation views", number)
+            with torch.no_grad():
+                views.append(methods[prefix].encode(clips, methods[prefix].view, random))
+        assert found[f"test/{prefix}collapse_alignment"] == pytest.approx(alignment(*views), rel=1e-4)
+    assert any(found[f"test/{kind}"] != found[f"test/random_{kind}"] for kind in ("retrieval_map", "collapse_rank"))
+
+
+def test_the_record_says_what_a_row_must_carry(ucla_found):
+    content = json.loads((ucla_found.folder / "results.json").read_text())
+    assert content["metrics"] == ucla_found.metrics
+    assert content["selection"] == "last epoch"
+    assert content["judge_seeds"] == [0, 1]
+    assert content["protocols"]["linear"] == {"version": 1, "presets": ["scd"]}
+    assert content["protocols"]["knn"] == {"version": 1, "k": [1, 5, 20]}
+    run_of = content["run"]
+    assert (run_of["data"]["name"], run_of["encoder"], run_of["stream"]) == ("nw-ucla", "LSTM", "joint")
+    assert (run_of["epochs"], run_of["seed"], run_of["data"]["labels"]["rule"]) == (2, 0, "all")
+    assert "Resize(frames=60" in run_of["view"]
+    assert content["feature_width"] == 8
+    for name in ("mean_class", "top5", "top1"):
+        assert f"test/linear_scd_{name}" in content["metrics"]
+    text = (ucla_found.folder / "table.md").read_text()
+    cell = f"{100 * ucla_found.metrics['test/linear_scd_top1']:.1f} ± {100 * ucla_found.sd['test/linear_scd_top1']:.1f}"
+    assert re.search(rf"^\| scd, top-1 +\| {cell} +\|", text, re.MULTILINE)
+    assert (ucla_found.folder / "report.html").is_file()
+    assert sorted(path.name for path in ucla_found.folder.iterdir()) == ["report.html", "results.json", "table.md"]
+
+
+def test_evaluations_stand_in_the_table_of_results(ucla_found, tmp_path, capsys):
+    evaluate(UCLA_CKPT, "knn", 0, tmp_path / "knn")
+    (tmp_path / "both").mkdir()
+    for name, source in (("a", ucla_found.folder), ("b", tmp_path / "knn")):
+        (tmp_path / "both" / name).mkdir()
+        (tmp_path / "both" / name / "results.json").write_bytes((source / "results.json").read_bytes())
+    capsys.readouterr()
+    results([tmp_path / "both"])
+    out = capsys.readouterr().out
+    lines = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in out.splitlines() if line[:1] == "|"]
+    rows = {(row[0], row[1]): dict(zip(lines[0], row, strict=True)) for row in lines[2:]}
+    found = ucla_found.metrics
+    for method, prefix in (("ASCAL", ""), ("random weights", "random_")):
+        row = rows["a", method]
+        for title, kind in (("kNN", "knn_top1"), ("linear scd", "linear_scd_top1"), ("mAP", "retrieval_map")):
+            assert row[title] == f"{100 * found[f'test/{prefix}{kind}']:.1f}"
+        assert row["cluster ACC clean"] == f"{100 * found[f'test_clean/{prefix}clustering_acc']:.1f}"
+        assert rows["b", method]["kNN"] == row["kNN"]
+        assert rows["b", method]["mAP"] == ""
+    assert "letter" not in lines[0], "the same clips, labels and choice of the epoch"
+    assert "cluster ACC: k-means without labels, matched to classes with them (v1, restarts 10, seeds 0,1)" in out
+
+
+def test_robustness_is_what_damaged_clips_by_hand_give():
+    found = evaluate(PEOPLE_CKPT, ["robustness"], "0", Path("damaged"), robustness=DAMAGES)
+    train, train_label, data, _ = by_hand(PEOPLE_CKPT, "train_all")
+    ids = [str(name) for name in data.ids[data.parts["test"]]]
+    clean, label, *_ = by_hand(PEOPLE_CKPT, "test")
+    errors, top1 = {}, {}
+    for corruption, severity in (("spatial_part", 1), ("spatial_part", 3), ("id_switch", 1)):
+        features, *_ = by_hand(PEOPLE_CKPT, "test", lambda c, d=(corruption, severity): corrupt(c, ids, *d, seed=3))
+        for prefix, one in features.items():
+            right = knn_predict(train[prefix], train_label, one, 1, 3) == label
+            top1.setdefault((prefix, corruption), []).append(right.double().mean().item())
+            judged = linear_probe((train[prefix], train_label), (one, label), 3, PRESETS["scd"]).last
+            (reading,) = [
+                r.top1
+                for r in found.readings
+                if (r.corruption, r.severity, r.judge, r.subset) == (corruption, severity, "linear", "test")
+                and r.encoder == ("random" if prefix else "learned")
+            ]
+            assert reading == pytest.approx(judged)
+    for prefix in ("", "random_"):
+        means = [np.mean(top1[prefix, corruption]) for corruption in ("spatial_part", "id_switch")]
+        assert found.metrics[f"test/{prefix}robustness_knn_top1"] == pytest.approx(np.mean(means))
+        undamaged = (knn_predict(train[prefix], train_label, clean[prefix], 1, 3) == label).double().mean().item()
+        assert found.metrics[f"test/{prefix}robustness_knn_drop"] == pytest.approx(undamaged - np.mean(means))
+    for corruption in ("spatial_part", "id_switch"):
+        errors[corruption] = np.sum(1 - np.array(top1["", corruption])) / np.sum(
+            1 - np.array(top1["random_", corruption])
+        )
+    assert found.metrics["test/robustness_knn_mce"] == pytest.approx(np.mean(list(errors.values())))
+
+
+def test_a_supervised_checkpoint_is_judged_by_its_features_and_its_own_classifier(capsys):
+    few = RobustnessOptions(corruptions={"jitter": (5,), "person_drop": (1,)})
+    found = evaluate(OWN_CKPT, "knn,collapse,robustness", 0, Path("own"), robustness=few)
+    model, data = load(OWN_CKPT)
+    clips = data.store.clips(data.parts["test"], data.num_persons)
+    with torch.no_grad():
+        logits = model.classify(model(clips))
+    assert found.metrics["test/top1"] == pytest.approx((logits.argmax(1) == clips.label).double().mean().item())
+    assert {"test_clean/top1", "test/robustness_top1", "test/knn_top1", "test/random_knn_top1"} <= set(found.metrics)
+    assert "test/random_top1" not in found.metrics
+    assert "no room for person_drop 1" in found.table, "these clips show one person"
+
+
+def test_another_data_set_is_judged_by_the_encoder_alone(ucla, tmp_path):
+    block = tmp_path / "view2.yaml"
+    block.write_text(yaml.safe_dump({"class_path": "NWUCLA", "init_args": {"test_view": 2}}))
+    found = evaluate(OWN_CKPT, "knn", 0, Path("other"), data=block, root=ucla)
+    content = json.loads(Path("other/results.json").read_text())
+    assert content["run"]["data"]["split"] == "test_view 2"
+    assert "test/top1" not in found.metrics
+    same = evaluate(OWN_CKPT, "knn", 0, Path("same"), root=ucla)
+    seen_before, tested = same.features["learned"][0], found.features["learned"][1]
+    shared = torch.isin(seen_before.index, tested.index)
+    assert torch.equal(seen_before.index[shared], tested.index), "what was trained on is tested now"
+    torch.testing.assert_close(seen_before.features[shared], tested.features, rtol=1e-4, atol=1e-5)
+    again = json.loads(Path("same/results.json").read_text())
+    assert content["run"]["config_sha256"] != again["run"]["config_sha256"]
+
+
+def test_several_checkpoints_in_one_command(capsys):
+    run(words("evaluate", "--ckpt_path", PEOPLE_CKPT, UCLA_CKPT, "--protocols", "knn", "--seeds=0", "--knn.k=[1]"))
+    for path in (PEOPLE_CKPT, UCLA_CKPT):
+        metrics = json.loads((default_folder(path) / "results.json").read_text())["metrics"]
+        assert "test/knn_top1" in metrics
+        assert "test/knn5_top1" not in metrics
+        assert f"files: {default_folder(path)}" in capsys.readouterr().out or path == UCLA_CKPT
+
+
+def test_a_killed_evaluation_leaves_the_old_one(monkeypatch):
+    evaluate(UCLA_CKPT, "knn", 0, Path("kept"))
+    before = {path.name: path.read_bytes() for path in Path("kept").iterdir()}
+    monkeypatch.setattr("skelcl.evaluate.write_page", lambda page, path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(UCLA_CKPT, "knn", 0, Path("kept"))
+    assert {path.name: path.read_bytes() for path in Path("kept").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("given", "told", "code"),
+    [
+        (["--protocols", "knn,magic"], "no protocol 'magic', they are linear, knn, retrieval", 1),
+        (["--seeds", "0,0"], "--seeds are different numbers from 0 on, like 0,1,2, not 0,0", 1),
+        (["--few_shot.ways", "9", "--protocols", "few_shot"], "needs 9 classes of at least 16 test clips", 1),
+        (
+            ["--robustness.corruptions", "{smoke: [1]}", "--protocols", "robustness"],
+            "no corruption 'smoke'",
+            1,
+        ),
+        (["--data", "nowhere.yaml"], "--data nowhere.yaml: no such file", 1),
+        (["--device", "abacus"], "--device abacus: ", 1),
+        (["--knn.j", "3"], "unrecognized arguments: --knn.j", 2),
+        (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint", 1),
+    ],
+)
+def test_bad_options_are_one_line(capsys, given, told, code):
+    start = [] if "--ckpt_path" in given else ["--ckpt_path", str(PEOPLE_CKPT)]
+    with pytest.raises(SystemExit) as stop:
+        run(["evaluate", *start, *given])
+    error = capsys.readouterr().err
+    assert stop.value.code == code
+    assert told in error.splitlines()[-1]
+    assert "Traceback" not in error
+
+
+def test_without_scikit_learn_clustering_is_refused_before_anything_is_loaded(monkeypatch):
+    monkeypatch.setattr("skelcl.evaluation.clustering.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'skelcl\[evaluate\]'"):
+        evaluate(Path("nowhere.ckpt"), "all")
+
+
+def test_every_file_of_the_folder_belongs_to_one_command():
+    others = [file for file in (EXPERIMENTS / "evaluate").glob("*.yaml") if file not in FILES]
+    assert all("skelcl fine-tune" in file.read_text() for file in others)
+    assert {file.stem for file in FILES} == {*OPTIONS, "all"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_file_spells_out_the_defaults_of_its_protocol(capsys, file):
+    header = "".join(line for line in file.read_text().splitlines(keepends=True) if line.startswith("#"))
+    assert f"skelcl evaluate --config experiments/evaluate/{file.name} --ckpt_path X" in header
+    for field in ("Pretrain", "Evaluate", "Expect", "Duration"):
+        assert re.search(rf"^# {field}\b", header, re.MULTILINE), field
+    content = yaml.safe_load(file.read_text())
+    with pytest.raises(SystemExit) as stop:
+        run(words("evaluate", "--config", file, "--ckpt_path", "X", "--print_config"))
+    assert stop.value.code == 0
+    resolved = yaml.safe_load(capsys.readouterr().out)
+    assert content["protocols"] == ("all" if file.stem == "all" else [file.stem])
+    if file.stem != "all":
+        from dataclasses import asdict
+
+        defaults = json.loads(json.dumps(asdict(OPTIONS[file.stem])))
+        assert json.loads(json.dumps(resolved[file.stem])) == defaults
+        assert set(content[file.stem]) <= set(defaults)
+    assert {key: list(value) for key, value in OPTIONS["robustness"].corruptions.items()} == {
+        key: list(value) for key, value in SUITE.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["knn", "retrieval", "clustering", "collapse", "few_shot", "linear"])
+def test_a_file_runs(name, capsys):
+    options = ["--few_shot.ways=3", "--few_shot.queries=4", "--few_shot.episodes=20"] if name == "few_shot" else []
+    options += ["--linear.presets=[scd]"] if name == "linear" else []
+    file = EXPERIMENTS / "evaluate" / f"{name}.yaml"
+    run(words("evaluate", "--config", file, "--ckpt_path", PEOPLE_CKPT, "--output", f"ran-{name}", *options))
+    metrics = json.loads(Path(f"ran-{name}/results.json").read_text())["metrics"]
+    assert metrics
+    assert all(key.split("/")[1].removeprefix("random_").startswith(name) for key in metrics)
+
+
+@pytest.mark.slow
+def test_the_file_of_all_protocols_runs(capsys):
+    few = ["--few_shot.ways=3", "--few_shot.queries=4"]
+    file = EXPERIMENTS / "evaluate" / "all.yaml"
+    run(words("evaluate", "--config", file, "--ckpt_path", PEOPLE_CKPT, "--output", "all", *few))
+    content = json.loads(Path("all/results.json").read_text())
+    assert set(content["protocols"]) == set(OPTIONS)
+    assert len(content["robustness"]) == 2 * 2 * sum(map(len, SUITE.values()))
