@@ -55,7 +55,7 @@ def embedding(
     for marker in dict.fromkeys(looks[c][1] for c in np.unique(label)):
         these = [n for n in order if looks[label[n]][1] == marker]
         colours = [looks[label[n]][0] for n in these]
-        axes.scatter(*place[these].T, s=size, c=colours, marker=marker, alpha=0.75, linewidths=0)
+        axes.scatter(place[these, 0], place[these, 1], s=size, c=colours, marker=marker, alpha=0.75, linewidths=0)
     for c in np.unique(label[label >= 0]):
         if legend:
             axes.scatter([], [], s=30, color=looks[c][0], marker=looks[c][1], label=class_names[c])

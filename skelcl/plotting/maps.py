@@ -70,7 +70,7 @@ def mixing_maps(
         y = (bottom + (len(flat) - 1 - row) * (side + below) + side / 2) / height
         figure.text(0.15 / width, y, name, fontsize=7.5, color=INK, rotation=90, ha="center", va="center")
         bar = figure.colorbar(image, cax=place(x - beside + 0.1, row, 0.08))
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         bar.ax.tick_params(length=0, labelsize=6.5, colors=MUTED)
     figure.text(0.1 / width, 1 - 0.2 / height, title, fontsize=10.5, color=INK, va="center")
     what = "frame" if skeleton is None else "joint"

@@ -168,11 +168,12 @@ def run_names(runs: Sequence[Path]) -> list[str]:
     if len(set(paths)) < len(paths):
         twice = next(run for run, path in zip(runs, paths, strict=True) if paths.count(path) > 1)
         raise InputError(f"{twice} is given twice")
-    shared = 0
-    while len(paths) > 1 and len({path.parts[: shared + 1] for path in paths}) == 1:
+    if len(paths) == 1:
+        return ["/".join(paths[0].parts[-2:])]
+    shared, shortest = 0, min(len(path.parts) for path in paths)
+    while shared + 1 < shortest and len({path.parts[shared] for path in paths}) == 1:
         shared += 1
-    names = ["/".join(path.parts[min(shared, len(path.parts) - 1) :]) for path in paths]
-    return ["/".join(paths[0].parts[-2:])] if len(paths) == 1 else names
+    return ["/".join(path.parts[shared:]) for path in paths]
 
 
 def _file(run: Path, name: str, origin: str) -> Path:
