@@ -28,6 +28,7 @@ LISTS = {
 }
 """Verbs that take any number of words of one kind, and options: a typed function, and what its words are."""
 COMMANDS = {
+    "evaluate": "skelcl.evaluate:command",
     "data": "skelcl.data.commands:COMMANDS",
     "checkpoint": "skelcl.checkpoint:COMMANDS",
     "plot": "skelcl.lightning_cli:PLOT_COMMANDS",
@@ -44,6 +45,8 @@ experiments: each takes --config FILE (several are laid over each other) and eve
   predict          write features, labels and ids of a split to one file
   fine-tune        from a checkpoint, several seeds beside the same from scratch, mean ± sd; semi-supervised, transfer:
                    skelcl fine-tune --config experiments/evaluate/semi.yaml --ckpt_path X --data.fraction 0.05
+  evaluate         protocols on frozen features: linear, knn, retrieval, clustering, collapse, few_shot, robustness;
+                   of any method, beside random weights: skelcl evaluate --ckpt_path X --protocols linear,knn
   fuse             add up the scores of several streams: skelcl fuse RUN RUN … --weights ctr-gcn
   results          tested runs in one table, seeds as mean ± sd: skelcl results runs --output results.md
 

@@ -186,12 +186,19 @@ def resolved_config(words: Sequence[str]) -> str:
     return str(cli.parser.dump(cli.config, skip_none=False))
 
 
-def load(path: str | Path, weights: bool = True) -> tuple[Method, SkeletonDataModule]:
+def load(
+    path: str | Path,
+    weights: bool = True,
+    changes: Mapping[str, Any] | None = None,
+    encoder_only: bool = False,
+) -> tuple[Method, SkeletonDataModule]:
     """Rebuild a run from its checkpoint, for notebooks and pictures.
 
     Args:
         path: Checkpoint written by ``skelcl fit``.
         weights: Load the weights too; False leaves the model as it was initialised.
+        changes: Parts of its config that are replaced, ``{"data": …}`` for another data set.
+        encoder_only: Load the weights of the encoder and no others, which may belong to other classes or clips.
 
     Returns:
         The method in eval mode, and its data module, set up.
@@ -199,11 +206,18 @@ def load(path: str | Path, weights: bool = True) -> tuple[Method, SkeletonDataMo
     Raises:
         InputError: If the file is no checkpoint or holds no config.
     """
+    _hush_lightning()
     # Looking at a run needs neither the machine that it ran on nor its loggers.
-    config = {**stored_config(Path(path)), "trainer": {"accelerator": "cpu", "logger": False}}
+    trainer = {"accelerator": "cpu", "logger": False}
+    config = {**stored_config(Path(path)), **(changes or {}), "trainer": trainer}
     cli = SkelCLI(save_config_callback=None, run=False, args=config)
     if weights:
-        cli.model.load_state_dict(read_checkpoint(Path(path))["state_dict"])
+        state = read_checkpoint(Path(path))["state_dict"]
+        if encoder_only:
+            own = {name.removeprefix("encoder."): one for name, one in state.items() if name.startswith("encoder.")}
+            cli.model.encoder.load_state_dict(own)
+        else:
+            cli.model.load_state_dict(state)
     cli.datamodule.setup("predict")
     return cli.model.eval(), cli.datamodule
 

@@ -58,6 +58,8 @@ _STEP = re.compile(
 _NOISE = re.compile(r"Does not validate against|Subtypes: |Errors:$|Expected a <class 'NoneType'>|Given value type: ")
 
 
+SEVERAL = ("--raw", "--ckpt_path")
+"""Options that name places."""
 Commands = dict[str, Any]
 """Verb → typed function, or verb → further such verbs with a ``_help`` of their own."""
 
@@ -65,23 +67,25 @@ Commands = dict[str, Any]
 def call(prog: str, commands: Commands, args: Sequence[str]) -> Any:
     """Run one of several functions with options read from ``args``; signatures and docstrings are the manual.
 
-    ``--raw`` may be followed by several places, as the shell's wildcards write them, or be given several times.
+    ``--raw`` and ``--ckpt_path`` may be followed by several places, as the shell's wildcards write them, or be given
+    several times.
     """
     words = list(args) or ["--help"]
-    places: list[str] = []
+    places: dict[str, list[str]] = {}
     others: list[str] = []
     while words:
         word = words.pop(0)
-        if word == "--raw" and words and not words[0].startswith("-"):
+        name, equals, value = word.partition("=")
+        if name in SEVERAL and equals:
+            places.setdefault(name, []).append(value)
+        elif name in SEVERAL and words and not words[0].startswith("-"):
             values = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
-            places += values
+            places.setdefault(name, []).extend(values)
             del words[: len(values)]
-        elif word.startswith("--raw="):
-            places.append(word.removeprefix("--raw="))
         else:
             others.append(word)
-    if places:
-        others.append(f"--raw={places[0] if len(places) == 1 else json.dumps(places)}")
+    for name, values in places.items():
+        others.append(f"{name}={values[0] if len(values) == 1 else json.dumps(values)}")
     return auto_cli(commands, args=others, prog=prog, parser_class=CommandParser)
 
 

@@ -203,8 +203,7 @@ class FrozenEvaluation(pl.Callback):
     def _judge(self, train: Split, test: Split, num_classes: int) -> Judged:
         predicted = knn_predict(train[0], train[1], test[0], self.k, num_classes)
         probed = linear_probe(train[:2], test[:2], num_classes, PRESETS[self.probe], self.probe_seed)
-        probed = ProbeResult(probed.logits.cpu(), probed.train_loss.cpu(), probed.test_top1.cpu())
-        return Judged(test[0].cpu(), test[1].cpu(), predicted.cpu(), probed)
+        return Judged(test[0].cpu(), test[1].cpu(), predicted.cpu(), probed.cpu())
 
 
 def with_encoder(method: pl.LightningModule, encoder: Encoder) -> pl.LightningModule:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
@@ -16,6 +17,17 @@ from skelcl.errors import InputError
 from skelcl.evaluation.features import check_features, unjudged_features
 
 GALLERY_CHUNK = 65536
+
+
+@dataclass(frozen=True)
+class KNNOptions:
+    """Options of nearest-neighbour classification.
+
+    Args:
+        k: Numbers of neighbours that vote; the protocol of the literature is 1.
+    """
+
+    k: tuple[int, ...] = (1, 5, 20)
 
 
 def knn_predict(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -71,6 +71,18 @@ CrosSCLR, AimCLR and kin; PSTL. ``mae_no_augmentation`` is MAMP's setting less i
 published no linear evaluation: ``sds_cl`` is the optimiser and the head of its fine-tuning on frozen features."""
 
 
+@dataclass(frozen=True)
+class LinearOptions:
+    """Options of linear evaluation.
+
+    Args:
+        presets: Published settings of the probe; None is all that take features of one stream, and the one that the
+            checkpoint's run names.
+    """
+
+    presets: tuple[ProbeName, ...] | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class ProbeResult:
     """A trained probe, judged on the test features.
@@ -79,11 +91,28 @@ class ProbeResult:
         logits: Test logits after the last epoch, (N, K).
         train_loss: Mean loss of each epoch, (E,).
         test_top1: Test accuracy (0…1) after each epoch, (E,).
+        head: Weights, and the bias as last column, (K, D + 1).
+        running: Mean and variance (D,) of the batch norm in front of the head, where there is one.
+        preset: Its settings.
     """
 
     logits: Tensor
     train_loss: Tensor
     test_top1: Tensor
+    head: Tensor
+    running: tuple[Tensor, Tensor] | None
+    preset: ProbePreset
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (N, K) of other features (N, D) by the trained classifier."""
+        with torch.no_grad(), torch.autocast(features.device.type, enabled=False):
+            return _head_bn(_inputs(features, self.preset), self.running, training=False) @ self.head.T
+
+    def cpu(self) -> ProbeResult:
+        """The same in main memory."""
+        running = None if self.running is None else (self.running[0].cpu(), self.running[1].cpu())
+        moved = {name: getattr(self, name).cpu() for name in ("logits", "train_loss", "test_top1", "head")}
+        return replace(self, running=running, **moved)
 
     @property
     def last(self) -> float:
@@ -130,14 +159,8 @@ def linear_probe(
         )
     device = train[0].device
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        x, y = train[0].float(), train[1]
-        x_test, y_test = test[0].float(), test[1]
-        if preset.l2_normalise:
-            x, x_test = F.normalize(x, dim=1), F.normalize(x_test, dim=1)
-        # The logits of all streams, added, are those of the added features. The last column of the head is the bias; a
-        # constant goes with it, how often it counts.
-        n = preset.streams
-        x, x_test = (F.pad(part.view(len(part), n, -1).sum(1), (0, 1), value=float(n)) for part in (x, x_test))
+        x, y = _inputs(train[0], preset), train[1]
+        x_test, y_test = _inputs(test[0], preset), test[1]
         target = F.one_hot(y, num_classes).float()
         random = torch.Generator().manual_seed(seed)
         head = F.pad(0.01 * torch.randn(num_classes, x.shape[1] - 1, generator=random), (0, 1)).to(device)
@@ -165,7 +188,18 @@ def linear_probe(
             train_loss[epoch] = loss / sum(len(some) for some, _ in batches)
             logits = _head_bn(x_test, running, training=False) @ head.T
             test_top1[epoch] = (logits.argmax(1) == y_test).float().mean()
-    return ProbeResult(logits, train_loss, test_top1)
+    return ProbeResult(logits, train_loss, test_top1, head, running, preset)
+
+
+def _inputs(features: Tensor, preset: ProbePreset) -> Tensor:
+    """What the head sees of features (N, D), a constant in the last column."""
+    x = features.float()
+    if preset.l2_normalise:
+        x = F.normalize(x, dim=1)
+    # The logits of all streams, added, are those of the added features. The last column of the head is the bias; a
+    # constant goes with it, how often it counts.
+    n = preset.streams
+    return F.pad(x.view(len(x), n, -1).sum(1), (0, 1), value=float(n))
 
 
 def _optimiser(head: Tensor, preset: ProbePreset) -> torch.optim.Optimizer:

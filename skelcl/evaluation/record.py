@@ -10,7 +10,7 @@ import pickle
 import platform
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -85,16 +85,42 @@ def write_results(
         labelled: Store positions of the clips with labels, (L,); None for the training part.
     """
     path = str(trainer.ckpt_path) if trainer.ckpt_path else None
+    run = run_record(
+        pl_module,
+        named_clips(trainer),
+        path,
+        tested.tolist(),
+        None if labelled is None else labelled.tolist(),
+        config=_config(trainer),
+        precision=str(trainer.precision),
+    )
+    if path is None:
+        run |= {"epochs": trainer.current_epoch, "steps": trainer.global_step}
+    save_record(directory / "results.json", pl_module, path, results, run)
+
+
+def save_record(
+    file: Path, pl_module: pl.LightningModule, path: str | None, results: Mapping[str, Any], run: Mapping[str, Any]
+) -> None:
+    """Write a file of results: the whole or nothing.
+
+    Args:
+        file: Its name.
+        pl_module: The method that was tested.
+        path: Checkpoint.
+        results: What the protocols found, and their settings.
+        run: What :func:`run_record` gives.
+    """
     record = {
         "method": type(pl_module).__name__,
         "checkpoint": path,
         "selection": "last epoch",
         **results,
-        "run": _run(trainer, pl_module, path, tested, labelled),
+        "run": run,
     }
-    part = directory / "results.json.part"
+    part = file.with_name(f"{file.name}.part")
     part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, directory / "results.json")
+    os.replace(part, file)
 
 
 def surroundings(device: torch.device) -> dict[str, Any]:
@@ -130,45 +156,62 @@ def config_digest(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
-def _run(
-    trainer: pl.Trainer, pl_module: pl.LightningModule, path: str | None, tested: Tensor, labelled: Tensor | None
+def run_record(
+    pl_module: pl.LightningModule,
+    data: object,
+    path: str | None,
+    tested: Sequence[int],
+    labelled: Sequence[int] | None = None,
+    *,
+    config: Mapping[str, Any],
+    precision: str = "32-true",
 ) -> dict[str, Any]:
+    """All that one must know of a run and its test to compare it with another.
+
+    Args:
+        pl_module: The method that was tested.
+        data: Its data module.
+        path: Checkpoint, None for a method that comes from none.
+        tested: Store positions of the tested clips.
+        labelled: Store positions of the clips with labels; None for the training part.
+        config: Resolved config of the test.
+        precision: Of the test.
+    """
     content = _read(path)
-    now, trained = _config(trainer), _parsed(content.get(CONFIG_KEY))
-    origin = trained or now
+    trained = _parsed(content.get(CONFIG_KEY))
+    origin = trained or config
     start = _at(origin, "model.init_args").get("checkpoint")
     loops = content.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {}).get("current", {})
     encoder = getattr(pl_module, "encoder", None)
-    view = _at(now or origin, "model.init_args").get("eval_view")
-    digests = [config_digest(config) for config in (trained, _tested_only(now)) if config]
+    view = _at(config or origin, "model.init_args").get("eval_view")
+    digests = [config_digest(one) for one in (trained, _tested_only(config)) if one]
     return {
         "tested": datetime.now(UTC).isoformat(timespec="seconds"),
-        "data": _data(trainer, tested, labelled),
+        "data": _data(data, tested, labelled),
         "encoder": type(encoder).__name__,
         "feature_width": getattr(encoder, "dim", None),
         "parameters": sum(p.numel() for p in encoder.parameters()) if isinstance(encoder, nn.Module) else None,
         "stream": stream_name(pl_module),
         "view": _view(view),
-        "epochs": loops.get("processed") if path else trainer.current_epoch,
+        "epochs": loops.get("processed"),
         "planned_epochs": _at(origin, "trainer").get("max_epochs"),
-        "steps": content.get("global_step") if path else trainer.global_step,
+        "steps": content.get("global_step"),
         "seed": origin.get("seed_everything", run_seed()),
         "start": start if isinstance(start, str) else None,
         "config_sha256": hashlib.sha256("".join(digests).encode()).hexdigest() if digests else None,
-        "precision": str(trainer.precision),
+        "precision": precision,
         "trained_on": content.get(RUN_KEY),
         "tested_on": surroundings(pl_module.device),
     }
 
 
-def _data(trainer: pl.Trainer, tested: Tensor, labelled: Tensor | None) -> dict[str, Any] | None:
-    data = named_clips(trainer)
+def _data(data: object, tested: Sequence[int], labelled: Sequence[int] | None) -> dict[str, Any] | None:
     if not isinstance(data, SplitClips):
         return None
     # The arguments that a data set adds to those of all data modules say how it is split.
     own = inspect.signature(type(data).__init__).parameters
     told = {name: getattr(data, name, None) for name in own if name not in ("self", "root")}
-    where = data.parts["train"] if labelled is None else labelled.cpu().numpy()
+    where = data.parts["train"].tolist() if labelled is None else labelled
     ids = [str(name) for name in data.ids]
     subset = data.label_subset
     return {
@@ -177,12 +220,12 @@ def _data(trainer: pl.Trainer, tested: Tensor, labelled: Tensor | None) -> dict[
         "split": ", ".join(f"{name} {value}" for name, value in told.items() if value is not None),
         "classes": len(data.class_names),
         "test_clips": len(tested),
-        "test_sha256": _ids_digest(ids[i] for i in tested.tolist()),
+        "test_sha256": _ids_digest(ids[i] for i in tested),
         "labels": {
             "clips": len(where),
             "rule": "all" if subset is None else re.sub(r", seed \d+$", "", str(subset)),
             "seed": getattr(subset, "seed", None),
-            "sha256": _ids_digest(ids[i] for i in where.tolist()),
+            "sha256": _ids_digest(ids[i] for i in where),
         },
     }
 
@@ -202,7 +245,7 @@ def _parsed(text: object) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _tested_only(config: dict[str, Any]) -> dict[str, Any]:
+def _tested_only(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a test without what tells of training alone: a test of two machines is the same test."""
     trainer = config.get("trainer") or {}
     kept = {name: trainer[name] for name in ("precision", "limit_test_batches") if name in trainer}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -15,10 +16,27 @@ from typing import Any
 import numpy as np
 
 from skelcl.errors import InputError
+from skelcl.evaluation.probe import PRESETS
 from skelcl.evaluation.report import short
 
-KINDS = {"knn_top1": ("kNN", "knn"), "linear_top1": ("linear", "probe"), "top1": ("top-1", None)}
+PROBES = {f"linear_{preset}_top1": preset for preset in PRESETS}
+KINDS: dict[str, tuple[str, str | None]] = {
+    "knn_top1": ("kNN", "knn"),
+    "linear_top1": ("linear", "probe"),
+    **{kind: (f"linear {preset}", "linear") for kind, preset in PROBES.items()},
+    "top1": ("top-1", None),
+    "retrieval_map": ("mAP", "retrieval"),
+    "clustering_acc": ("cluster ACC", "clustering"),
+    "few_shot_1shot": ("1-shot", "few_shot"),
+    "few_shot_5shot": ("5-shot", "few_shot"),
+    "one_shot_top1": ("one exemplar", None),
+    "robustness_knn_top1": ("damaged kNN", "robustness"),
+    "robustness_linear_top1": ("damaged linear", "robustness"),
+    "robustness_top1": ("damaged top-1", "robustness"),
+}
 """Accuracies that the table shows, their title and what sets their protocol; the CSV has all."""
+PROTOCOLS = ("linear", "retrieval", "clustering", "collapse", "few_shot", "robustness")
+"""Protocols of `skelcl evaluate` that have options; their numbers share a column under the same options only."""
 GROUND = {
     "data": "data set",
     "split": "split",
@@ -93,6 +111,7 @@ class Result:
             "knn": f"k={knn['k']} {knn['metric']}" if knn else None,
             "probe": probe.get("preset"),
             "probe seed": probe.get("seed"),
+            **{name: _options(content, name) for name in PROTOCOLS},
             "stream": run["stream"],
             "view": run["view"],
             "epochs": run["epochs"],
@@ -168,7 +187,7 @@ class Column:
 
 
 def results(folders: list[Path], output: Path | None = None) -> None:
-    """Collect what `skelcl test` found in one table: a row for each run, seeds of the same run as mean ± sd.
+    """Collect what `skelcl test` and `skelcl evaluate` found: a row for each run, seeds of the same run as mean ± sd.
 
     Runs are the same if their configs are, but for the seed. Accuracies in percent; different protocols never share a
     column, the random encoder that a test judges beside the learned one has a row of its own, and rows that were not
@@ -225,7 +244,7 @@ def families(found: Sequence[Result]) -> tuple[list[Family], int]:
     grounds: dict[Any, int] = {}
     for result in sorted(found, key=lambda result: result.run["tested"]):
         facts = result.facts()
-        same = ["method", "epochs", "encoder", "knn", "probe", "probe seed", *GROUND]
+        same = ["method", "epochs", "encoder", "knn", "probe", "probe seed", *PROTOCOLS, *GROUND]
         # Without a config, of a run in Python, only the folder tells.
         key = (facts["config"] or str(result.file.parent), *(facts[name] for name in same))
         groups.setdefault(key, {})[result.replicate] = result
@@ -320,12 +339,21 @@ def _notes(rows: Sequence[Family]) -> str:
     told = {
         "knn_top1": "kNN: nearest neighbours among frozen features, {knn}.",
         "linear_top1": "linear: a classifier on frozen features, probe {probe}.",
+        **dict.fromkeys(
+            PROBES, "linear PRESET: a classifier on frozen features, mean over seeds of the probe ({linear})."
+        ),
         "top1": "top-1: the network's own classes, all of it trained with labels.",
+        "retrieval_map": "mAP: training clips ranked by the cosine similarity of frozen features.",
+        "clustering_acc": "cluster ACC: k-means without labels, matched to classes with them ({clustering}).",
+        "few_shot_1shot": "1-shot, 5-shot: nearest prototype in episodes ({few_shot}).",
+        "one_shot_top1": "one exemplar: nearest of one clip of each class.",
+        "robustness_knn_top1": "damaged: clean training, mean over damages of the test clips ({robustness}).",
     }
     for kind, text in told.items():
         if kind in names:
-            settings = {key: ", ".join(_several(rows, key)) for key in ("knn", "probe")}
+            settings = {key: ", ".join(_several(rows, key)) for key in ("knn", "probe", *PROTOCOLS)}
             lines.append(text.format(**settings))
+    lines = list(dict.fromkeys(lines))
     if len(names & set(told)) > 1:
         lines.append("**Different columns are different protocols: compare within a column only.**")
     grounds = {row.ground: row for row in reversed(rows)}
@@ -378,6 +406,19 @@ def _percent(spread: tuple[float, float | None] | None) -> str:
 
 def _letter(number: int) -> str:
     return chr(ord("A") + number) if number < 26 else f"A{number}"
+
+
+def _options(content: Mapping[str, Any], protocol: str) -> str | None:
+    """Version and options of a protocol of `skelcl evaluate` in a few words; presets have columns of their own."""
+    options = content.get("protocols", {}).get(protocol)
+    if options is None:
+        return None
+    told = {name: value for name, value in options.items() if name not in ("version", "presets") and value is not None}
+    if "corruptions" in told:
+        digest = hashlib.sha256(json.dumps(told.pop("corruptions"), sort_keys=True).encode()).hexdigest()
+        told["suite"] = digest[:6]
+    told |= {"seeds": ",".join(map(str, content["judge_seeds"]))} if protocol in ("linear", "clustering") else {}
+    return ", ".join([f"v{options['version']}", *(f"{name} {value}" for name, value in told.items())])
 
 
 def _listed(versions: Mapping[str, Any]) -> str:

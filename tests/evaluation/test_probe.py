@@ -115,7 +115,8 @@ def test_separable_clusters_are_learned_like_logistic_regression(name: str) -> N
 
 
 def test_headline_is_the_last_epoch_and_the_best_has_another_name() -> None:
-    result = ProbeResult(torch.zeros(1, 2), torch.zeros(3), torch.tensor([0.25, 0.75, 0.5]))
+    measured = torch.zeros(1, 2), torch.zeros(3), torch.tensor([0.25, 0.75, 0.5])
+    result = ProbeResult(*measured, torch.zeros(2, 3), None, PRESETS["as_cal"])
     assert (result.last, result.best_on_test) == (0.5, 0.75)
 
 

@@ -1,0 +1,262 @@
+"""What the evaluation of a checkpoint shows people: tables of all protocols, as Markdown and as parts of a page."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skelcl.clips import Clips
+from skelcl.errors import InputError
+from skelcl.evaluation.judge import Scores
+from skelcl.evaluation.page import Confusion, Curves, Map, Table
+from skelcl.evaluation.probe import ProbeName, ProbeResult
+from skelcl.evaluation.robustness import Reading
+from skelcl.transforms import Normalize, Resize, View
+
+MAP_CLIPS, MAP_FRAMES = 500, 32
+TITLES = {
+    "knn": "kNN",
+    "top1": "top-1",
+    "top5": "top-5",
+    "mean_class": "mean class",
+    "map": "mAP",
+    "acc": "ACC",
+    "nmi": "NMI",
+    "ari": "ARI",
+    "mce": "mean corruption error",
+    "drop": "drop",
+}
+NOTES = {
+    "own": "The network's own classifier, trained with labels together with the encoder.",
+    "linear": "A classifier on frozen features under published settings of optimiser and schedule; last epoch.",
+    "knn": "Vote of the k nearest training clips by cosine similarity.",
+    "retrieval": "All training clips ranked by cosine similarity to a test clip; Recall@1 is top-1.",
+    "clustering": "k-means on unit test features, without labels; ACC matches clusters to classes with the labels.",
+    "collapse": "Rank: dimensions in use (RankMe). Std: 1 is even, 0 is one point. Alignment of two random views and "
+    "uniformity: smaller is better.",
+    "few_shot": "Nearest prototype of unit features of test clips; ± is the 95 % interval over episodes of this one "
+    "encoder, not over trainings.",
+    "robustness": "Clean training, damaged test clips; mean over severities, then over corruptions. Mean corruption "
+    "error is relative to the random encoder, whose is 100.",
+}
+
+
+def table_parts(scores: Mapping[str, Scores], subsets: Sequence[str], names: Mapping[str, str]) -> list[Table]:
+    """A table for each protocol: a row for each kind of number, a column for each encoder and subset.
+
+    Args:
+        scores: By encoder.
+        subsets: ``test`` and named subsets.
+        names: What the encoders are called.
+    """
+    means = {encoder: one.mean() for encoder, one in scores.items()}
+    kinds = dict.fromkeys(name.split("/")[1] for one in means.values() for name in one)
+    grouped: dict[str, list[str]] = {}
+    for kind in kinds:
+        grouped.setdefault(_protocol(kind), []).append(kind)
+    parts = []
+    for protocol, members in grouped.items():
+        columns = [
+            (encoder, subset)
+            for subset in subsets
+            for encoder in names
+            if any(f"{subset}/{kind}" in means[encoder] for kind in members)
+        ]
+        heads = [" ".join(filter(None, [names[encoder], subset.replace("_", " ")])) for encoder, subset in columns]
+        rows = [
+            [title(kind), *(_cell(scores[encoder], f"{subset}/{kind}") for encoder, subset in columns)]
+            for kind in members
+        ]
+        parts.append(Table(_head(protocol), ["", *heads], rows, NOTES[protocol]))
+    return parts
+
+
+def damage_table(
+    readings: Sequence[Reading], judge: str, subsets: Sequence[str], names: Mapping[str, str]
+) -> Table | None:
+    """Accuracies under every damage for one judge; None where there are none."""
+    found = {(r.corruption, r.severity, r.encoder, r.subset): r.top1 for r in readings if r.judge == judge}
+    if not found:
+        return None
+    columns = [(e, s) for s in subsets for e in names if any(key[2:] == (e, s) for key in found)]
+    rows = [
+        [f"{corruption} {severity:g}", *(f"{100 * found[corruption, severity, e, s]:.1f}" for e, s in columns)]
+        for corruption, severity in dict.fromkeys(key[:2] for key in found)
+    ]
+    heads = [f"{names[e]} {s.replace('_', ' ')}" for e, s in columns]
+    called = {"knn": "1-NN", "linear": "linear probe", "own": "own classifier"}[judge]
+    return Table(f"Damaged clips, {called}, top-1 in %", ["", *heads], rows)
+
+
+def markdown(title: str, facts: Mapping[str, str], tables: Sequence[Table], notes: Sequence[str]) -> str:
+    """All tables as one text."""
+    lines = [f"# {title}", ""]
+    lines += [f"* {name}: {value}" for name, value in facts.items()]
+    for table in tables:
+        lines += ["", f"## {table.title}", ""]
+        cells = [[str(cell).replace("|", "\\|") for cell in row] for row in [table.columns, *table.rows]]
+        widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+        text = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in cells]
+        lines += [text[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *text[1:]]
+        lines += ["", table.note] if table.note else []
+    lines += ["", *(f"Left out: {note}" for note in notes)] if notes else []
+    return "\n".join(lines) + "\n"
+
+
+def probe_curves(probes: Mapping[str, Sequence[ProbeResult]], preset: ProbeName) -> Curves:
+    """Test accuracy of the probe after each of its epochs, mean over seeds, by encoder."""
+    series = {}
+    for name, results in probes.items():
+        top1 = 100 * torch.stack([one.test_top1.cpu().double() for one in results]).mean(0)
+        series[name] = (list(range(1, len(top1) + 1)), top1.tolist())
+    note = "Seen on the test clips and not used for any choice: the last epoch is reported."
+    return Curves(f"Linear probe {preset}", "epoch of the probe", "test top-1 in %", series, note)
+
+
+def learning_curves(metrics: Path) -> Iterator[Curves]:
+    """Losses and accuracies by epoch out of the ``metrics.csv`` of a run; none where there is no such file."""
+    if not metrics.is_file():
+        return
+    with metrics.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("epoch")]
+    series: dict[str, tuple[list[float], list[float]]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if value and name.startswith(("train/", "val/")):
+                xs, ys = series.setdefault(name, ([], []))
+                xs.append(float(row["epoch"] or 0) + 1)
+                ys.append(float(value))
+    scored = {name: (x, [100 * value for value in y]) for name, (x, y) in series.items() if _is_accuracy(name)}
+    others = {name: found for name, found in series.items() if name not in scored}
+    if others:
+        yield Curves("Training", "epoch", "loss and its terms", others)
+    if scored:
+        yield Curves("Accuracies while training", "epoch", "top-1 in %", scored)
+
+
+def confusion(label: Tensor, predicted: Tensor, class_names: Sequence[str], judge: str) -> Confusion:
+    """Counts (K, K) of labels and predictions, (N,) each."""
+    k = len(class_names)
+    counts = torch.bincount(label * k + predicted, minlength=k * k).view(k, k).numpy()
+    return Confusion(f"Confusion, {judge}", counts, class_names)
+
+
+def feature_map(
+    features: Tensor,
+    label: Tensor,
+    predicted: Tensor,
+    clips: Clips,
+    ids: Sequence[str],
+    class_names: Sequence[str],
+    judge: str,
+    of: int,
+    method: Literal["pca", "tsne"] = "pca",
+) -> Map:
+    """Some test clips in the plane.
+
+    Args:
+        features: (N, D).
+        label: Classes, (N,).
+        predicted: Predicted classes, (N,).
+        clips: The N clips.
+        ids: Their names.
+        class_names: Names of the classes.
+        judge: Who predicted.
+        of: Number of test clips that these were chosen from.
+        method: How the plane is made.
+    """
+    where = plane(features, method)
+    # As the sensor saw them, but for the place in the room.
+    normalize = Normalize("sgn") if clips.recipe == "none" else None
+    shown = View(Resize(MAP_FRAMES), normalize)(clips).permute(0, 4, 2, 3, 1).numpy()
+    bodies = clips.bodies.clamp(max=clips.num_persons).tolist()
+    some = f"{len(ids)} of {of} test clips, evenly chosen by name" if len(ids) < of else "all test clips"
+    return Map(
+        f"Test features, {'PCA' if method == 'pca' else 't-SNE'}",
+        where,
+        label.numpy(),
+        predicted.numpy(),
+        list(ids),
+        class_names,
+        [np.round(one[:m], 3) for one, m in zip(shown, bodies, strict=True)],
+        clips.skeleton,
+        f"{some}. Prediction: {judge}. Each clip is shown in {MAP_FRAMES} frames.",
+    )
+
+
+def plane(features: Tensor, method: Literal["pca", "tsne"] = "pca") -> NDArray[np.float32]:
+    """Places (N, 2) of unit features (N, D).
+
+    Raises:
+        InputError: If t-SNE is asked for and scikit-learn is missing.
+    """
+    unit = F.normalize(features.detach().cpu().float(), dim=1)
+    if method == "tsne":
+        try:
+            from sklearn.manifold import TSNE
+        except ImportError as error:
+            raise InputError("t-SNE needs scikit-learn: pip install 'skelcl[evaluate]', or --map pca") from error
+        perplexity = min(30.0, (len(unit) - 1) / 3)
+        placed: NDArray[np.float32] = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(unit)
+        return placed
+    left, strength, right = torch.linalg.svd(unit - unit.mean(0), full_matrices=False)
+    place = F.pad((left * strength)[:, :2], (0, max(0, 2 - len(strength))))
+    # A sign that does not depend on the solver.
+    sign = torch.where(F.pad(right[:2].sum(1), (0, max(0, 2 - len(right)))) < 0, -1.0, 1.0)
+    return np.asarray((place * sign).numpy())
+
+
+def title(kind: str) -> str:
+    """What a kind of number is called in a table."""
+    if kind in ("top1", "top5", "mean_class"):
+        return TITLES[kind]
+    if match := re.fullmatch(r"(novel_)?knn(\d*)_(\w+)", kind):
+        return f"{'novel classes, ' if match[1] else ''}k = {match[2] or 1}, {TITLES[match[3]]}"
+    if match := re.fullmatch(r"linear_(\w+?)_(top1|top5|mean_class)", kind):
+        return f"{match[1]}, {TITLES[match[2]]}"
+    if match := re.fullmatch(r"few_shot_(\d+)shot", kind):
+        return f"{match[1]}-shot"
+    if kind == "one_shot_top1":
+        return "one exemplar of each class, top-1"
+    if match := re.fullmatch(r"robustness_(?:(knn|linear)_)?(\w+)", kind):
+        judge = {"knn": "1-NN", "linear": "linear probe", None: "own classifier"}[match[1]]
+        return f"{judge}, {TITLES[match[2]]}"
+    rest = kind.partition("_")[2]
+    return TITLES.get(rest, re.sub(r"^recall(\d+)$", r"Recall@\1", rest).replace("_", " "))
+
+
+def _protocol(kind: str) -> str:
+    if kind in ("top1", "top5", "mean_class"):
+        return "own"
+    if kind.startswith(("few_shot", "one_shot", "novel")):
+        return "few_shot"
+    return re.match(r"[a-z]+", kind)[0]  # type: ignore[index]  # every kind begins with the name of its protocol
+
+
+def _head(protocol: str) -> str:
+    heads = {"own": "Own classifier, in %", "collapse": "Collapse", "few_shot": "Few-shot, in %", "knn": "kNN, in %"}
+    return heads.get(protocol, f"{protocol.capitalize()}, in %")
+
+
+def _cell(scores: Scores, name: str) -> str:
+    if name not in scores.values:
+        return ""
+    plain = name.split("/")[1].startswith("collapse") and not name.endswith("dead")
+    factor, digits = (1, 3) if plain else (100, 1)
+    values = np.array(scores.values[name])
+    spread = values.std(ddof=1) if len(values) > 1 else scores.interval.get(name)
+    text = f"{factor * values.mean():.{digits}f}"
+    return text if spread is None else f"{text} ± {factor * spread:.{digits}f}"
+
+
+def _is_accuracy(name: str) -> bool:
+    return name.endswith(("top1", "top5", "mean_class"))
