@@ -69,7 +69,7 @@ function drawMap(part) {
     if (i === null) return;
     const named = (c) => el("dd", {}, swatch(() => classColour(c, names.length)), names[c]);
     info.replaceChildren(
-      el("dt", {}, "clip"), el("dd", { class: "id" }, ids[i], held ? el("span", { class: "badge" }, "held") : ""),
+      el("dt", {}, "clip"), el("dd", { class: "id" }, ids[i], ...(held ? [" ", el("span", { class: "badge" }, "held")] : [])),
       el("dt", {}, "true"), named(label[i]),
       el("dt", {}, "predicted"), named(predicted[i]),
       el("dd", { class: right[i] ? "verdict right" : "verdict wrong" }, right[i] ? "✓ right" : "✗ wrong"),

@@ -84,11 +84,14 @@ addEventListener("afterprint", () => { document.documentElement.classList.remove
 function pen(canvas, height) {
   const ratio = Math.max(devicePixelRatio || 1, printing() ? 2 : 1);
   const width = canvas.clientWidth;
-  canvas.width = Math.round(width * ratio);
-  canvas.height = Math.round(height * ratio);
-  canvas.style.aspectRatio = `${width} / ${height}`; // on paper the box is narrower than where it was drawn
   const context = canvas.getContext("2d");
-  context.scale(ratio, ratio);
+  const [across, down] = [Math.round(width * ratio), Math.round(height * ratio)];
+  if (canvas.width !== across || canvas.height !== down) {
+    [canvas.width, canvas.height] = [across, down];
+    canvas.style.aspectRatio = `${width} / ${height}`; // on paper the box is narrower than where it was drawn
+  }
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  context.clearRect(0, 0, width, height);
   return context;
 }
 

@@ -11,7 +11,7 @@ function unpack(clip) {
     if (steps.getInt16(2 * place, true) === -32768) return null;
     return [value(place, 0), value(place, 1), channels === 3 ? value(place, 2) : 0];
   }
-  return { bodies, frames, joints, at, centre: [clip.centre[0], clip.centre[1], channels === 3 ? clip.centre[2] : 0] };
+  return { bodies, frames, joints, at, flat: channels === 2, centre: [clip.centre[0], clip.centre[1], channels === 3 ? clip.centre[2] : 0] };
 }
 
 /** A canvas that plays clips of one skeleton, with its buttons. */
@@ -21,9 +21,13 @@ function stage(skeleton) {
   const button = el("button", { type: "button", class: "plain", click: () => { playing = !playing; resume(); } });
   const slider = el("input", { type: "range", min: 0, step: "any", value: 0, "aria-label": "Frame" });
   const count = el("output", { class: "clock" });
-  let clip = null, time = 0, turn = (20 * Math.PI) / 180, playing = !calm.matches, last = null, pending = 0, visible = true;
+  let clip = null, time = 0, turn = (20 * Math.PI) / 180, playing = !calm.matches, last = null, pending = 0, rest = 0, visible = true;
 
-  const project = ([x, y, z]) => [Math.cos(turn) * (x - clip.centre[0]) + Math.sin(turn) * (z - clip.centre[2]), y - clip.centre[1]];
+  /** As the camera sees it, from slightly aside; a flat clip cannot be turned. */
+  function project([x, y, z]) {
+    const [right, up, far] = [x - clip.centre[0], y - clip.centre[1], z - clip.centre[2]];
+    return [clip.flat ? right : Math.cos(turn) * right + Math.sin(turn) * far, up];
+  }
 
   /** A joint between two stored frames. */
   function joint(m, v) {
@@ -114,22 +118,21 @@ function stage(skeleton) {
     pending = requestAnimationFrame(step);
   }
 
-  /** Plays to the last frame, rests there for half a second, and begins again. */
+  /** Plays to the last frame, rests there for half a second, and begins again; 30 pictures a second are enough. */
   function step(now) {
     pending = 0;
     if (!playing || !visible || !clip) return;
-    rest = Math.max(0, rest - (last === null ? 0 : now - last));
-    if (!rest) {
-      if (time >= clip.frames - 1) time = 0;
-      time = Math.min(time + (last === null ? 0 : ((now - last) * RATE) / 1000), clip.frames - 1);
-      if (time >= clip.frames - 1) rest = 500;
-      draw();
-    }
-    last = now;
     pending = requestAnimationFrame(step);
+    const passed = last === null ? 0 : now - last;
+    if (last !== null && passed < 30) return;
+    last = now;
+    rest = Math.max(0, rest - passed);
+    if (rest) return;
+    if (time >= clip.frames - 1) time = 0;
+    time = Math.min(time + (passed * RATE) / 1000, clip.frames - 1);
+    if (time >= clip.frames - 1) rest = 500;
+    draw();
   }
-
-  let rest = 0;
 
   function show(packed, name) {
     clip = unpack(packed);
