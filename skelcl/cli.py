@@ -31,7 +31,7 @@ COMMANDS = {
     "evaluate": "skelcl.evaluate:command",
     "data": "skelcl.data.commands:COMMANDS",
     "checkpoint": "skelcl.checkpoint:COMMANDS",
-    "plot": "skelcl.lightning_cli:PLOT_COMMANDS",
+    "plot": "skelcl.plot_commands:COMMANDS",
 }
 """Verbs that are a typed function, or a dictionary of them by sub-command."""
 
@@ -65,7 +65,14 @@ checkpoints
   checkpoint inspect  what a file with weights is, and what to do with it
 
 pictures
+  plot skeleton    a clip of a store, or a file of your own, animated: .gif, .mp4 or .html
   plot views       a clip before and after augmentation, animated
+  plot maps        adaptive graphs and attention of the encoder: skelcl plot maps --ckpt_path X --output maps.png
+  plot embedding   features of `predict` in the plane
+  plot confusion   a confusion matrix
+  plot change      what each class gains from one run to another: skelcl plot change RUN RUN
+  plot robustness  accuracy against the severity of corruptions: skelcl plot robustness RUN RUN …
+  plot curves      learning curves of several runs: skelcl plot curves RUN RUN … --metric train/loss
 
 `skelcl VERB --help` lists the options of a verb; `skelcl --version` prints the version.
 """

@@ -30,7 +30,6 @@ from skelcl.evaluation.record import CONFIG_KEY as CONFIG_KEY
 from skelcl.evaluation.record import RUN_KEY, surroundings
 from skelcl.methods import Method
 from skelcl.parsing import OneLineErrors
-from skelcl.seeding import generator
 from skelcl.skeleton import Skeleton
 from skelcl.transforms import Stream
 
@@ -248,43 +247,6 @@ def stored_config(path: Path) -> dict[str, Any]:
     for key in ("config", "ckpt_path", "weights_only", "verbose", "return_predictions"):
         config.pop(key, None)
     return config
-
-
-def plot_views(
-    ckpt_path: Path | None = None, output: Path = Path("views.gif"), clip: str | None = None, views: int = 2
-) -> None:
-    """Animate one clip as the encoder sees it: the deterministic view, then random ones side by side.
-
-    Args:
-        ckpt_path: Checkpoint of the run whose data and views are shown.
-        output: Animation to write, ``.gif``.
-        clip: Id of the clip; by default the longest one of the training part.
-        views: Number of random views.
-    """
-    from skelcl.plotting import animate_skeleton, save_animation
-
-    if ckpt_path is None:
-        raise InputError("--ckpt_path is missing: skelcl plot views --ckpt_path FILE --output views.gif")
-    model, data = load(ckpt_path, weights=False)
-    view = getattr(model, "view", None)
-    if view is None:
-        raise InputError(f"{ckpt_path}: {type(model).__name__} trains without random views, there is nothing to show")
-    if clip is None:
-        train = data.parts["train"]
-        position = train[data.store.index["n_frames"][train].argmax()]
-    elif clip in data.ids:
-        position = list(data.ids).index(clip)
-    else:
-        raise InputError(f"{data.store.path} holds no clip {clip!r}; its ids look like {data.ids[0]!r}")
-    clips = data.store.clips([position], data.num_persons)
-    shown = [model.eval_view(clips)] + [view(clips, generator("plot", number)) for number in range(views)]
-    bodies = [x[0].permute(3, 1, 2, 0).numpy() for x in shown]
-    titles = ["deterministic view", *(f"random view {number + 1}" for number in range(views))]
-    save_animation(animate_skeleton(bodies, data.skeleton, titles=titles), output)
-    print(f"wrote {output}")
-
-
-PLOT_COMMANDS = {"views": plot_views}
 
 
 def _hush_lightning() -> None:

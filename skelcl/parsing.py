@@ -68,9 +68,15 @@ def call(prog: str, commands: Commands, args: Sequence[str]) -> Any:
     """Run one of several functions with options read from ``args``; signatures and docstrings are the manual.
 
     ``--raw`` and ``--ckpt_path`` may be followed by several places, as the shell's wildcards write them, or be given
-    several times.
+    several times. So may a function be whose first argument is a list of places.
     """
     words = list(args) or ["--help"]
+    function: Any = commands
+    depth = 0
+    while isinstance(function, dict) and depth < len(words) and words[depth] in function:
+        function, depth = function[words[depth]], depth + 1
+    if callable(function) and (several := _several(function)):
+        return call_on(" ".join([prog, *words[:depth]]), function, several, words[depth:])
     places: dict[str, list[str]] = {}
     others: list[str] = []
     while words:
@@ -87,6 +93,14 @@ def call(prog: str, commands: Commands, args: Sequence[str]) -> Any:
     for name, values in places.items():
         others.append(f"{name}={values[0] if len(values) == 1 else json.dumps(values)}")
     return auto_cli(commands, args=others, prog=prog, parser_class=CommandParser)
+
+
+def _several(function: Callable[..., Any]) -> str | None:
+    """What the help calls the places in a function's first argument; None where that is no list of places."""
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    if first is None or first.default is not first.empty or "list[Path]" not in str(first.annotation):
+        return None
+    return first.name.removesuffix("s").upper()
 
 
 def call_on(prog: str, function: Callable[..., Any], places: str, args: Sequence[str]) -> Any:

@@ -33,7 +33,6 @@ ALLOWED = {
         "interop",
         "methods",
         "parsing",
-        "plotting",
         "seeding",
         "skeleton",
         "transforms",
@@ -42,6 +41,7 @@ ALLOWED = {
     "checkpoint": {"errors", "interop", "lightning_cli", "parsing", "skeleton"},
     "fine_tune": {"data", "errors", "evaluation", "lightning_cli", "methods", "parsing"},
     "evaluate": {"clips", "data", "errors", "evaluation", "lightning_cli", "methods", "seeding"},
+    "plot_commands": {"data", "errors", "lightning_cli", "parsing", "plotting", "seeding"},
     "cli": {
         "checkpoint",
         "data",

@@ -27,7 +27,7 @@ from skelcl.errors import InputError
 from skelcl.skeleton import LAYOUTS, Skeleton
 
 _SUFFIX: dict[str, str] = {"csv": ".csv", "npy": ".npy", "npz": ".npz"}
-_IMAGE_FORMATS = ("mediapipe", "openpose", "coco", "alphapose")
+IMAGE_FORMATS = ("mediapipe", "openpose", "coco", "alphapose")
 _BY_SIZE = {17: "coco17", 18: "openpose18", 25: "openpose25", 26: "halpe26"}
 _LABEL_COLUMNS = ("id", "label", "subject", "camera")
 
@@ -49,7 +49,7 @@ class _Clip:
 
 
 @dataclass(frozen=True, eq=False)
-class _Reader:
+class PoseReader:
     """Everything that turns a clip into a recording."""
 
     format: Format
@@ -65,6 +65,11 @@ class _Reader:
     zero_missing: bool
 
     def __call__(self, clip: _Clip) -> list[Recording]:
+        """Reads a clip, cleaned and in the target layout.
+
+        Raises:
+            ReadError: It cannot be read, or its joints are not those of the layout.
+        """
         poses = load(self.format, clip.files, self.channels, self.layout)
         joints, warnings = poses.joints.copy(), []
         if joints.shape[2:] != (self.layout.num_joints, self.channels):
@@ -173,11 +178,11 @@ def convert_poses(
     if format == "csv" and given is None:
         raise StoreError("--layout is missing: a table has names of joints, but not their order and tree")
     first = _first(clips, format, channels, given)
-    source = given or _guess(first, format)
+    source = given or guess_layout(first, format)
     change = None if to is None or find_layout(to) == source else map_layout(source, find_layout(to))
     classes = _classes([clip.label for clip in clips if clip.label is not None])
-    y_down = format in _IMAGE_FORMATS if y_down is None else y_down
-    reader = _Reader(
+    y_down = format in IMAGE_FORMATS if y_down is None else y_down
+    reader = PoseReader(
         format=format,
         layout=source,
         change=change,
@@ -249,10 +254,15 @@ def _first(clips: Sequence[_Clip], format: Format, channels: int | None, layout:
     raise StoreError(f"none of the first {len(problems)} clips can be read as {format}, the first: {problems[0]}")
 
 
-def _guess(first: Poses, format: Format) -> Skeleton:
+def guess_layout(first: Poses, format: Format) -> Skeleton:
+    """The layout that a clip names, or that its format and number of joints tell.
+
+    Raises:
+        StoreError: They tell none.
+    """
     joints = first.joints.shape[2]
     name = first.layout or ("mediapipe33" if format == "mediapipe" else None)
-    if name is None and format in _IMAGE_FORMATS:
+    if name is None and format in IMAGE_FORMATS:
         name = _BY_SIZE.get(joints)
     if name not in LAYOUTS:
         found = f"{joints} joints per body" if name is None else f"the layout {name!r}"

@@ -192,6 +192,17 @@ class SkeletonStore:
         report: dict[str, Any] = json.loads((self.path / "report.json").read_text("utf-8"))
         return report
 
+    def position(self, clip: str) -> int:
+        """Where the clip of an id is.
+
+        Raises:
+            StoreError: There is none.
+        """
+        (found,) = np.nonzero(self.ids == clip)
+        if not len(found):
+            raise StoreError(f"{self.path} holds no clip {clip!r}; its ids look like {str(self.ids[0])!r}")
+        return int(found[0])
+
     def recording(self, position: int) -> np.ndarray:
         """The coordinates of one clip as stored, (M, T, V, C) float32, NaN where nothing was seen."""
         row, bodies, frames = self._row[position], self._bodies[position], self._frames[position]

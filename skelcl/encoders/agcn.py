@@ -68,6 +68,7 @@ class AdaptiveGraphConv(nn.Module):
         InputError: ``channels_out`` is no multiple of 4.
     """
 
+    mixes = "joints"
     skeleton_graph: Tensor
 
     def __init__(self, skeleton: Skeleton, channels_in: int, channels_out: int) -> None:
@@ -95,10 +96,16 @@ class AdaptiveGraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V) to (N, C', T, V)."""
-        query, key = self.embed(x).unflatten(1, (2, 3, -1)).unbind(1)
-        graph = self.skeleton_graph + self.graph + joint_attention(query, key)
-        y = recompute(self._collect, x, graph)
+        y = recompute(self._collect, x, self._graph(x))
         return (self.bn(y) + self.shortcut(x)).relu()
+
+    def mixing(self, x: Tensor) -> Tensor:
+        """Sum of the three graphs of each subset, (N, 3, V, V), transposed: this network collects along columns."""
+        return self._graph(x).mT
+
+    def _graph(self, x: Tensor) -> Tensor:
+        query, key = self.embed(x).unflatten(1, (2, 3, -1)).unbind(1)
+        return self.skeleton_graph + self.graph + joint_attention(query, key)
 
     def _collect(self, x: Tensor, graph: Tensor) -> Tensor:
         # Joints are mixed before channels: C ≤ C' in every block of the paper. The mixture is three times as large.

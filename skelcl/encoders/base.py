@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
@@ -29,6 +31,37 @@ class Encoder(nn.Module, ABC):
     def classifier(self, num_classes: int) -> nn.Linear:
         """A new linear layer from the features to ``num_classes`` logits, initialised as the encoder's paper does."""
         return nn.Linear(self.dim, num_classes)
+
+    @torch.enable_grad()  # else absent bodies share one pass, see BodyEncoder
+    def maps(self, x: Tensor, over: Literal["joints", "frames"] = "joints") -> dict[str, Tensor]:
+        """What joints, or frames, of clips collect from each other: the graphs and attention maps of a forward pass.
+
+        Layers that mix joints by a map have an attribute ``mixes`` (``joints`` or ``frames``) and a method ``mixing``,
+        which takes what ``forward`` takes and gives the map that ``forward`` uses, (B, S, …, L, L) with S heads or
+        subsets: what becomes of item i is the sum over j of ``map[i, j]`` times item j. B counts the bodies of the
+        clips one after the other, or the clips themselves where a layer sees all bodies at once.
+
+        Args:
+            x: Clips (N, C, T, V, M). The pass is an ordinary one, so the encoder should be in eval mode.
+            over: What the maps relate.
+
+        Returns:
+            Name of each such layer, in the order of the pass, and its map (N, M, S, …, L, L), or (N, 1, S, …, L, L).
+            Further axes are channels or frames with maps of their own. Empty for encoders without such layers.
+        """
+        found: dict[str, Tensor] = {}
+
+        def note(name: str, layer: Any, words: tuple[Any, ...], options: dict[str, Any]) -> None:
+            found[name] = layer.mixing(*words, **options).detach().unflatten(0, (len(x), -1))
+
+        layers = [(name, layer) for name, layer in self.named_modules() if getattr(layer, "mixes", None) == over]
+        hooks = [layer.register_forward_pre_hook(partial(note, name), with_kwargs=True) for name, layer in layers]
+        try:
+            self(x)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return found
 
     def reset_parameters(self) -> None:
         """Redraw every weight, as after construction. An encoder with an initialisation of its own overrides this.

@@ -63,6 +63,7 @@ class ChannelGraphConv(nn.Module):
         channels_out: C' of the output.
     """
 
+    mixes = "joints"
     initial_graph: Tensor
 
     def __init__(self, skeleton: Skeleton, channels_in: int, channels_out: int) -> None:
@@ -94,12 +95,23 @@ class ChannelGraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V) to (N, C', T, V)."""
-        # A pointwise convolution commutes with the mean over frames; averaging first is T times less work.
-        query, key = self.relate(x.mean(2, keepdim=True)).squeeze(2).unflatten(1, (2, 3, -1)).unbind(1)
+        query, key = self._related(x)
         y = recompute(self._collect, self.value(x).unflatten(1, (3, -1)), query, key)
         return (self.bn(y) + self.shortcut(x)).relu()
 
-    def _collect(self, value: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    def mixing(self, x: Tensor) -> Tensor:
+        """The refined graphs, (N, 3, C', V, V)."""
+        return self._refined(*self._related(x))
+
+    def _related(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        # A pointwise convolution commutes with the mean over frames; averaging first is T times less work.
+        query, key = self.relate(x.mean(2, keepdim=True)).squeeze(2).unflatten(1, (2, 3, -1)).unbind(1)
+        return query, key
+
+    def _refined(self, query: Tensor, key: Tensor) -> Tensor:
         # α commutes with the refinement: it scales few weights instead of a graph for each clip and channel.
         graph = self.graph[:, None] + self.alpha * self.lift_bias[:, :, None, None]
-        return channel_aggregate(value, channel_graph(query, key, self.alpha * self.lift_weight, graph))
+        return channel_graph(query, key, self.alpha * self.lift_weight, graph)
+
+    def _collect(self, value: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return channel_aggregate(value, self._refined(query, key))

@@ -195,6 +195,7 @@ class ClipAttention(nn.Module):
         joints: int | None = None,
     ) -> None:
         super().__init__()
+        self.mixes = "frames" if joints is None else "joints"
         self.activation: Literal["tanh", "softmax"] = activation
         self.relate = nn.Conv2d(channels_in, 2 * heads * inner, 1)
         self.alpha = nn.Parameter(torch.empty(heads, 1, 1))
@@ -211,12 +212,17 @@ class ClipAttention(nn.Module):
 
     def forward(self, x: Tensor, encoding: Tensor) -> Tensor:
         """(N, C, T, V) with encoded positions (C, V), which only queries and keys see, to (N, C', T, V)."""
+        return self.merge.bn(recompute(self._collect, x, self._attention(x, encoding)))
+
+    def mixing(self, x: Tensor, encoding: Tensor) -> Tensor:
+        """The whole map of each head, (N, S, V, V), transposed: the sum runs over the queries."""
+        return self._attention(x, encoding).mT
+
+    def _attention(self, x: Tensor, encoding: Tensor) -> Tensor:
         related = self.relate(x + encoding[:, None])
         query, key = rearrange(related, "n (two s c) t v -> two n s c t v", two=2, s=len(self.alpha))
         attention = self.alpha * attention_map(query, key, self.activation, dim=-2)
-        if self.graph is not None:
-            attention = attention + self.graph
-        return self.merge.bn(recompute(self._collect, x, attention))
+        return attention if self.graph is None else attention + self.graph
 
     def _collect(self, x: Tensor, attention: Tensor) -> Tensor:
         y = torch.einsum("nctu,nsuv->nsctv", x, attention)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from skelcl.encoders.base import BodyEncoder
 from skelcl.errors import InputError
-from skelcl.nn.attention import hyperedge_attention
+from skelcl.nn.attention import hyperedge_attention, hyperedge_weights
 from skelcl.nn.graph import GraphBlock
 from skelcl.nn.temporal import MultiScaleTemporal, shortcut
 from skelcl.skeleton import KINECT20, NTU25, Skeleton
@@ -101,6 +101,7 @@ class HyperSelfAttention(nn.Module):
         hops: Bones between two joints, (V, V) int64.
     """
 
+    mixes = "joints"
     hops: Tensor
     hyperedges: Tensor
     members: Tensor
@@ -137,14 +138,12 @@ class HyperSelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V) to (N, C', T, V)."""
         x = rearrange(x, "n c t v -> n t v c")
-        q, k, v = rearrange(self.qkv(self.norm(x)), "n t v (three h c) -> three n t v h c", three=3, h=len(self.outer))
-        # The means commute with the linear map, which then runs on E groups instead of V joints.
-        edges = self.edges(torch.einsum("ntvc,ev->ntec", x, self.members))
+        q, k, v, edges = self._projected(x)
         y = hyperedge_attention(
             q,
             k,
             v,
-            rearrange(edges, "n t e (h c) -> n t e h c", h=len(self.outer)),
+            edges,
             relative=self.relative,
             edge_query=self.edge_query,
             outer=self.outer,
@@ -154,6 +153,27 @@ class HyperSelfAttention(nn.Module):
         )
         y = self.projection(rearrange(y, "n t v h c -> n (h c) t v"))
         return y + rearrange(self.skip(x), "n t v c -> n c t v")
+
+    def mixing(self, x: Tensor) -> Tensor:
+        """Attention of each head and frame, with the part that does not depend on the input, (N, H, T, V, V)."""
+        q, k, _, edges = self._projected(rearrange(x, "n c t v -> n t v c"))
+        weights = hyperedge_weights(
+            q,
+            k,
+            edges,
+            relative=self.relative,
+            edge_query=self.edge_query,
+            hops=self.hops,
+            hyperedges=self.hyperedges,
+        )
+        return rearrange(self.alpha * weights + self.outer, "n t h i j -> n h t i j")
+
+    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Queries, keys and values (N, T, V, H, C) and features of the hyperedges (N, T, E, H, C) of (N, T, V, C)."""
+        q, k, v = rearrange(self.qkv(self.norm(x)), "n t v (three h c) -> three n t v h c", three=3, h=len(self.outer))
+        # The means commute with the linear map, which then runs on E groups instead of V joints.
+        edges = self.edges(torch.einsum("ntvc,ev->ntec", x, self.members))
+        return q, k, v, rearrange(edges, "n t e (h c) -> n t e h c", h=len(self.outer))
 
 
 def tree(skeleton: Skeleton) -> Skeleton:

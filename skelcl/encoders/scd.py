@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 from einops import rearrange, repeat
@@ -90,8 +91,8 @@ class SCD(Encoder):
             )
         self.joints = joints
         feedforward = feedforward or dim
-        self.tokens_t = TokenMaximum(bodies * joints * width, dim, heads, layers, feedforward, dropout)
-        self.tokens_s = TokenMaximum(frames * width, dim, heads, layers, feedforward, dropout)
+        self.tokens_t = TokenMaximum(bodies * joints * width, dim, heads, layers, feedforward, dropout, "frames")
+        self.tokens_s = TokenMaximum(frames * width, dim, heads, layers, feedforward, dropout, "joints")
 
     def classifier(self, num_classes: int) -> nn.Linear:
         """The head of the linear evaluation: weights N(0, 0.01²), bias zero."""
@@ -136,13 +137,23 @@ class TokenMaximum(nn.Module):
         layers: Of the transformer.
         feedforward: Hidden width of its layers.
         dropout: Probability of dropout in its layers.
+        mixes: What the tokens are.
     """
 
-    def __init__(self, in_dim: int, dim: int, heads: int, layers: int, feedforward: int, dropout: float) -> None:
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        heads: int,
+        layers: int,
+        feedforward: int,
+        dropout: float,
+        mixes: Literal["joints", "frames"] = "joints",
+    ) -> None:
         super().__init__()
         self.embed = nn.Sequential(nn.Linear(in_dim, dim), nn.LayerNorm(dim), nn.ReLU(), nn.Linear(dim, dim))
         self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(dim, heads, feedforward, dropout, batch_first=True) for _ in range(layers)
+            TokenLayer(mixes, dim, heads, feedforward, dropout, batch_first=True) for _ in range(layers)
         )
         self.reset_parameters()
 
@@ -164,6 +175,27 @@ class TokenMaximum(nn.Module):
         if absent is not None:
             y = y.masked_fill(absent[..., None], -torch.inf)
         return y.amax(1)
+
+
+class TokenLayer(nn.TransformerEncoderLayer):
+    """PyTorch's layer, which also tells its attention.
+
+    Args:
+        mixes: What the tokens are.
+        arguments: Those of ``nn.TransformerEncoderLayer``.
+        options: As well.
+    """
+
+    def __init__(self, mixes: Literal["joints", "frames"], *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.mixes = mixes
+
+    def mixing(self, tokens: Tensor, src_key_padding_mask: Tensor | None = None) -> Tensor:
+        """Attention of each head, (N, H, L, L), to tokens (N, L, D)."""
+        weights = self.self_attn(
+            tokens, tokens, tokens, key_padding_mask=src_key_padding_mask, average_attn_weights=False
+        )[1]
+        return weights
 
 
 class SCDNetwork(nn.Module):

@@ -1,0 +1,85 @@
+"""Pictures and animations as files: the suffix says the format, and there is the whole file or none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from matplotlib.animation import FFMpegWriter, PillowWriter
+from matplotlib.figure import Figure
+
+from skelcl.errors import InputError
+from skelcl.plotting.animation import SkeletonAnimation
+
+FIGURES = (".png", ".pdf", ".svg")
+ANIMATIONS = (".gif", ".mp4", ".html")
+
+
+def check_target(path: Path, suffixes: Sequence[str]) -> None:
+    """Refuse a file that could not be written, before any work is done.
+
+    Args:
+        path: File to write.
+        suffixes: Formats that there are.
+
+    Raises:
+        InputError: It has another suffix, or is ``.mp4`` where there is no ffmpeg.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"{path}: the name must end in {', '.join(suffixes[:-1])} or {suffixes[-1]}")
+    if path.suffix.lower() == ".mp4" and not FFMpegWriter.isAvailable():
+        raise InputError(f"{path}: an .mp4 needs ffmpeg, which is not installed; .gif and .html need nothing")
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a figure as ``.png``, ``.pdf`` or ``.svg``.
+
+    Args:
+        figure: The figure.
+        path: File to write.
+
+    Raises:
+        InputError: The suffix is another one.
+    """
+    path = Path(path)
+    check_target(path, FIGURES)
+    with _whole(path) as part:
+        figure.savefig(part, dpi=150)
+
+
+def save_animation(animation: SkeletonAnimation, path: str | Path) -> None:
+    """Write an animation at its own speed as ``.gif``, ``.mp4`` or a page that needs no other file, ``.html``.
+
+    Args:
+        animation: What :func:`~skelcl.plotting.animate_skeleton` returned.
+        path: File to write. GIF needs Pillow, which comes with matplotlib; MP4 needs ffmpeg.
+
+    Raises:
+        InputError: The suffix is another one, or there is no ffmpeg.
+    """
+    path = Path(path)
+    check_target(path, ANIMATIONS)
+    with _whole(path) as part:
+        if path.suffix.lower() == ".html":
+            part.write_text(animation.html(), encoding="utf-8")
+            return
+        kind = PillowWriter if path.suffix.lower() == ".gif" else FFMpegWriter
+        writer = kind(fps=animation.fps)  # type: ignore[arg-type]  # GIFs of our own have 12.5 frames per second, too
+        with writer.saving(animation.figure, str(part), dpi=animation.figure.dpi):
+            for frame in range(animation.frames):
+                animation.draw(frame)
+                writer.grab_frame()
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A place beside the file that takes its name when all is written, and is removed when not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.stem}.part{path.suffix}")  # writers look at the suffix
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

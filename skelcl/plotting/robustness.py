@@ -1,0 +1,56 @@
+"""Accuracy under corruptions of growing severity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from skelcl.plotting.style import MUTED, head, look, quiet
+
+Curve = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
+
+
+def severity_curves(curves: Mapping[str, Mapping[str, Curve]], metric: str = "accuracy") -> Figure:
+    """One chart for each corruption, one line for each run; all charts share the scale of accuracy.
+
+    Args:
+        curves: Name of the corruption, name of the run, and there severities (n,) and accuracies (n,) of 0…1. A run has
+            the same look in all charts.
+        metric: What kind of accuracy it is.
+
+    Raises:
+        ValueError: If there is no curve, or one has not as many severities as accuracies.
+    """
+    lines = [curve for runs in curves.values() for curve in runs.values()]
+    if not lines or any(len(severity) != len(accuracy) for severity, accuracy in lines):
+        raise ValueError("severity curves need at least one, with as many severities as accuracies")
+    runs = list(dict.fromkeys(run for by_run in curves.values() for run in by_run))
+    rows = -(-len(curves) // 4)
+    columns = -(-len(curves) // rows)
+    figure = Figure(figsize=(1.2 + 2.5 * columns, 1.0 + 2.3 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
+    for axes, (corruption, by_run) in zip(panels, curves.items(), strict=False):
+        for run, (severity, accuracy) in by_run.items():
+            colour, marker = look(runs.index(run))
+            order = np.argsort(severity)
+            x, y = np.asarray(severity)[order], 100 * np.asarray(accuracy)[order]
+            axes.plot(x, y, color=colour, marker=marker, markersize=4, linewidth=1.6, label=run)
+        quiet(axes)
+        head(axes, corruption)
+        axes.set_ylim(0, None)
+    for axes in panels[len(curves) :]:
+        axes.set_visible(False)
+    figure.supxlabel(
+        "severity (0: as recorded)" if any(0 in s for s, _ in lines) else "severity", fontsize=9, color=MUTED
+    )
+    figure.supylabel(f"{metric} in %", fontsize=9, color=MUTED)
+    if len(runs) > 1:
+        found = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        figure.legend(
+            [found[run] for run in runs], runs, loc="outside upper left", frameon=False, fontsize=8.5, ncols=columns
+        )
+    return figure
