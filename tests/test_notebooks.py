@@ -56,7 +56,8 @@ def test_a_notebook_runs_with_small_numbers(path, tmp_path, monkeypatch):
 FIGURES = {
     "01_data_and_layouts": 3,
     "02_views_and_augmentations": 7,
-    "03_pretrain_and_watch": 3,
+    "03_pretrain_and_watch": 4,
+    "04_protocols_and_results": 2,
     "05_ablation": 2,
 }
 """Pictures and animations that a reader gets to see."""
@@ -64,6 +65,7 @@ CLAIMS = {
     "01_data_and_layouts": "assert chosen[0.1] < chosen[0.25] < chosen[0.5] and other != chosen[0.1]",
     "02_views_and_augmentations": "assert torch.equal(first, again) and not torch.equal(first, other)",
     "03_pretrain_and_watch": "assert metrics['val/knn_top1'].iloc[-1] > before['val/knn_top1']",
+    "04_protocols_and_results": "assert all(0 < one.metrics[f'test/{kind}'] <= 1 for one in found for kind in KINDS)",
     "05_ablation": "assert (table['count'] == SEEDS).all() and (runs['knn'] > 100 / data.num_classes).mean() > 0.9",
 }
 """What the text of a notebook says of its numbers."""
@@ -85,5 +87,5 @@ def test_a_notebook_shows_what_it_promises_in_a_kernel(path, tmp_path, monkeypat
     told = "".join(output.text for output in outputs if output.output_type == "stream" and output.name == "stderr")
     assert "Warning" not in told
     shown = [output.data for output in outputs if output.output_type in ("display_data", "execute_result")]
-    pictures = [data for data in shown if "image/png" in data or "data:image/png" in data.get("text/html", "")]
+    pictures = [data for data in shown if "image/png" in data or "<iframe" in data.get("text/html", "")]
     assert len(pictures) == FIGURES[path.stem]
