@@ -57,7 +57,7 @@ ALLOWED = {
     "plot_commands": {"data", "errors", "lightning_cli", "parsing", "plotting", "seeding"},
     "artifacts": set(),
     "sweeps": {"errors", "lightning_cli", "parsing", "plotting"},
-    "evaluate": {"data", "errors", "evaluation", "lightning_cli", "methods", "seeding"},
+    "evaluate": {"clips", "data", "errors", "evaluation", "lightning_cli", "methods", "seeding"},
     "cli": {"errors", "lightning_cli", "parsing", "__init__"},
     "__init__": {"predictor"},
     "__main__": {"cli"},

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from skelcl.evaluation import PRESETS, ProbePreset, ProbeResult, linear_probe
+from skelcl.evaluation.probe import LinearHead
 from skelcl.nn import TwoStreamHead
 
 
