@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from skelcl.data.layouts import find_layout
+
 TOP = Path(__file__).parents[1]
 GUIDES = TOP / "experiments" / "guides"
 QUICK = [
@@ -111,6 +113,12 @@ def test_a_protocol(follow, capsys):
     out = capsys.readouterr().out
     assert " ± " in Path("runs/three-shot/version_0/table.txt").read_text()
     assert re.search(r"mean cosine of \d+ clips: [01]\.\d{3}", out)
+
+
+def test_your_data(follow):
+    follow("your-data")
+    assert Path("data/sgn/ntu60/meta.json").is_file()
+    assert find_layout(Path("layout.yaml")).num_joints == 5
 
 
 @pytest.mark.parametrize("guide", sorted(GUIDES.glob("*.md")), ids=lambda path: path.stem)

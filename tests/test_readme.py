@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from skelcl.cli import HELP
-from skelcl.data.layouts import find_layout
 from skelcl.interop import ctr_gcn
 from skelcl.skeleton import KINECT20
 
@@ -74,7 +73,10 @@ def test_all_commands_in_order(checkout, capsys):
     assert Path("features.npz").exists()
     assert " ± " in Path("runs/semi/version_0/table.txt").read_text()
     run = Path("runs/as_cal-nw_ucla/version_0")
-    assert {path.name for path in run.iterdir()} == {"config.yaml", "metrics.csv", "checkpoints"}
+    assert {path.name for path in run.iterdir()} == {"config.yaml", "metrics.csv", "checkpoints", "evaluation"}
+    assert {"results.json", "report.html"} <= {path.name for path in (run / "evaluation").iterdir()}
+    assert Path("new.json").exists()
+    assert Path("encoder.onnx").exists()
 
 
 def test_python_blocks_run(checkout, tmp_path):
@@ -85,12 +87,6 @@ def test_python_blocks_run(checkout, tmp_path):
     names = {}
     exec(block.replace("pl.Trainer(max_epochs=2,", quick), names)
     assert 0 <= names["trainer"].callback_metrics["test/knn_top1"] <= 1
-
-
-def test_the_layout_file_is_a_layout(tmp_path):
-    (block,) = blocks("yaml")
-    (tmp_path / "layout.yaml").write_text(block)
-    assert find_layout(tmp_path / "layout.yaml").num_joints == 5
 
 
 def test_make_targets_and_extras_exist():

@@ -6,9 +6,6 @@ import base64
 import hashlib
 import io
 import json
-import re
-import shutil
-import subprocess
 import time
 from html.parser import HTMLParser
 
@@ -223,39 +220,6 @@ def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
 
 
 # In a real browser.
-
-
-def driver_and_browser():
-    """chromedriver and the browser of its version, or why there are none."""
-
-    def version(program):
-        told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60).stdout
-        return re.search(r"(\d+)\.\d+\.\d+", told)[1]
-
-    driver = shutil.which("chromedriver")
-    found = [path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))]
-    if driver is None or not found:
-        pytest.skip("needs chromedriver and Chromium or Chrome (Debian: apt-get install chromium chromium-driver)")
-    fitting = [path for path in found if version(path) == version(driver)]
-    if not fitting:
-        pytest.skip(f"{driver} is of another version than {', '.join(found)}")
-    return driver, fitting[0]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    driver, browser = driver_and_browser()
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    window = webdriver.Chrome(options=options, service=Service(executable_path=driver))
-    yield window
-    window.quit()
 
 
 @pytest.fixture
