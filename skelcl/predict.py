@@ -99,6 +99,7 @@ def predict_clips(
         "y_down": flat if y_down is None else y_down,
         "fill_unseen": fill_unseen,
         "zero_missing": zero_missing,
+        "sort": True if format in IMAGE_FORMATS else None,  # estimators list people in any order
     }
     given = None if layout is None else find_layout(layout)
     reader: PoseReader | None = None

@@ -181,6 +181,9 @@ class Predictor:
             raise InputError(windows[0].problem)
         if reader.change is not None and reader.change.synthesised:
             warnings.insert(0, f"joints that were made up: {'; '.join(reader.change.synthesised)}")
+        fps = self.data.store.meta.get("fps")
+        if None not in (fps, poses.fps) and poses.fps != fps:
+            warnings.append(f"{name} has {poses.fps:g} frames per second, the run's data {fps:g}")
         if self.data.store.recipe != "none":
             warnings.append(f"taken to be normalised already, as the run's data: recipe {self.data.store.recipe}")
         return Recognition(self.labels_by, tuple(windows), tuple(dict.fromkeys(warnings)))

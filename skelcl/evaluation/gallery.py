@@ -116,7 +116,7 @@ def load_gallery(path: Path, key: str, num_classes: int) -> tuple[Gallery, dict[
     heads = {}
     for full, weight in arrays.items():
         group, _, name = full.partition("/")
-        preset = PRESETS.get(name.rpartition("-")[0])  # type: ignore[call-overload]
+        preset = PRESETS.get(name.rpartition("-")[0])
         if group == "probe" and preset is not None:
             heads[name] = LinearHead(torch.from_numpy(weight), preset)
             if f"statistics/{name}" in arrays:
