@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from skelcl.errors import InputError
 from skelcl.sweeps.command import run_local
@@ -23,11 +21,6 @@ from skelcl.sweeps.trial import objective
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_fit.py")))
 EPOCHS = 4  # of fake_fit.py, which logs x · (epoch + 1) / EPOCHS
-
-
-@event.listens_for(Engine, "connect")
-def _without_waiting_for_the_disk(connection, _):
-    connection.execute("PRAGMA synchronous = OFF")
 
 
 @pytest.fixture
