@@ -198,6 +198,7 @@ def load(path: str | Path, weights: bool = True) -> tuple[Method, SkeletonDataMo
     Raises:
         InputError: If the file is no checkpoint or holds no config.
     """
+    _hush_lightning()
     # Looking at a run needs neither the machine that it ran on nor its loggers.
     config = {**stored_config(Path(path)), "trainer": {"accelerator": "cpu", "logger": False}}
     cli = SkelCLI(save_config_callback=None, run=False, args=config)
