@@ -108,6 +108,7 @@ def test_a_data_set(follow, capsys):
     assert "gestures.Gestures" in Path("runs/as_cal-nw_ucla/version_0/config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_a_protocol(follow, capsys):
     follow("add-a-protocol")
     out = capsys.readouterr().out
