@@ -43,8 +43,8 @@ cat <<END
 Done. The table above is what each method learned from the same 480 clips, one run each; chance is 10 %.
 AS-CAL, SDS-CL and SCD-Net saw no labels: kNN and linear judge their frozen features, and a row "random weights" says
 what the same encoder gives before training. SCD-Net makes 180 updates here, 282,000 in its paper, and is far from what
-it can learn: expect it above chance, not above its random weights. STD-CL was trained with the labels: its top-1 is
-another protocol.
+it can learn: expect a linear probe like that of its random weights, and less kNN. STD-CL was trained with the labels:
+its top-1 is another protocol.
   $out/results.md                the table
   $out/runs/<method>/version_0/  a training run: config.yaml, metrics.csv, checkpoints/last.ckpt
   $out/runs/<method>/version_1/  its test: results.json, per_class.csv, confusion.png, embedding.png
