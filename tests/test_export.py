@@ -46,6 +46,7 @@ def test_a_self_supervised_run_becomes_its_encoder(as_cal, skelcl, tmp_path, cap
     assert list(tmp_path.iterdir()) == [tmp_path / "net.safetensors"]
 
 
+@pytest.mark.slow
 def test_onnx_of_a_run_gives_the_features_of_the_run(as_cal, skelcl, tmp_path):
     import onnxruntime
 

@@ -23,7 +23,7 @@ ENCODERS = {
     "dsta-frames": lambda m: DSTA(KINECT20, m, blocks=((8, 4, 1),), temporal_attention=True, activation="softmax"),
     "scd": lambda m: SCD(KINECT20, m, num_frames=16, widths=(8, 8), dim=8, heads=2, mask_absent=m > 1),
 }
-FAST = [("lstm", "onnx"), ("ctr_gcn", "onnx"), ("lstm", "torch-export"), ("hcn", "torch-export")]
+FAST = ("lstm", "agcn")
 FORMATS = ("torch-export", "onnx")
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 
@@ -57,7 +57,7 @@ def run(file, format, x):
 @pytest.mark.parametrize(
     ("name", "format"),
     [
-        pytest.param(name, format, marks=() if (name, format) in FAST else pytest.mark.slow)
+        pytest.param(name, format, marks=() if name in FAST else pytest.mark.slow)
         for name in ENCODERS
         for format in FORMATS
     ],
@@ -141,19 +141,6 @@ def test_a_file_that_disagrees_is_not_kept(format, tmp_path):
         export(Forgetful().eval(), 100 * clips(3), format, old, {})
     assert [path.name for path in tmp_path.iterdir()] == ["net"]
     assert old.read_text() == "the last export"
-
-
-def test_what_the_state_dict_lacks_is_noticed(tmp_path):
-    class Counting(Forgetful):
-        calls = 0
-
-        def forward(self, x):
-            self.calls += 1  # what a copy of the network does not share
-            return super().forward(x) * (1 + (self.calls > 6))
-
-    with pytest.raises(InputError, match="not written"):
-        export(Counting(forgets=False).eval(), clips(3), "safetensors", tmp_path / "net", {})
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_network_that_gives_no_numbers_is_not_written(tmp_path):
