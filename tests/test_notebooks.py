@@ -59,6 +59,7 @@ FIGURES = {
     "03_pretrain_and_watch": 4,
     "04_protocols_and_results": 2,
     "05_ablation": 2,
+    "06_your_own_skeletons": 2,
 }
 """Pictures and animations that a reader gets to see."""
 CLAIMS = {
@@ -67,11 +68,18 @@ CLAIMS = {
     "03_pretrain_and_watch": "assert metrics['val/knn_top1'].iloc[-1] > before['val/knn_top1']",
     "04_protocols_and_results": "assert all(0 < one.metrics[f'test/{kind}'] <= 1 for one in found for kind in KINDS)",
     "05_ablation": "assert (table['count'] == SEEDS).all() and (runs['knn'] > 100 / data.num_classes).mean() > 0.9",
+    "06_your_own_skeletons": """
+told = {clip["id"]: clip for clip in json.loads(Path("new.json").read_text())["clips"]}
+for action, seen in found.items():
+    assert told[action]["label"] == seen.label
+    np.testing.assert_allclose(told[action]["windows"][0]["features"], seen.features, rtol=1e-3, atol=1e-5)
+""",
 }
 """What the text of a notebook says of its numbers."""
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @NAMED
 def test_a_notebook_shows_what_it_promises_in_a_kernel(path, tmp_path, monkeypatch):
     """As it is; pictures arrive as pictures, warnings do not arrive."""
@@ -82,7 +90,7 @@ def test_a_notebook_shows_what_it_promises_in_a_kernel(path, tmp_path, monkeypat
     monkeypatch.delenv("MPLBACKEND", raising=False)
     notebook = nbformat.read(path, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(CLAIMS[path.stem]))
-    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     told = "".join(output.text for output in outputs if output.output_type == "stream" and output.name == "stderr")
     assert "Warning" not in told
