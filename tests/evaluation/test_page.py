@@ -15,7 +15,7 @@ from PIL import Image
 
 from skelcl.errors import InputError
 from skelcl.evaluation.page import WORST, Confusion, Curves, Map, Page, Table, write_page
-from skelcl.plotting import _project
+from skelcl.plotting.animation import _project
 from skelcl.skeleton import KINECT20, NTU25
 
 NASTY = "</script><script>window.hacked=1</script> <!-- & \"quotes\" 'apostrophes' {{data}} \u2028 \ud800 動作 é"
@@ -361,7 +361,7 @@ def test_the_skeleton_is_the_projection_of_the_plots(see, channels):
     press(one(window, ".controls input"), "HOME")
     stage = one(window, "canvas.stage")
     image = pixels(window, stage)
-    seen = _project(clip, KINECT20)
+    seen = _project(clip)
     low, high = np.nanmin(seen, axis=(0, 1, 2)), np.nanmax(seen, axis=(0, 1, 2))
     size = np.array(image.shape[1::-1])
     scale = ((size - 52) / (high - low)).min()

@@ -115,12 +115,14 @@ def test_skeleton_of_a_file(skelcl, drawing, capfd):
     Path("landmarks.json").write_text(json.dumps([{"landmarks": [point] * 33}] * 2))
     skelcl("plot", "skeleton", "--input", "landmarks.json", "--format", "mediapipe", "--output", "clip.html")
     np.testing.assert_allclose(drawing["animation"].clips[0][..., 1], -0.25)  # upwards
-    assert "say which: --format mediapipe" in fails(capfd, skelcl, "skeleton", "--input", "landmarks.json")
+    told = drawing["animation"].clips[0]
+    skelcl("plot", "skeleton", "--input", "landmarks.json", "--output", "guessed.html")
+    np.testing.assert_array_equal(drawing["animation"].clips[0], told)
     assert "--layout is missing" in fails(capfd, skelcl, "skeleton", "--input", "clip.npz")
     assert "not 25 joints of ntu25" in fails(capfd, skelcl, "skeleton", "--input", "clip.npz", "--layout", "ntu25")
     assert "no layout 'kinect'" in fails(capfd, skelcl, "skeleton", "--input", "clip.npz", "--layout", "kinect")
     Path("clip.bin").write_bytes(b"")
-    assert "--format is missing; it is one of csv" in fails(capfd, skelcl, "skeleton", "--input", "clip.bin")
+    assert "looks like no clip; say what it is with --format" in fails(capfd, skelcl, "skeleton", "--input", "clip.bin")
     assert "none.npz does not exist" in fails(capfd, skelcl, "skeleton", "--input", "none.npz")
     (Path("two") / "a").mkdir(parents=True)
     for name in ("two/a.npz", "two/a/b.npz"):

@@ -283,6 +283,7 @@ def real(fake, monkeypatch, ucla):
     return make
 
 
+@pytest.mark.slow
 def test_a_sweep_of_real_runs(real, skelcl, tmp_path, capsys):
     sweep = real()
     skelcl("sweep", sweep.path, "--local", "--jobs=2", "--folder", tmp_path / "out")
