@@ -63,7 +63,7 @@ def predict_clips(
         neighbours: Nearest training clips to tell of. 0: none, which spares encoding the training clips once.
         window: Frames of a window, for long recordings; by default a clip is judged whole.
         stride: Frames from one window to the next; by default half a window.
-        neighbours_picture: GIF, or animated PNG, of the first clip beside its nearest training clips.
+        neighbours_picture: The first clip beside its nearest training clips, animated: .gif, .mp4 or .html.
         min_confidence: Joints of a smaller confidence are missing.
         max_bodies: Bodies to keep of each clip: those that are seen in most frames.
         y_down: Whether y points down, as in images; by default so for pose estimators.
@@ -82,8 +82,9 @@ def predict_clips(
         if file is not None and file.exists() and not overwrite:
             raise InputError(f"{file} exists; --overwrite true replaces it")
     if neighbours_picture is not None:
-        if neighbours_picture.suffix.lower() not in (".gif", ".png"):
-            raise InputError(f"--neighbours_picture must end in .gif or .png, not {neighbours_picture.name!r}")
+        from skelcl.plotting import ANIMATIONS, check_target
+
+        check_target(neighbours_picture, ANIMATIONS)
         if not neighbours:
             raise InputError("--neighbours_picture needs --neighbours of at least 1")
     format = format or guess_format(input)
@@ -177,6 +178,4 @@ def _draw(predictor: Predictor, reader: PoseReader, poses: Poses, found: Recogni
     titles += [f"{neighbour.label} {neighbour.similarity:.2f}" for neighbour in window.neighbours]
     bodies = [clip[: data.num_persons] for clip in (joints, *near)]
     animation = animate_skeleton(bodies, predictor.skeleton, titles, float(data.store.meta.get("fps") or 20))
-    part = path.with_name(f".part.{path.name}")
-    save_animation(animation, part)
-    os.replace(part, path)
+    save_animation(animation, path)

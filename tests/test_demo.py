@@ -37,12 +37,12 @@ def calls(tmp_path):
 
 def test_the_order_of_the_demo_and_where_its_files_lie(calls):
     commands, said = calls
-    assert [words[0] for words in commands] == ["data", "data", *["fit", "test"] * 4, "plot", "results"]
+    assert [words[0] for words in commands] == ["data", "data", *["fit", "test"] * 4, "plot", "evaluate", "results"]
     for fit, test, name in zip(commands[2:10:2], commands[3:10:2], METHODS, strict=True):
         assert fit[fit.index("--trainer.logger.init_args.name") + 1] == name
         assert all(Path(TOP, word).is_file() for word in fit if word.endswith(".yaml"))
         assert test == ["test", "--ckpt_path", f"demo/runs/{name}/version_0/checkpoints/last.ckpt"]
-    for words in commands[-2:]:
+    for words in commands[-3:]:
         assert f"  {words[words.index('--output') + 1]} " in said, "the last words tell of every file"
 
 

@@ -341,9 +341,9 @@ def test_a_recording_of_a_pose_estimator_from_file_to_labels_and_picture(runs, s
     with Image.open("near.gif") as image:
         assert image.n_frames >= 16
         width = image.width
-    small = ["--window=16", "--neighbours=1", "--neighbours_picture=a.png"]
+    small = ["--window=16", "--neighbours=1", "--neighbours_picture=a.gif"]
     skelcl("predict", "--ckpt_path", runs["ctr_gcn"], "--input", file, *small)
-    with Image.open("a.png") as image:
+    with Image.open("a.gif") as image:
         assert image.width == pytest.approx(2 / 3 * width, rel=0.01)
     assert not [path for path in tmp_path.iterdir() if "part" in path.name]
 
@@ -376,7 +376,10 @@ def test_what_files_look_like(tmp_path):
     [
         (["--input", "x.npy"], "--ckpt_path is missing"),
         (["--input", "x.npy", "--ckpt_path", "x.ckpt", "--output", "old.json"], "old.json exists"),
-        (["--input", "x.npy", "--ckpt_path", "x.ckpt", "--neighbours_picture", "a.mp4"], "must end in .gif or .png"),
+        (
+            ["--input", "x.npy", "--ckpt_path", "x.ckpt", "--neighbours_picture", "a.png"],
+            "must end in .gif, .mp4 or .html",
+        ),
         (["--input", "x.npy", "--ckpt_path", "x.ckpt"], "x.npy does not exist"),
         (["--input", "bad.json", "--ckpt_path", "x.ckpt"], "bad.json: not valid JSON"),
         (["--input", "old.json", "--ckpt_path", "x.ckpt"], "x.ckpt: no such checkpoint"),
