@@ -61,7 +61,7 @@ def test_all_commands_in_order(checkout, capsys):
             words = [*words, *QUICK, f"--trainer.max_epochs={epochs}"]
             if "ddp" in words or any("wandb" in word or "synthetic" in word for word in words):
                 words.append("--print_config")  # run by tests of their own
-        elif verb in ("test", "validate", "predict"):
+        elif verb in ("test", "validate") or (verb == "predict" and "--input" not in words):
             words = [*words, *QUICK]
         elif verb == "fine-tune":
             words = [*words, *QUICK, "--trainer.max_epochs=1", "--supervised.figures=false", "--seeds=0,1"]
