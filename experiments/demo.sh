@@ -28,8 +28,9 @@ step "$skelcl" data prepare nw-ucla --raw "$out/raw" --root "$out/data"
 
 train as_cal experiments/pretrain/as_cal-nw_ucla.yaml --trainer.max_epochs 30 --model.scheduler.milestones '[24]'
 train sds_cl experiments/pretrain/sds_cl-nw_ucla-small.yaml --trainer.max_epochs 8 --model.scheduler.milestones '[6]' \
-    --model.encoder.blocks '[[16,4,2],[32,8,2]]' --model.encoder.heads 2 --model.optimizer.lr 0.002
-train scd_net experiments/pretrain/scd_net-nw_ucla-small.yaml --trainer.max_epochs 20 --model.scheduler.milestones '[16]'
+    --model.encoder.blocks '[[16,4,2],[32,8,2]]' --model.encoder.heads 2 --model.optimizer.lr 0.002 \
+    --model.negatives within --data.batch_size 16
+train scd_net experiments/pretrain/scd_net-nw_ucla-small.yaml --trainer.max_epochs 12 --model.scheduler.milestones '[10]'
 # STD-CL learns from labels. Its banks hold the training clips, of which there are few.
 train std_cl experiments/supervised/std_cl-ctr_gcn-nw_ucla.yaml --trainer.max_epochs 8 \
     --model.scheduler.milestones '[6]' --model.scheduler.warmup_epochs 1 \
