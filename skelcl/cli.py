@@ -53,7 +53,7 @@ experiments: each takes --config FILE (several are laid over each other) and eve
   evaluate         protocols on frozen features: linear, knn, retrieval, clustering, collapse, few_shot, robustness;
                    of any method, beside random weights: skelcl evaluate --ckpt_path X --protocols linear,knn
   sweep            search options as a W&B sweep file says, here or with W&B:
-                   skelcl sweep experiments/sweeps/as_cal-temperature.yaml --local --jobs 2
+                   skelcl sweep experiments/sweeps/as_cal-augmentations.yaml --local --jobs 2
   fuse             add up the scores of several streams: skelcl fuse RUN RUN … --weights ctr-gcn
   results          tested runs in one table, seeds as mean ± sd: skelcl results runs --output results.md
 

@@ -301,7 +301,7 @@ def test_a_sweep_of_real_runs(real, skelcl, tmp_path, capsys):
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 def test_a_killed_sweep_of_real_runs_ends_in_the_same_values(real, tmp_path):
     """Resumed in the middle of its training, a trial logs bit for bit what an uninterrupted one logs."""
-    sweep = real("--trainer.max_epochs=40")
+    sweep = real("--trainer.max_epochs=20")
     for name in ("whole", "killed"):
         command = [sys.executable, "-c", SWEEP_IN_A_PROCESS, str(sweep.path), str(tmp_path / name)]
         process = subprocess.Popen([*command, sys.executable, "-m", "skelcl.sweeps.child"], cwd=tmp_path)
@@ -311,11 +311,11 @@ def test_a_killed_sweep_of_real_runs_ends_in_the_same_values(real, tmp_path):
             process.kill()
         process.wait()
     wait_for(lambda: not processes_of(tmp_path / "killed"))
-    assert any(len(objective(f, "val/knn_top1")) < 40 for f in (tmp_path / "killed").glob("trial_*"))
+    assert any(len(objective(f, "val/knn_top1")) < 20 for f in (tmp_path / "killed").glob("trial_*"))
     run_local(sweep, tmp_path / "killed", jobs=2)
     for trial in ("trial_000", "trial_001"):
         whole, killed = (objective(tmp_path / name / trial, "val/knn_top1") for name in ("whole", "killed"))
-        assert len(whole) == 40
+        assert len(whole) == 20
         assert killed == whole
     assert (tmp_path / "killed" / "trial_000" / "version_1").is_dir()
 
