@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
 import yaml
 
-from skelcl.data import SkeletonDataModule
 from skelcl.errors import InputError
 from skelcl.evaluation import summary
 from skelcl.evaluation.clustering import ClusteringOptions, require_clustering
 from skelcl.evaluation.collapse import CollapseOptions
-from skelcl.evaluation.encode import Encoded
+from skelcl.evaluation.encode import Encoded, find_device
 from skelcl.evaluation.few_shot import FewShotOptions, draw_episodes
 from skelcl.evaluation.judge import Judge, Scores
 from skelcl.evaluation.knn import KNNOptions
@@ -30,7 +28,7 @@ from skelcl.evaluation.retrieval import RetrievalOptions
 from skelcl.evaluation.robustness import Reading, RobustnessOptions, suite
 from skelcl.evaluation.session import Session
 from skelcl.lightning_cli import load, stored_config
-from skelcl.methods import Method, Supervised
+from skelcl.methods import Supervised
 from skelcl.seeding import run_seed
 
 Protocol = Literal["linear", "knn", "retrieval", "clustering", "collapse", "few_shot", "robustness"]
@@ -134,10 +132,10 @@ def evaluate(
         require_clustering()
     config = stored_config(ckpt_path)
     changes = _changes(config, data, root)
-    model, source = _load(ckpt_path, changes, encoder_only=data is not None)
+    model, source = load(ckpt_path, changes=changes, encoder_only=data is not None)
     own: ProbeName = (config.get("evaluation") or {}).get("probe") or "as_cal"
     presets = linear.presets or tuple(name for name, one in PRESETS.items() if one.streams == 1 or name == own)
-    place = _device(device)
+    place = find_device(device)
     classify = model.classify if data is None and isinstance(model, Supervised) else None
     session = Session(model.to(place), source, place, batch_size, classify)
     exemplars = getattr(source, "split", None) == "one-shot"
@@ -271,15 +269,6 @@ def _seeds(given: Sequence[int] | int | str) -> tuple[int, ...]:
     return seeds
 
 
-def _device(name: str) -> torch.device:
-    if name != "auto":
-        try:
-            return torch.empty(0, device=name).device
-        except (RuntimeError, AssertionError) as error:
-            raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from error
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def _changes(config: Mapping[str, Any], data: Path | None, root: Path | None) -> dict[str, Any]:
     """What is laid over the config of the checkpoint."""
     block = dict(config["data"])
@@ -295,15 +284,6 @@ def _changes(config: Mapping[str, Any], data: Path | None, root: Path | None) ->
     if root is not None:
         block = {**block, "init_args": {**block.get("init_args", {}), "root": str(root)}}
     return {"data": block}
-
-
-def _load(path: Path, changes: Mapping[str, Any], encoder_only: bool) -> tuple[Method, SkeletonDataModule]:
-    try:
-        return load(path, changes=changes, encoder_only=encoder_only)
-    except RuntimeError as error:
-        if "Error(s) in loading state_dict" not in str(error):
-            raise
-        raise InputError(f"{path}: not a checkpoint of this model, or of other joints than the data have") from error
 
 
 def _flat(scores: Mapping[str, Scores], stat: str) -> dict[str, float]:

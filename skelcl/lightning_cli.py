@@ -8,6 +8,7 @@ import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -153,15 +154,12 @@ def run_lightning(words: Sequence[str]) -> SkelCLI:
         args[1:1] = ["--config", yaml.safe_dump(stored)]
     _hush_lightning()
     try:
-        return SkelCLI(stored=stored, save_config_callback=SaveConfig, args=args)
+        with _explained(path):
+            return SkelCLI(stored=stored, save_config_callback=SaveConfig, args=args)
     except KeyError as error:
         if "contains only the model" not in str(error):
             raise
         raise InputError(f"{path}: holds weights alone, no run that could be continued; use test") from error
-    except RuntimeError as error:
-        if "Error(s) in loading state_dict" not in str(error):
-            raise
-        raise InputError(f"{path}: not a checkpoint of this model: {_mismatch(str(error))}") from error
 
 
 class _Resolver(SkelCLI):
@@ -203,7 +201,7 @@ def load(
         The method in eval mode, and its data module, set up.
 
     Raises:
-        InputError: If the file is no checkpoint or holds no config.
+        InputError: If the file is no checkpoint, holds no config, or its weights do not fit model and data.
     """
     _hush_lightning()
     # Looking at a run needs neither the machine that it ran on nor its loggers.
@@ -212,11 +210,12 @@ def load(
     cli = SkelCLI(save_config_callback=None, run=False, args=config)
     if weights:
         state = read_checkpoint(Path(path))["state_dict"]
-        if encoder_only:
-            own = {name.removeprefix("encoder."): one for name, one in state.items() if name.startswith("encoder.")}
-            cli.model.encoder.load_state_dict(own)
-        else:
-            cli.model.load_state_dict(state)
+        with _explained(path):
+            if encoder_only:
+                own = {name.removeprefix("encoder."): one for name, one in state.items() if name.startswith("encoder.")}
+                cli.model.encoder.load_state_dict(own)
+            else:
+                cli.model.load_state_dict(state)
     cli.datamodule.setup("predict")
     return cli.model.eval(), cli.datamodule
 
@@ -283,6 +282,17 @@ def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         return
     for key, value in config.items():
         yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+
+
+@contextmanager
+def _explained(path: str | Path | None) -> Iterator[None]:
+    """Weights that do not fit are told in one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "Error(s) in loading state_dict" not in str(error):
+            raise
+        raise InputError(f"{path}: not a checkpoint of this model: {_mismatch(str(error))}") from error
 
 
 def _mismatch(message: str) -> str:

@@ -22,6 +22,7 @@ from skelcl.data.loose import loose_clips
 from skelcl.data.pose_reading import PoseReader
 from skelcl.data.recording import ReadError, Recording
 from skelcl.errors import InputError
+from skelcl.evaluation.encode import find_device
 from skelcl.evaluation.gallery import Gallery, load_gallery, save_gallery
 from skelcl.evaluation.probe import LinearHead
 from skelcl.lightning_cli import load, stored_config
@@ -84,7 +85,7 @@ class Predictor:
             raise InputError("a stride is one of windows: give a window too")
         self.path = Path(ckpt_path)
         self.method, self.data = load(self.path)
-        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.device = find_device(device)
         self.method.to(self.device)
         self.skeleton: Skeleton = self.data.skeleton
         self.class_names = self.data.class_names

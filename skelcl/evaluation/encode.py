@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from skelcl.clips import Clips
+from skelcl.errors import InputError
 from skelcl.evaluation.features import check_features
 
 
@@ -76,3 +77,17 @@ def encode(
     for name, one in encoded.items():
         check_features(f"{name} encoder's", one.features)
     return encoded
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name; ``auto`` is a GPU where there is one, else the CPU.
+
+    Raises:
+        InputError: There is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from error
