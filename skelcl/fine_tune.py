@@ -23,7 +23,7 @@ from skelcl.errors import InputError
 from skelcl.evaluation.report import short
 from skelcl.lightning_cli import resolved_config, run_lightning, stored_config
 from skelcl.methods import FineTune, Method
-from skelcl.parsing import OneLineErrors
+from skelcl.parsing import OptionParser
 
 PRETRAINED, SCRATCH = "pretrained", "scratch"
 TITLES = {PRETRAINED: "pre-trained", SCRATCH: "from scratch", "gain": "gain"}
@@ -55,22 +55,16 @@ class Run:
     labels_sha256: str | None
 
 
-class _Options(OneLineErrors, argparse.ArgumentParser):
-    """Parser of the options that ``fit`` does not have."""
-
-
 def main(words: Sequence[str]) -> None:
     """``skelcl fine-tune``.
 
     Args:
         words: Options of the command.
     """
-    parser = _Options(
+    parser = OptionParser(
         prog="skelcl fine-tune",
         description="Fine-tune encoder and classifier, with several seeds, beside the same from scratch.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--ckpt_path", type=Path, required=True, metavar="FILE", help="checkpoint of the pre-training")
     parser.add_argument(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import itertools
 import json
@@ -29,6 +30,20 @@ class OneLineErrors:
 
 class CommandParser(OneLineErrors, ArgumentParser):
     """Parser of a plain function."""
+
+
+class OptionParser(OneLineErrors, argparse.ArgumentParser):
+    """Parser of a verb that reads some options itself; its last words keep their lines.
+
+    Args:
+        prog: The words of the command line before the options.
+        description: What the verb does.
+        epilog: What to know beside the options.
+    """
+
+    def __init__(self, prog: str, description: str, epilog: str) -> None:
+        layout = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog, None, description, epilog, formatter_class=layout, allow_abbrev=False)
 
 
 def reason(message: str) -> str:

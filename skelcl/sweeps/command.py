@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skelcl.errors import InputError, fail
-from skelcl.parsing import OneLineErrors
+from skelcl.parsing import OptionParser
 from skelcl.sweeps.definition import Sweep, check_options, read_sweep
 
 EPILOG = """\
@@ -23,22 +23,16 @@ program that starts its own ranks, here and under `wandb agent`; rank 0 alone lo
 flags, so nothing has to be shared."""
 
 
-class _Options(OneLineErrors, argparse.ArgumentParser):
-    """Parser of plain options."""
-
-
 def main(words: Sequence[str]) -> None:
     """``skelcl sweep``.
 
     Args:
         words: Options of the command.
     """
-    parser = _Options(
+    parser = OptionParser(
         prog="skelcl sweep",
         description="Search options of `skelcl fit` as a W&B sweep file says: on this machine (--local), or with W&B.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="sweep file, of experiments/sweeps/ for example")
     parser.add_argument("--local", action="store_true", help="run it here, without an account")

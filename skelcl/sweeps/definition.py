@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +51,6 @@ class Sweep:
         """The command line of a trial after ``skelcl``; values are written as W&B's agent writes them."""
         options = [f"--{key}={value}" for key, value in values.items()]
         return [word for one in self.command for word in (options if one == "${args}" else [one])]
-
-    def grid(self) -> Iterator[dict[str, Any]]:
-        """Every combination of values, the last parameter changing first."""
-        keys = [one.key for one in self.parameters]
-        for values in product(*(one.values or () for one in self.parameters)):
-            yield dict(zip(keys, values, strict=True))
 
 
 def read_sweep(path: Path) -> Sweep:
