@@ -198,6 +198,10 @@ def evaluate(
         "sd_over_judge_seeds": flat["sd"],
         "interval95_over_episodes": flat["interval"],
         "robustness": [asdict(reading) for reading in readings],
+        "robustness_clean": [
+            {"encoder": encoder, "judge": judge, "subset": subset, "top1": value}
+            for (encoder, judge, subset), value in clean.items()
+        ],
         "left_out": notes,
     }
     run = run_record(

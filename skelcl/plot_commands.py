@@ -230,16 +230,16 @@ def plot_change(run_a: Path, run_b: Path, output: Path = Path("change.png"), met
     print(f"wrote {output}")
 
 
-def plot_robustness(results: list[Path], output: Path = Path("robustness.png"), metric: str | None = None) -> None:
+def plot_robustness(results: list[Path], output: Path = Path("robustness.png"), judge: str | None = None) -> None:
     """Draw accuracy against the severity of each corruption, a line for each run.
 
     Args:
-        results: Each the results.json, or the folder, of an evaluation under corruptions.
+        results: Each the results.json, or the folder, of `skelcl evaluate --protocols robustness`.
         output: Picture to write, ``.png``, ``.pdf`` or ``.svg``.
-        metric: Kind of accuracy, for example knn_top1; by default the first in the first file.
+        judge: Who judges the features: knn, linear or own; by default the first in the first file.
 
     Raises:
-        InputError: A file is missing or damaged, or holds no accuracies under corruption.
+        InputError: A file is missing or damaged, or holds no accuracies on damaged clips.
     """
     from skelcl.plotting import FIGURES, check_target, save_figure, severity_curves
     from skelcl.plotting.robustness import Curve
@@ -248,10 +248,10 @@ def plot_robustness(results: list[Path], output: Path = Path("robustness.png"), 
     check_target(output, FIGURES)
     curves: dict[str, dict[str, Curve]] = {}
     for name, file in zip(run_names(results), results, strict=True):
-        found, metric = read_robustness(file, metric)
+        found, judge = read_robustness(file, judge)
         for corruption, curve in found.items():
             curves.setdefault(corruption, {})[name] = curve
-    save_figure(severity_curves(curves, metric or ""), output)
+    save_figure(severity_curves(curves, f"top-1 ({judge})"), output)
     print(f"wrote {output}")
 
 

@@ -24,6 +24,7 @@ from skelcl.evaluation.results import results
 from skelcl.evaluation.retrieval import RetrievalOptions
 from skelcl.evaluation.robustness import SUITE, RobustnessOptions
 from skelcl.lightning_cli import load
+from skelcl.plotting.tables import read_robustness
 from skelcl.seeding import generator
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -200,6 +201,12 @@ def test_robustness_is_what_damaged_clips_by_hand_give():
             1 - np.array(top1["random_", corruption])
         )
     assert found.metrics["test/robustness_knn_mce"] == pytest.approx(np.mean(list(errors.values())))
+    curves, judge = read_robustness(Path("damaged"))
+    undamaged = (knn_predict(train[""], train_label, clean[""], 1, 3) == label).double().mean().item()
+    assert judge == "knn"
+    for corruption, severities in DAMAGES.corruptions.items():
+        drawn = np.stack(curves[corruption])
+        np.testing.assert_allclose(drawn, [[0, *severities], [undamaged, *top1["", corruption]]])
 
 
 def test_a_supervised_checkpoint_is_judged_by_its_features_and_its_own_classifier(capsys):

@@ -6,10 +6,8 @@ import csv
 import difflib
 import json
 import math
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +15,6 @@ from numpy.typing import NDArray
 from skelcl.errors import InputError
 
 Numbers = NDArray[np.float64]
-_ROBUSTNESS = re.compile(r"(?P<subset>[^/]+)/robustness/(?P<corruption>.+)/(?P<severity>[^/]+)/(?P<metric>[^/]+)")
 
 
 def read_confusion(file: Path) -> tuple[Numbers, list[str]]:
@@ -116,46 +113,48 @@ def read_metric(run: Path, metric: str, x: str = "epoch") -> tuple[Numbers, Numb
     return places, values
 
 
-def read_robustness(run: Path, metric: str | None = None) -> tuple[dict[str, tuple[Numbers, Numbers]], str]:
-    """Accuracies under corruption from a ``results.json``.
+def read_robustness(run: Path, judge: str | None = None) -> tuple[dict[str, tuple[Numbers, Numbers]], str]:
+    """Accuracies of the learned encoder on damaged test clips from a ``results.json`` of ``skelcl evaluate``.
 
     Args:
-        run: Folder of a test, or the file.
-        metric: Kind of accuracy, for example ``knn_top1``; by default the first that there is.
+        run: Folder of an evaluation, or the file.
+        judge: ``knn``, ``linear`` or ``own``; by default the first that there is.
 
     Returns:
-        Severities (n,) and accuracies (n,) of each corruption, in the order of the file, severity 0 being the test
-        without corruption where the file has it; and the kind of accuracy.
+        Severities (n,) and accuracies (n,) of each corruption, in the order of the file, severity 0 being clean clips;
+        and the judge.
 
     Raises:
         InputError: There is no such file, or it holds no such accuracies.
     """
-    file = _file(run, "results.json", "`skelcl test` writes it")
+    file = _file(run, "results.json", "`skelcl evaluate --protocols robustness` writes it")
     try:
         content = json.loads(file.read_text("utf-8"))
-        metrics: dict[str, Any] = dict(content["metrics"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file}: not the results of a test ({type(error).__name__}: {error})") from error
-    matches = [(match, value) for name, value in metrics.items() if (match := _ROBUSTNESS.fullmatch(name))]
-    kinds = list(dict.fromkeys(match["metric"] for match, _ in matches))
-    if not kinds:
-        raise InputError(f"{file}: holds no accuracies under corruption (test/robustness/CORRUPTION/SEVERITY/METRIC)")
-    metric = kinds[0] if metric is None else metric
-    if metric not in kinds:
-        raise InputError(f"{file}: has no {metric} under corruption{_hint(metric, kinds)}")
+        rows = [row for row in content.get("robustness", []) if (row["encoder"], row["subset"]) == ("learned", "test")]
+        points = [(row["judge"], row["corruption"], float(row["severity"]), float(row["top1"])) for row in rows]
+        clean = {
+            row["judge"]: float(row["top1"])
+            for row in content.get("robustness_clean", [])
+            if (row["encoder"], row["subset"]) == ("learned", "test")
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file}: not the results of an evaluation ({type(error).__name__}: {error})") from error
+    judges = list(dict.fromkeys(name for name, *_ in points))
+    if not judges:
+        raise InputError(f"{file}: holds no accuracies on damaged clips; skelcl evaluate --protocols robustness")
+    judge = judges[0] if judge is None else judge
+    if judge not in judges:
+        raise InputError(f"{file}: has no judge {judge}{_hint(judge, judges)}")
+    start = [(0.0, clean[judge])] if judge in clean else []
     curves: dict[str, list[tuple[float, float]]] = {}
-    for match, value in matches:
-        if match["metric"] == metric and match["subset"] == "test":
-            place = (_number(match["severity"], file, None, match[0]), _number(str(value), file, None, match[0]))
-            curves.setdefault(match["corruption"], []).append(place)
-    clean = metrics.get(f"test/{metric}")
+    for name, corruption, severity, top1 in points:
+        if name == judge:
+            curves.setdefault(corruption, [*start]).append((severity, top1))
     out = {}
-    for corruption, points in curves.items():
-        if clean is not None and all(severity for severity, _ in points):
-            points = [(0.0, float(clean)), *points]
-        severities, accuracies = np.array(sorted(points)).T
+    for corruption, curve in curves.items():
+        severities, accuracies = np.array(sorted(curve)).T
         out[corruption] = (severities, accuracies)
-    return out, metric
+    return out, judge
 
 
 def run_names(runs: Sequence[Path]) -> list[str]:

@@ -270,13 +270,23 @@ def test_change(skelcl, drawing, capfd):
 
 
 def robust(run, **accuracies):
-    metrics = {"test/knn_top1": 0.9, "test_clean/robustness/noise/1/knn_top1": 0.0}
-    for name, values in accuracies.items():
-        for severity, value in enumerate(values, 1):
-            metrics[f"test/robustness/{name}/{severity}/knn_top1"] = value
-            metrics[f"test/robustness/{name}/{severity}/linear_top1"] = value / 2
+    """What ``skelcl evaluate`` writes of the robustness of a learned and a random encoder."""
+    who = [(encoder, judge, subset) for encoder in ("learned", "random") for judge in ("knn", "linear")
+           for subset in ("test", "test_clean")]  # fmt: skip
+
+    def row(encoder, judge, subset, top1):
+        seen = top1 / (1 if judge == "knn" else 2) if (encoder, subset) == ("learned", "test") else 0.0
+        return {"encoder": encoder, "judge": judge, "subset": subset, "top1": seen}
+
+    damaged = [
+        {"corruption": name, "severity": float(severity), **row(*one, value)}
+        for name, values in accuracies.items()
+        for severity, value in enumerate(values, 1)
+        for one in who
+    ]
+    content = {"metrics": {}, "robustness": damaged, "robustness_clean": [row(*one, 0.9) for one in who]}
     Path(run).mkdir(parents=True)
-    (Path(run) / "results.json").write_text(json.dumps({"metrics": metrics}))
+    (Path(run) / "results.json").write_text(json.dumps(content))
 
 
 def test_robustness(skelcl, drawing, capfd):
@@ -288,17 +298,16 @@ def test_robustness(skelcl, drawing, capfd):
     lines = {line.get_label(): line.get_xydata() for line in noise.lines}
     np.testing.assert_allclose(lines["a"], [[0, 90], [1, 80], [2, 50]])
     np.testing.assert_allclose(lines["b"], [[0, 90], [1, 60], [2, 10]])
-    skelcl("plot", "robustness", "runs/a", "--metric", "linear_top1")
-    np.testing.assert_allclose(drawing["figure"].axes[0].lines[0].get_xydata(), [[1, 40], [2, 25]])
+    skelcl("plot", "robustness", "runs/a", "--judge", "linear")
+    np.testing.assert_allclose(drawing["figure"].axes[0].lines[0].get_xydata(), [[0, 45], [1, 40], [2, 25]])
     assert Path("robustness.png").exists()
-    line = fails(capfd, skelcl, "robustness", "runs/a", "--metric", "knn")
-    assert "has no knn under corruption: did you mean 'knn_top1'?" in line or "there are knn_top1, linear_top1" in line
+    assert "did you mean 'linear'?" in fails(capfd, skelcl, "robustness", "runs/a", "--judge", "lineal")
     Path("plain.json").write_text('{"metrics": {"test/knn_top1": 0.5}}')
-    assert "holds no accuracies under corruption" in fails(capfd, skelcl, "robustness", "plain.json")
-    Path("plain.json").write_text('{"metrics": {"test/robustness/noise/much/knn_top1": 0.5}}')
-    assert "is 'much', not a number" in fails(capfd, skelcl, "robustness", "plain.json")
+    assert "holds no accuracies on damaged clips" in fails(capfd, skelcl, "robustness", "plain.json")
+    Path("plain.json").write_text('{"robustness": [{"encoder": "learned"}]}')
+    assert "plain.json: not the results of an evaluation" in fails(capfd, skelcl, "robustness", "plain.json")
     Path("plain.json").write_text("{")
-    assert "plain.json: not the results of a test" in fails(capfd, skelcl, "robustness", "plain.json")
+    assert "plain.json: not the results of an evaluation" in fails(capfd, skelcl, "robustness", "plain.json")
 
 
 def test_curves(skelcl, drawing, capfd):
