@@ -22,8 +22,9 @@ ALLOWED = {
     "interop": {"encoders", "nn", "skeleton", "errors"},
     "data": {"skeleton", "clips", "seeding", "errors", "parsing", "transforms"},
     "methods": {"encoders", "transforms", "nn", "losses", "skeleton", "clips", "seeding", "errors"},
-    "evaluation": {"encoders", "transforms", "skeleton", "clips", "seeding", "errors", "plotting"},
-    "plotting": {"skeleton", "errors"},
+    "evaluation": {"encoders", "transforms", "skeleton", "clips", "seeding", "errors", "plane", "plotting"},
+    "plane": {"errors"},
+    "plotting": {"skeleton", "errors", "plane"},
     "parsing": {"errors"},
     "lightning_cli": {
         "data",

@@ -10,16 +10,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
 from skelcl.clips import Clips
-from skelcl.errors import InputError
 from skelcl.evaluation.judge import Scores
 from skelcl.evaluation.page import Confusion, Curves, Map, Table
 from skelcl.evaluation.probe import ProbeName, ProbeResult
 from skelcl.evaluation.robustness import Reading, severity_curves
+from skelcl.plane import plane
 from skelcl.transforms import Normalize, Resize, View
 
 MAP_CLIPS, MAP_FRAMES = 500, 32
@@ -211,7 +209,7 @@ def feature_map(
         of: Number of test clips that these were chosen from.
         method: How the plane is made.
     """
-    where = plane(features, method)
+    where, _ = plane(features, method)
     # As the sensor saw them, but for the place in the room.
     normalize = Normalize("sgn") if clips.recipe == "none" else None
     shown = View(Resize(MAP_FRAMES), normalize)(clips).permute(0, 4, 2, 3, 1).numpy()
@@ -228,28 +226,6 @@ def feature_map(
         clips.skeleton,
         f"{some}. Prediction: {judge}. Each clip is shown in {MAP_FRAMES} frames.",
     )
-
-
-def plane(features: Tensor, method: Literal["pca", "tsne"] = "pca") -> NDArray[np.float32]:
-    """Places (N, 2) of unit features (N, D).
-
-    Raises:
-        InputError: If t-SNE is asked for and scikit-learn is missing.
-    """
-    unit = F.normalize(features.detach().cpu().float(), dim=1)
-    if method == "tsne":
-        try:
-            from sklearn.manifold import TSNE
-        except ImportError as error:
-            raise InputError("t-SNE needs scikit-learn: pip install 'skelcl[evaluate]', or --map pca") from error
-        perplexity = min(30.0, (len(unit) - 1) / 3)
-        placed: NDArray[np.float32] = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(unit)
-        return placed
-    left, strength, right = torch.linalg.svd(unit - unit.mean(0), full_matrices=False)
-    place = F.pad((left * strength)[:, :2], (0, max(0, 2 - len(strength))))
-    # A sign that does not depend on the solver.
-    sign = torch.where(F.pad(right[:2].sum(1), (0, max(0, 2 - len(right)))) < 0, -1.0, 1.0)
-    return np.asarray((place * sign).numpy())
 
 
 def title(kind: str) -> str:

@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from skelcl.errors import InputError
+from skelcl.plane import plane
 from skelcl.plotting.style import DISTINCT, GRID, INK, MUTED, head, hues, look
 
 UNKNOWN = "#b8c2cc"
@@ -42,8 +42,7 @@ def embedding(
         raise ValueError(f"each of the {len(x)} clips needs a label in 0…{k - 1}, or −1")
     if len(x) < 3 or not x.isfinite().all():
         raise ValueError(f"a map needs finite features of at least 3 clips; there are {int(x.isfinite().all(1).sum())}")
-    unit = torch.nn.functional.normalize(x, dim=1).numpy()
-    place, axis_names = _pca(unit) if method == "pca" else _tsne(unit)
+    place, axis_names = plane(x, method)
     legend = k <= DISTINCT
     looks = [look(c) for c in range(k)] if legend else [(to_hex(hue), "o") for hue in hues(k)]
     looks.append((UNKNOWN, "o"))  # of class −1
@@ -74,22 +73,3 @@ def embedding(
     axes.margins(0.04)
     head(axes, f"features of {len(place)} clips")
     return figure
-
-
-def _pca(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], tuple[str, str]]:
-    centred = torch.from_numpy(x - x.mean(0))
-    left, strength, right = torch.linalg.svd(centred, full_matrices=False)
-    place = (left * strength)[:, :2].numpy()
-    place = place * np.where(right[:2].sum(1).numpy() < 0, -1, 1)  # a sign that does not depend on the solver
-    share = (strength.square() / strength.square().sum().clamp(min=1e-12))[:2].tolist()
-    return place, (f"component 1 ({share[0]:.0%} of variance)", f"component 2 ({share[1]:.0%})")
-
-
-def _tsne(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], tuple[str, str]]:
-    try:
-        from sklearn.manifold import TSNE
-    except ImportError as error:
-        raise InputError("t-SNE needs scikit-learn: pip install scikit-learn, or take the method pca") from error
-
-    perplexity = min(30.0, (len(x) - 1) / 3)
-    return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(x), ("t-SNE 1", "t-SNE 2")
