@@ -64,6 +64,8 @@ def test_a_checkpoint_of_each_method_makes_a_page(run, skelcl, ucla, chromium, t
     skelcl("evaluate", "--ckpt_path", str(folder / "checkpoints" / "last.ckpt"), "--protocols", "knn,retrieval")
     found = json.loads((folder / "evaluation" / "results.json").read_text())
     assert 0 <= found["metrics"]["test/knn_top1"] <= 1
+    # Of SDS-CL those of both streams, which are more than its encoder's.
+    assert f", {found['feature_width']} features" in (folder / "evaluation" / "table.md").read_text()
     assert shows_a_moving_skeleton(chromium, folder / "evaluation" / "report.html")
     chromium.save_screenshot(str(tmp_path / "page.png"))
     with Image.open(tmp_path / "page.png") as picture:

@@ -134,7 +134,7 @@ def facts(path: Path, run: Mapping[str, Any], results: Mapping[str, Any], names:
     seeds = ", ".join(map(str, results["judge_seeds"]))
     return {
         "checkpoint": str(path),
-        "method": f"{names['learned']}, {run['encoder']}, {run['feature_width']} features",
+        "method": f"{names['learned']}, {run['encoder']}, {results['feature_width']} features",
         "data": f"{data.get('name')}, {data.get('split')}",
         "clips": f"{results['gallery_clips']} training, {clips}, {results['classes']} classes",
         "labels": f"{labels.get('rule')}, {str(labels.get('sha256'))[:6]}",
