@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from skelcl.encoders import AGCN, CTRGCN, DSTA, HCN, LSTM, SCD, Hyperformer
+from skelcl import encoders
+from skelcl.encoders import AGCN, CTRGCN, DSTA, HCN, LSTM, SCD, STGCN, Encoder, Hyperformer
 from skelcl.errors import InputError
 from skelcl.interop.export import FeaturesAndLogits, export
 from skelcl.nn.heads import Classifier
@@ -21,6 +22,7 @@ ENCODERS = {
     "hyperformer": lambda m: Hyperformer(KINECT20, m, width=24, heads=2, strides=(1, 2)),
     "dsta": lambda m: DSTA(KINECT20, m, blocks=((8, 4, 1), (16, 4, 2)), person_pool="masked"),
     "dsta-frames": lambda m: DSTA(KINECT20, m, blocks=((8, 4, 1),), temporal_attention=True, activation="softmax"),
+    "st_gcn": lambda m: STGCN(KINECT20, m, **SMALL),
     "scd": lambda m: SCD(KINECT20, m, num_frames=16, widths=(8, 8), dim=8, heads=2, mask_absent=m > 1),
 }
 FAST = ("lstm", "agcn")
@@ -52,6 +54,12 @@ def run(file, format, x):
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     return [torch.from_numpy(y) for y in session.run(None, {"x": x.numpy()})]
+
+
+def test_every_encoder_is_exported_here():
+    made = {type(make(2)) for make in ENCODERS.values()}
+    known = {one for name in encoders.__all__ if issubclass(one := getattr(encoders, name), Encoder)}
+    assert made == {one for one in known if not one.__abstractmethods__}
 
 
 @pytest.mark.parametrize(
