@@ -132,7 +132,10 @@ def measure(run: Path, steps: int, root: Path, threads: int | None = None, words
     config = yaml.safe_load(resolved_config(["--config", str(run)]))
     kind, data = config["data"]["class_path"].rsplit(".", 1)[-1], config["data"]["init_args"]
     people = {"root": str(root), "batch_size": data["batch_size"], "num_persons": data.get("num_persons") or 1}
-    people |= {"layout": "kinect20" if kind == "NWUCLA" else "ntu25", "subjects": 6, "validation": "none"}
+    people |= {"layout": "kinect20" if kind == "NWUCLA" else "ntu25", "validation": "none"}
+    # A bank wants so many positives of every class; each person gives three training clips of it.
+    positives = config["model"]["init_args"].get("positives", 0)
+    people["subjects"] = max(6, math.ceil(positives / (3 * data.get("repeat", 1))))
     clock = Clock()
     args = ["--config", str(run), "--data", yaml.safe_dump({"class_path": "Synthetic", "init_args": people})]
     args += ["--trainer.logger=false", "--trainer.enable_progress_bar=false"]
