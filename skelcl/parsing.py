@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser, auto_cli
+from jsonargparse import ActionConfigFile, ArgumentParser, auto_cli  # type: ignore[attr-defined]  # by a star
 
 from skelcl.errors import fail
 
@@ -131,7 +131,9 @@ def call_on(prog: str, function: Callable[..., Any], places: str, args: Sequence
     text = inspect.cleandoc(function.__doc__ or "")
     told = re.search(rf"^ +{first}: (.+)$", text, re.MULTILINE)
     parser = CommandParser(prog=prog, description=text.partition("\n\nArgs:")[0])
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file of these options")
     parser.add_argument(first, nargs="+", type=str, metavar=places, help=told[1] if told else None)
     parser.add_function_arguments(function, skip={first})
     values = parser.parse_args(list(args) or ["--help"]).as_dict()
+    del values["config"]
     return function([Path(place) for place in values.pop(first)], **values)

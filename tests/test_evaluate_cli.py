@@ -10,6 +10,9 @@ import torch
 import yaml
 
 from skelcl.cli import run
+from skelcl.data import NTU120
+from skelcl.data.formats import synthetic_ntu
+from skelcl.data.formats.ntu import prepare
 from skelcl.errors import InputError
 from skelcl.evaluate import default_folder, evaluate
 from skelcl.evaluation import PRESETS, knn_predict, linear_probe
@@ -238,6 +241,53 @@ def test_another_data_set_is_judged_by_the_encoder_alone(ucla, tmp_path):
     assert content["run"]["config_sha256"] != again["run"]["config_sha256"]
 
 
+@pytest.fixture(scope="module")
+def ntu120(tmp_path_factory):
+    """Root of a store in the format of NTU-120, with two of the actions that one-shot calls novel."""
+    root = tmp_path_factory.mktemp("ntu120")
+    synthetic_ntu.write_ntu(root / "raw", "ntu120", subjects=8, actions=3, setups=2)
+    prepare([root / "raw"], root, "ntu120")
+    return root
+
+
+def test_one_shot_compares_with_the_official_exemplars(ntu120):
+    block = EXPERIMENTS / "data" / "ntu120-one_shot.yaml"
+    run(words("evaluate", "--config", EXPERIMENTS / "evaluate" / "few_shot.yaml", "--ckpt_path", PEOPLE_CKPT,
+              "--data", block, "--root", ntu120, "--output", "one_shot"))  # fmt: skip
+    found = json.loads(Path("one_shot/results.json").read_text())["metrics"]
+    model, _ = load(PEOPLE_CKPT)
+    data = NTU120(ntu120, split="one-shot", num_persons=2)
+    unit, label = [], []
+    for part in (data.parts["train_all"], data.parts["test"]):
+        clips = data.store.clips(part, 2)
+        with torch.no_grad():
+            unit.append(torch.nn.functional.normalize(model(clips), dim=1))
+        label.append(clips.label)
+    assert [str(name)[-4:] for name in data.ids[data.parts["train_all"]]] == ["A001", "A061"]
+    nearest = label[0][(unit[1] @ unit[0].T).argmax(1)]
+    assert set(label[1].tolist()) == {0, 60}
+    assert found["test/one_shot_top1"] == pytest.approx((nearest == label[1]).double().mean().item())
+    assert "test/random_one_shot_top1" in found
+
+
+def test_novel_actions_are_told_apart_by_training_clips_of_them(ntu120, tmp_path):
+    block = tmp_path / "xsub.yaml"
+    block.write_text(yaml.safe_dump({"class_path": "NTU120", "init_args": {"split": "xsub", "num_persons": 2}}))
+    options = FewShotOptions(ways=2, shots=(1,), queries=2, episodes=5, novel_from=60, neighbours=(1,))
+    found = evaluate(PEOPLE_CKPT, "few_shot", 0, Path("novel"), data=block, root=ntu120, few_shot=options).metrics
+    model, _ = load(PEOPLE_CKPT)
+    data = NTU120(ntu120, split="xsub", num_persons=2)
+    unit, label = [], []
+    for part in (data.parts["train"], data.parts["test"]):
+        clips = data.store.clips(part[data.store.index["label"][part] >= 60], 2)
+        with torch.no_grad():
+            unit.append(torch.nn.functional.normalize(model(clips), dim=1))
+        label.append(clips.label)
+    assert set(label[0].tolist()) == set(label[1].tolist()) == {60, 61, 105}
+    nearest = label[0][(unit[1] @ unit[0].T).argmax(1)]
+    assert found["test/novel_knn1_top1"] == pytest.approx((nearest == label[1]).double().mean().item())
+
+
 def test_several_checkpoints_in_one_command(capsys):
     run(words("evaluate", "--ckpt_path", PEOPLE_CKPT, UCLA_CKPT, "--protocols", "knn", "--seeds=0", "--knn.k=[1]"))
     for path in (PEOPLE_CKPT, UCLA_CKPT):
@@ -291,7 +341,7 @@ def test_without_scikit_learn_clustering_is_refused_before_anything_is_loaded(mo
 
 def test_every_file_of_the_folder_belongs_to_one_command():
     others = [file for file in (EXPERIMENTS / "evaluate").glob("*.yaml") if file not in FILES]
-    assert all("skelcl fine-tune" in file.read_text() for file in others)
+    assert all(("skelcl fine-tune" in file.read_text()) != (file.stem == "fusion") for file in others)
     assert {file.stem for file in FILES} == {*OPTIONS, "all"}
 
 

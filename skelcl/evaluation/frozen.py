@@ -51,8 +51,8 @@ class FrozenEvaluation(pl.Callback):
     Every clip is encoded once. Logs ``test/knn_top1`` (cosine) and ``test/linear_top1`` (last epoch of the probe),
     top-5 and mean-class accuracy, the same for each named subset of the data (``test_clean/…``), and the accuracies of
     the same encoder with random weights (``test/random_…``). Writes ``results.json``, ``per_class.csv``,
-    ``confusion.csv`` and pictures to the run's folder. Silent for methods that give no features,
-    or logits of their own.
+    ``confusion.csv``, pictures and the logits of the probe, ``scores.npz`` for ``skelcl fuse``, to the run's folder.
+    Silent for methods that give no features, or logits of their own.
 
     Args:
         k: Neighbours that vote in kNN; the protocol of the literature is 1.
@@ -189,6 +189,9 @@ class FrozenEvaluation(pl.Callback):
             predicted = {"knn_top1": learned.knn, "linear_top1": linear}
             report.write_per_class(directory / "per_class.csv", learned.label, predicted, subsets, class_names)
             confusion = report.write_confusion(directory / "confusion.csv", learned.label, linear, class_names)
+            report.write_scores(
+                directory / "scores.npz", trainer, pl_module, learned.probe.logits, learned.label, query_index, subsets
+            )
             if self.figures and importlib.util.find_spec("matplotlib") is not None:
                 report.draw(trainer, directory, learned.features, learned.label, confusion, class_names)
         shown = [encoder for encoder in ("random", "learned") if encoder in judged]

@@ -244,7 +244,7 @@ def _scores_file(path: Path) -> Path:
     if not file.is_file() and versions:
         file = versions[max(versions)]
     if not file.is_file():
-        raise InputError(f"{path}: holds no scores.npz; `skelcl test --ckpt_path …` of a supervised run writes it")
+        raise InputError(f"{path}: holds no scores.npz; `skelcl test --ckpt_path …` writes it")
     return file
 
 

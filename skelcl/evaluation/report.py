@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor
 
-from skelcl.evaluation.features import named_clips
+from skelcl.evaluation.features import named_clips, write_npz
+from skelcl.evaluation.record import stream_name
 
 
 def class_names(trainer: pl.Trainer, num_classes: int) -> list[str]:
@@ -94,6 +96,43 @@ def write_confusion(path: Path, label: Tensor, predicted: Tensor, names: Sequenc
         table.writerow(["true \\ predicted", *names])
         table.writerows([name, *row] for name, row in zip(names, confusion.tolist(), strict=True))
     return confusion
+
+
+def write_scores(
+    path: Path,
+    trainer: pl.Trainer,
+    method: pl.LightningModule,
+    logits: Tensor,
+    label: Tensor,
+    index: Tensor,
+    subsets: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write the logits of a run as an ``.npz`` file of scores, which ``skelcl fuse`` adds to those of other streams.
+
+    It holds ``id`` (N,) strings, by which streams are joined, ``label`` (N,), ``logits`` (N, K) float32,
+    ``class_names``, ``stream`` and ``checkpoint`` strings, and each named subset as (N,) bool.
+
+    Args:
+        path: File to write.
+        trainer: Knows the data module that names clips and classes, and the checkpoint.
+        method: Knows its stream.
+        logits: (N, K), of its own classifier or of a probe on its frozen features.
+        label: True classes, (N,).
+        index: Store positions of the clips, (N,).
+        subsets: Which clips belong to each subset of the test part, (N,) bool.
+    """
+    data = named_clips(trainer)
+    named = {name: which.numpy() for name, which in (subsets or {}).items() if name != "test"}
+    write_npz(
+        path,
+        id=index.numpy().astype(str) if data is None else np.asarray(data.ids, dtype=str)[index.numpy()],
+        label=label.numpy(),
+        logits=logits.numpy(),
+        class_names=np.asarray(class_names(trainer, logits.shape[1]), dtype=str),
+        stream=np.asarray(stream_name(method)),
+        checkpoint=np.asarray(str(trainer.ckpt_path or "")),
+        **named,
+    )
 
 
 def draw(

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
-from numpy.typing import NDArray
 from torch import Tensor
 
 from skelcl.evaluation import report
-from skelcl.evaluation.features import (
-    FeatureBank,
-    check_features,
-    named_clips,
-    run_directory,
-    step_scores,
-    write_npz,
-)
+from skelcl.evaluation.features import FeatureBank, check_features, run_directory, step_scores
 from skelcl.evaluation.record import stream_name, write_results
 
 
@@ -32,9 +22,6 @@ class SupervisedEvaluation(pl.Callback):
     subset of the data (``test_clean/…``), after ``test``, which also writes ``results.json``, ``per_class.csv``,
     ``confusion.csv``, pictures and ``scores.npz`` to the run's folder. The ``validate`` command writes
     ``scores-val.npz``. Silent for methods without logits. It selects nothing.
-
-    A file of scores holds ``id`` (N,) strings, by which streams are to be joined, ``label`` (N,), ``logits`` (N, K)
-    float32, ``class_names``, ``stream`` and ``checkpoint`` strings, and each named subset as (N,) bool.
 
     Args:
         figures: Also draw the confusion matrix and a map of the features, where matplotlib is installed.
@@ -83,7 +70,7 @@ class SupervisedEvaluation(pl.Callback):
         pl_module.log_dict(metrics, prog_bar=True, batch_size=1, sync_dist=True)
         directory = run_directory(trainer)
         if trainer.state.fn == TrainerFn.VALIDATING and directory is not None and trainer.is_global_zero:
-            self._write_scores(directory / "scores-val.npz", trainer, pl_module, logits, label, index)
+            report.write_scores(directory / "scores-val.npz", trainer, pl_module, logits, label, index)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report on the first process, log on all.
@@ -114,8 +101,7 @@ class SupervisedEvaluation(pl.Callback):
             predicted = logits.argmax(1)
             report.write_per_class(directory / "per_class.csv", label, {"top1": predicted}, subsets, names)
             confusion = report.write_confusion(directory / "confusion.csv", label, predicted, names)
-            named = {name: which.numpy() for name, which in subsets.items() if name != "test"}
-            self._write_scores(directory / "scores.npz", trainer, pl_module, logits, label, index, **named)
+            report.write_scores(directory / "scores.npz", trainer, pl_module, logits, label, index, subsets)
             if self.figures and importlib.util.find_spec("matplotlib") is not None:
                 report.draw(trainer, directory, features, label, confusion, names)
         kinds = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class"}
@@ -132,25 +118,3 @@ class SupervisedEvaluation(pl.Callback):
         check_features("logits and", both, label, self._num_classes)
         logits, features = both.tensor_split([self._num_classes], 1)
         return logits, features, label, index
-
-    def _write_scores(
-        self,
-        path: Path,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        logits: Tensor,
-        label: Tensor,
-        index: Tensor,
-        **subsets: NDArray[np.bool_],
-    ) -> None:
-        data = named_clips(trainer)
-        write_npz(
-            path,
-            id=index.numpy().astype(str) if data is None else np.asarray(data.ids, dtype=str)[index.numpy()],
-            label=label.numpy(),
-            logits=logits.numpy(),
-            class_names=np.asarray(report.class_names(trainer, logits.shape[1]), dtype=str),
-            stream=np.asarray(stream_name(pl_module)),
-            checkpoint=np.asarray(str(trainer.ckpt_path or "")),
-            **subsets,
-        )

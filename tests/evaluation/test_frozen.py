@@ -13,6 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from skelcl.evaluation import PRESETS, FrozenEvaluation, linear_probe
 from skelcl.evaluation.frozen import random_twin
+from skelcl.evaluation.fusion import read_scores
 
 FOLDER = Path("lightning_logs", "version_0")
 
@@ -128,6 +129,14 @@ def test_files_and_table(method, data, trainer, expected, tmp_path, capsys) -> N
             for text, predicted in zip(row[first + 1 : first + 3], (knn, linear), strict=True):
                 assert text == (f"{(predicted[which] == c).mean():.4f}" if which.any() else "")
     assert table[-1][1:] == ["0", "", "", "0", "", ""]
+
+    scores = read_scores(tmp_path / FOLDER)
+    torch.testing.assert_close(torch.from_numpy(scores.logits), result.logits, rtol=1e-3, atol=1e-3)  # other batches
+    assert scores.id.tolist() == [data.ids[i] for i in index]
+    assert scores.stream == "joint"
+    assert {
+        f"{name.split('/')[0]}/linear_{name.split('/')[1]}": value for name, value in scores.accuracies().items()
+    } == (pytest.approx({name: value for name, value in metrics.items() if "/linear" in name and "best" not in name}))
 
     out = capsys.readouterr().out
     assert "linear probe 'torchlight' on the TinyMethod's features: 100 epochs" in out

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import yaml
 from sklearn.metrics import recall_score, top_k_accuracy_score
 
 from skelcl.errors import InputError
 from skelcl.evaluation.fusion import WEIGHTS, chosen_weights, fuse_scores, read_scores
 
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 STREAMS = ("joint", "bone", "motion", "bone_motion")
 
 
@@ -218,6 +222,27 @@ def test_the_command_prints_every_stream_and_writes_the_sum(write, skelcl, capsy
     assert again.class_names == tuple(f"action {k}" for k in range(7))
     skelcl("fuse", "sum.npz")
     assert f"{100 * expected.accuracies()['test/top1']:.1f}" in capsys.readouterr().out
+
+
+def test_options_come_from_a_file_as_well(write, skelcl, capsys, tmp_path):
+    folders = [write(stream).parents[1] for stream in STREAMS]
+    skelcl("fuse", "--config", EXPERIMENTS / "evaluate" / "fusion.yaml", *folders)
+    from_file = capsys.readouterr().out
+    skelcl("fuse", *folders)
+    assert capsys.readouterr().out == from_file
+    (tmp_path / "mine.yaml").write_text(f"runs: [{', '.join(map(str, folders))}]\nweights: ctr-gcn\n")
+    skelcl("fuse", "--config", "mine.yaml", "--weights", "pyskl")
+    assert "joint × 2" in capsys.readouterr().out
+    skelcl("fuse", "--config", "mine.yaml")
+    assert "joint × 0.6" in capsys.readouterr().out
+
+
+def test_the_shipped_file_has_the_defaults_and_says_how_it_is_run():
+    file = EXPERIMENTS / "evaluate" / "fusion.yaml"
+    text = file.read_text()
+    assert yaml.safe_load(text) == {"weights": "equal", "space": "logits"}
+    assert f"skelcl fuse --config experiments/evaluate/{file.name} FOLDER" in text
+    assert all(name in text for name in WEIGHTS)
 
 
 def test_without_clean_clips_in_every_file_they_are_left_out(write, skelcl, capsys):
