@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from skelcl.clips import Clips
 from skelcl.errors import InputError
 from skelcl.transforms.augment import rotation
-from skelcl.transforms.normalize import Normalize, extent, require_3d, stretch, transform
+from skelcl.transforms.normalize import Moved, Normalize, extent, require_3d, stretch, transform
 
 
 class RotateMinMax(Normalize):
@@ -39,7 +39,7 @@ class RotateMinMax(Normalize):
         # Published for rows of points, X·(R_y·R_x); a column is multiplied by the transpose.
         return rotation(degrees.to(clips.joints.dtype).deg2rad()).mT
 
-    def forward(self, x: Tensor, clips: Clips, generator: Generator | None = None) -> Tensor:
+    def move(self, x: Tensor, clips: Clips, generator: Generator | None = None) -> Moved:
         """Draws a rotation for every clip of x (N, 3, T, V, M), turns and stretches it.
 
         Raises:
@@ -52,4 +52,4 @@ class RotateMinMax(Normalize):
                 f"which they cannot be turned as published: prepare a store from raw files"
             )
         matrix = self.draw(clips, generator)
-        return stretch(transform(x, matrix), *extent(clips, matrix))
+        return stretch(transform(x, matrix), *extent(clips, matrix)), None

@@ -14,6 +14,8 @@ from skelcl.transforms.resample import planar, present
 
 Recipe = Literal["none", "root", "sgn", "agcn", "stgcn50", "ucla_minmax", "hcn", "sds"]
 Scale = Literal["none", "torso"]
+Moved = tuple[Tensor, Tensor | None]
+"""x (N, C, T, V, M), and the matrix (N, 3, 3) that every joint of it is still to be multiplied by, if any."""
 
 _TINY = 1e-6
 """Below this an axis, an angle (rad) or a length (unit of the store) counts as zero."""
@@ -67,8 +69,16 @@ class Normalize(nn.Module):
         Raises:
             InputError: If the clips went through another recipe that cannot be undone.
         """
-        x = _RECIPES[_remaining(self.recipe, clips.recipe)](x, clips)
-        return x / _torso(clips)[:, None, None, None, None] if self.scale == "torso" else x
+        x, matrix = self.move(x, clips, generator)
+        return x if matrix is None else transform(x, matrix)
+
+    def move(self, x: Tensor, clips: Clips, generator: Generator | None = None) -> Moved:
+        """As :meth:`forward`, short of the last product, which a view folds into those of its augmentations."""
+        x, matrix = _RECIPES[_remaining(self.recipe, clips.recipe)](x, clips)
+        if self.scale == "none":
+            return x, matrix
+        size = _torso(clips)[:, None, None]
+        return (x / size[..., None, None], None) if matrix is None else (x, matrix / size)
 
 
 def _remaining(recipe: Recipe, past: str) -> Recipe:
@@ -112,24 +122,24 @@ def _where_present(constant: Tensor, x: Tensor) -> Tensor:
     return constant[:, :, None, None, None] * present(x)[:, None, :, None]
 
 
-def _none(x: Tensor, clips: Clips) -> Tensor:
-    return planar(x)
+def _none(x: Tensor, clips: Clips) -> Moved:
+    return planar(x), None
 
 
-def _root(x: Tensor, clips: Clips) -> Tensor:
+def _root(x: Tensor, clips: Clips) -> Moved:
     origin = clips.skeleton.origin
-    return _subtract(x, x[:, :, :, origin : origin + 1])
+    return _subtract(x, x[:, :, :, origin : origin + 1]), None
 
 
-def _sgn(x: Tensor, clips: Clips) -> Tensor:
-    return _subtract(x, _where_present(clips.reference[:, clips.skeleton.origin], x))
+def _sgn(x: Tensor, clips: Clips) -> Moved:
+    return _subtract(x, _where_present(clips.reference[:, clips.skeleton.origin], x)), None
 
 
-def _agcn(x: Tensor, clips: Clips) -> Tensor:
+def _agcn(x: Tensor, clips: Clips) -> Moved:
     require_3d(x, "Normalize(recipe='agcn')")
     origin = clips.skeleton.origin
     shift = x[:, :, :, origin : origin + 1, :1] * present(x)[:, None, :, None]
-    return transform(_subtract(x, shift), _upright(clips))
+    return _subtract(x, shift), _upright(clips)
 
 
 def _upright(clips: Clips) -> Tensor:
@@ -156,7 +166,7 @@ def _turn(vector: Tensor, axis: int) -> Tensor:
     return eye + angle.sin() * cross + (1 - angle.cos()) * (cross @ cross)
 
 
-def _stgcn50(x: Tensor, clips: Clips) -> Tensor:
+def _stgcn50(x: Tensor, clips: Clips) -> Moved:
     require_3d(x, "Normalize(recipe='stgcn50')")
     center, (right, left) = clips.skeleton.center, clips.skeleton.across
     x = _subtract(x, x[:, :, :, center : center + 1])
@@ -170,11 +180,11 @@ def _stgcn50(x: Tensor, clips: Clips) -> Tensor:
     turned[:, 0] = cos * across - sin * depth
     turned[:, 1] = up
     turned[:, 2] = sin * across + cos * depth
-    return turned
+    return turned, None
 
 
-def _ucla_minmax(x: Tensor, clips: Clips) -> Tensor:
-    return stretch(x, *extent(clips))
+def _ucla_minmax(x: Tensor, clips: Clips) -> Moved:
+    return stretch(x, *extent(clips)), None
 
 
 def stretch(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -207,12 +217,12 @@ def extent(clips: Clips, matrix: Tensor | None = None) -> tuple[Tensor, Tensor]:
     )
 
 
-def _hcn(x: Tensor, clips: Clips) -> Tensor:
+def _hcn(x: Tensor, clips: Clips) -> Moved:
     origin = clips.skeleton.origin
-    return _subtract(x, x[:, :, :, origin : origin + 1, :1])
+    return _subtract(x, x[:, :, :, origin : origin + 1, :1]), None
 
 
-def _sds(x: Tensor, clips: Clips) -> Tensor:
+def _sds(x: Tensor, clips: Clips) -> Moved:
     require_3d(x, "Normalize(recipe='sds')")
     skeleton, body = clips.skeleton, clips.reference
     if "left elbow" not in skeleton.joints:
@@ -223,7 +233,7 @@ def _sds(x: Tensor, clips: Clips) -> Tensor:
     level = arm * arm.new_tensor([1.0, 1.0, 0.0])
     length = torch.linalg.vector_norm(top - base, dim=1)
     matrix = _turn(level, 0) @ upright / torch.where(length < _TINY, 1.0, length)[:, None, None]
-    return transform(_subtract(x, _where_present(base, x)), matrix)
+    return _subtract(x, _where_present(base, x)), matrix
 
 
 def _torso(clips: Clips) -> Tensor:
@@ -233,7 +243,7 @@ def _torso(clips: Clips) -> Tensor:
     return torch.where(length < _TINY, 1.0, length)
 
 
-_RECIPES: dict[str, Callable[[Tensor, Clips], Tensor]] = {
+_RECIPES: dict[str, Callable[[Tensor, Clips], Moved]] = {
     "none": _none,
     "root": _root,
     "sgn": _sgn,

@@ -72,10 +72,10 @@ class View(nn.Module):
         # Coordinates are data: half precision would move joints by millimetres.
         with torch.autocast(clips.joints.device.type, enabled=False):
             x: Tensor = self.sample(clips, generator)
-            x = planar(x) if self.normalize is None else self.normalize(x, clips, generator)
+            x, matrix = (planar(x), None) if self.normalize is None else self.normalize.move(x, clips, generator)
             if self.dup_body:
                 _duplicate(x, clips)
-            return self._process(x, clips, generator)
+            return self._process(x, clips, generator, matrix)
 
     def with_motion(
         self, clips: Clips, generator: Generator | None = None, shared: bool = True, masked: bool = True
@@ -120,9 +120,8 @@ class View(nn.Module):
         state = generator.get_state()
         return [self._process(x, clips, generator.set_state(state)) for x in parts]
 
-    def _process(self, x: Tensor, clips: Clips, generator: Generator | None) -> Tensor:
-        """All steps on x (N, C, T, V, M); consecutive matrices meet before they touch any coordinate."""
-        matrix: Tensor | None = None
+    def _process(self, x: Tensor, clips: Clips, generator: Generator | None, matrix: Tensor | None = None) -> Tensor:
+        """``matrix`` and all steps on x (N, C, T, V, M); consecutive matrices meet before they touch any coordinate."""
         for step in self.steps:
             if isinstance(step, MatrixAugmentation):
                 later = step.draw(x, generator)
