@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import matplotlib
 from matplotlib.animation import FFMpegWriter, PillowWriter
 from matplotlib.figure import Figure
 
@@ -29,8 +32,11 @@ def check_target(path: Path, suffixes: Sequence[str]) -> None:
     """
     if path.suffix.lower() not in suffixes:
         raise InputError(f"{path}: the name must end in {', '.join(suffixes[:-1])} or {suffixes[-1]}")
-    if path.suffix.lower() == ".mp4" and not FFMpegWriter.isAvailable():
-        raise InputError(f"{path}: an .mp4 needs ffmpeg, which is not installed; .gif and .html need nothing")
+    if path.suffix.lower() == ".mp4" and _ffmpeg() is None:
+        raise InputError(
+            f"{path}: an .mp4 needs ffmpeg, which is not installed: pip install 'skelcl[video]'; "
+            ".gif and .html need nothing"
+        )
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
@@ -67,10 +73,26 @@ def save_animation(animation: SkeletonAnimation, path: str | Path) -> None:
             return
         kind = PillowWriter if path.suffix.lower() == ".gif" else FFMpegWriter
         writer = kind(fps=animation.fps)  # type: ignore[arg-type]  # GIFs of our own have 12.5 frames per second, too
-        with writer.saving(animation.figure, str(part), dpi=animation.figure.dpi):
+        with (
+            matplotlib.rc_context({"animation.ffmpeg_path": _ffmpeg() or "ffmpeg"}),
+            writer.saving(animation.figure, str(part), dpi=animation.figure.dpi),
+        ):
             for frame in range(animation.frames):
                 animation.draw(frame)
                 writer.grab_frame()
+
+
+def _ffmpeg() -> str | None:
+    """The program of the machine, else that of the extra ``video``; None where there is neither."""
+    own = shutil.which("ffmpeg")
+    if own is not None or importlib.util.find_spec("imageio_ffmpeg") is None:
+        return own
+    import imageio_ffmpeg
+
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError:  # on a platform for which it brings none
+        return None
 
 
 @contextmanager

@@ -4,9 +4,12 @@ import json
 import os
 import re
 import stat
+import subprocess
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from PIL import Image
 
@@ -119,12 +122,32 @@ def test_mp4_gets_every_frame(tmp_path, monkeypatch) -> None:
     assert os.listdir(tmp_path / "out") == ["clip.mp4"]
 
 
+def test_mp4_of_the_extra_shows_what_was_drawn(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # the machine's own ffmpeg is out of reach
+    animation = animate_skeleton([walk(3)], NTU25, fps=25)
+    save_animation(animation, tmp_path / "clip.mp4")
+    words = ["-loglevel", "error", "-i", tmp_path / "clip.mp4", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    raw = subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), *words], capture_output=True, check=True).stdout
+    width, height = (round(inches * animation.figure.dpi) for inches in animation.figure.get_size_inches())
+    frames = np.frombuffer(raw, np.uint8).reshape(3, height, width, 3).astype(float)
+    for number, frame in enumerate(frames):
+        animation.draw(number)
+        canvas = FigureCanvasAgg(animation.figure)
+        canvas.draw()
+        drawn = np.asarray(canvas.buffer_rgba())[:height, :width, :3].astype(float)
+        differences = [np.abs(one - drawn).mean() for one in frames]
+        assert differences[number] < 5, "of 255; lines of one pixel suffer from compression"
+        assert np.argmin(differences) == number
+        assert frame.std() > 5
+
+
 def test_bad_targets_are_one_line_and_leave_nothing(tmp_path, monkeypatch) -> None:
     animation = animate_skeleton([walk(2)], NTU25)
     with pytest.raises(InputError, match=r"clip\.avi: the name must end in \.gif, \.mp4 or \.html"):
         save_animation(animation, tmp_path / "clip.avi")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InputError, match=r"an \.mp4 needs ffmpeg.*\.gif and \.html need nothing"):
+    monkeypatch.setattr("skelcl.plotting.files.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"an \.mp4 needs ffmpeg.*skelcl\[video\].*\.gif and \.html need nothing"):
         save_animation(animation, tmp_path / "clip.mp4")
     monkeypatch.setattr(animation, "draw", lambda frame: 1 / (1 - frame))
     with pytest.raises(ZeroDivisionError):
