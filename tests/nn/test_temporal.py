@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from skelcl.errors import InputError
-from skelcl.nn.temporal import MultiScaleTemporal, TemporalConv, kaiming_, shortcut
+from skelcl.nn.temporal import MultiScaleTemporal, TemporalConv, frame_maximum, kaiming_, shortcut
 
 
 class Branches(nn.Module):
@@ -129,3 +129,21 @@ def test_shortcut_is_the_input_where_it_can_be():
         module = shortcut(8, channels, stride)
         expected = module.bn(torch.einsum("nctv,oc->notv", x[:, :, ::stride], module.conv.weight[:, :, 0, 0]))
         torch.testing.assert_close(module(x), expected)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("frames", [1, 2, 7, 8])
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_maximum_is_that_of_pooling_in_values_and_gradients(stride, frames, ties):
+    x = torch.randn(3, 4, frames, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = (2 * x).round().relu() if ties else x
+    inputs = [x.clone().requires_grad_() for _ in range(2)]
+    pooled = nn.MaxPool2d((3, 1), (stride, 1), (1, 0))(inputs[0])
+    found = frame_maximum(inputs[1], stride)
+    gradient = torch.randn(pooled.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for y in (pooled, found):
+        y.backward(gradient)
+    assert torch.equal(found, pooled)
+    torch.testing.assert_close(inputs[1].grad, inputs[0].grad, rtol=0, atol=1e-14)
+    with torch.no_grad():
+        assert torch.equal(frame_maximum(x, stride), pooled)
