@@ -123,7 +123,9 @@ def hyperedge_weights(
     logits = logits + by_hop.gather(-1, hops.expand_as(logits))
     by_edge = torch.einsum("ntehc,hc->nthe", edges, edge_query * q.shape[-1] ** -0.5)
     logits = logits + by_edge.index_select(-1, hyperedges).unsqueeze(-2)
-    return logits.softmax(-1)
+    # Never in half precision: autocast sees to that on a GPU; on a CPU it does not, and bfloat16 takes three times as
+    # long as float32.
+    return logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
 def attention_map(query: Tensor, key: Tensor, activation: Literal["tanh", "softmax"] = "tanh", dim: int = -1) -> Tensor:
