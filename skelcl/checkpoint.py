@@ -5,30 +5,59 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import Tensor
 
 from skelcl.errors import InputError
-from skelcl.interop import load_reference
+from skelcl.interop import load_reference, scd_net, sds_cl
 from skelcl.interop.files import Origin, count_parameters, find_state, read_file, recognise
 from skelcl.lightning_cli import CONFIG_KEY, resolved_config
 from skelcl.parsing import Commands
-from skelcl.skeleton import KINECT20, NTU25
+from skelcl.skeleton import KINECT20, LAYOUTS, NTU25
 
-Reference = Literal["ctr-gcn", "2s-agcn", "hyperformer", "hcn"]
+Reference = Literal["ctr-gcn", "2s-agcn", "hyperformer", "hcn", "scd-net", "sds-cl"]
 
-ENCODERS: dict[str, tuple[str, str]] = {
-    "ctr-gcn": ("CTRGCN", "ctr_gcn"),
-    "2s-agcn": ("AGCN", "agcn"),
-    "hyperformer": ("Hyperformer", "hyperformer"),
-    "hcn": ("HCN", "hcn"),
+
+@dataclass(frozen=True)
+class Home:
+    """What a reference network is here.
+
+    Args:
+        method: Class of the method that judges it.
+        encoder: Class of its encoder.
+        run: How the names of its run files start, from experiments on.
+        ntu: How that for NTU RGB+D ends.
+        options: What its release does otherwise than that run.
+    """
+
+    method: str
+    encoder: str
+    run: str
+    ntu: str = "ntu"
+    options: tuple[str, ...] = ()
+
+
+HOMES: dict[str, Home] = {
+    "ctr-gcn": Home("Supervised", "CTRGCN", "supervised/ctr_gcn"),
+    "2s-agcn": Home("Supervised", "AGCN", "supervised/agcn"),
+    "hyperformer": Home("Supervised", "Hyperformer", "supervised/hyperformer"),
+    "hcn": Home("Supervised", "HCN", "supervised/hcn"),
+    "scd-net": Home("SCDNet", "SCD", "pretrain/scd_net", "ntu60"),
+    "sds-cl": Home(
+        "SDSCL",
+        "DSTA",
+        "pretrain/sds_cl",
+        "ntu60",
+        ("--model.person_pool=mean", "--model.masked_motion=false", "--model.shared_time_indices=false"),
+    ),
 }
-"""Reference network → our encoder, and how the names of its run files start."""
+"""By the name of the reference network."""
 
 REFERENCE_KEY = "skelcl_reference"
 """Key of a checkpoint that was imported: the reference network."""
@@ -44,21 +73,26 @@ def import_reference(
     num_frames: int | None = None,
     skeleton: str | None = None,
     num_persons: int | None = None,
+    heads: int = 8,
     overwrite: bool = False,
 ) -> None:
     """Weights of a published network to a checkpoint that ``skelcl test --ckpt_path OUTPUT`` judges.
+
+    A supervised network is judged by its own classifier, and so is a file of SCD-Net's linear evaluation. The frozen
+    encoders of SCD-Net's pre-training and of SDS-CL are judged by nearest neighbours and a linear probe.
 
     Args:
         reference: The network; by default the one that the names in the file belong to.
         input: File that the network's own training code saved.
         output: Checkpoint to write.
         run: Run file whose data and views the checkpoint carries; by default that of the network in
-            experiments/supervised, for NW-UCLA with 20 joints, else for NTU RGB+D.
+            experiments/supervised or experiments/pretrain, for NW-UCLA with 20 joints, else for NTU RGB+D.
         stream: What the network was trained on.
         num_classes: Classes of the linear layer; by default what the file tells, like the next three.
-        num_frames: Frames of a view. The file tells those of HCN; else they are the run file's.
+        num_frames: Frames of a view. The file tells those of HCN and SCD-Net; else they are the run file's.
         skeleton: Name of the layout of the joints.
-        num_persons: Bodies of a view. The file does not tell those of HCN, which are 1 with 20 joints, else 2.
+        num_persons: Bodies of a view. The file does not tell those of HCN and SDS-CL: 1 with 20 joints, else 2.
+        heads: Attention heads of SCD-Net, which no file tells.
         overwrite: Replace OUTPUT.
 
     Raises:
@@ -74,10 +108,11 @@ def import_reference(
     state = _weights(input, read_file(input))
     chosen = {"num_classes": num_classes, "num_persons": num_persons, "num_frames": num_frames}
     origin, layout = _complete(input, state, reference, skeleton, chosen)
-    network = _load(input, origin, layout, state)
-    run = run or Path(f"experiments/supervised/{_stem(origin, layout)}.yaml")
-    config = _config(run, origin, stream)
-    _save(output, origin, network, config)
+    state = _converted(input, origin, layout, heads, state)
+    home = HOMES[origin.name]
+    run = run or Path(f"experiments/{home.run}-{'nw_ucla' if layout == KINECT20.name else home.ntu}.yaml")
+    config = _config(run, origin, stream, heads)
+    _save(output, origin, state, config)
     print(f"{input}: {_told(origin)}")
     print(f"wrote {output}, with data and views of {run}")
     print(f"judge it: skelcl test --ckpt_path {output}, on other data with --data FILE")
@@ -116,10 +151,8 @@ def _complete(
     if reference is not None and origin is not None and origin.name != reference:
         raise InputError(f"{path}: the names in it are those of {origin.name}, not of {reference}")
     if origin is None and reference is None:
-        raise InputError(f"{path}: of no known network ({', '.join(ENCODERS)}); it holds {next(iter(state))} and so on")
+        raise InputError(f"{path}: of no known network ({', '.join(HOMES)}); it holds {next(iter(state))} and so on")
     origin = origin or Origin(str(reference))
-    if origin.name not in ENCODERS:
-        raise InputError(f"{path}: {origin.name} has no classifier to be judged; use skelcl.interop.load_reference")
     layout = skeleton or {each.num_joints: each.name for each in (NTU25, KINECT20)}.get(origin.num_joints or 0)
     if layout is None:
         raise InputError(f"{path}: its joints are of no layout that is known for {origin.name}; choose with --skeleton")
@@ -129,44 +162,60 @@ def _complete(
     return dataclasses.replace(origin, num_persons=persons), layout
 
 
-def _load(path: Path, origin: Origin, layout: str, state: Mapping[str, Tensor]) -> nn.Module:
+def _converted(path: Path, origin: Origin, layout: str, heads: int, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """State of the method that judges the network."""
     sizes = {"num_classes": origin.num_classes, "num_frames": origin.num_frames, "num_persons": origin.num_persons}
     known = {name: value for name, value in sizes.items() if value is not None}
     try:
-        return load_reference(origin.name, state, skeleton=layout, **known)
+        if origin.name == "scd-net":
+            frames, persons, dim = origin.num_frames, origin.num_persons, origin.dim
+            if frames is None or persons is None or dim is None:
+                raise InputError("its encoder is incomplete: encoder.channel_t.0 or encoder.channel_s.0 is missing")
+            return scd_net.method_state(state, LAYOUTS[layout], frames, persons, dim, heads, origin.projection)
+        network = load_reference(origin.name, state, skeleton=layout, **known)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    if origin.name == "sds-cl":
+        return sds_cl.method_state(network)
+    # The network is a Classifier; the method that judges it calls the head by another name.
+    return {name.replace("head.", "classifier.", 1): value for name, value in network.state_dict().items()}
 
 
-def _stem(origin: Origin, layout: str) -> str:
-    return f"{ENCODERS[origin.name][1]}-{'nw_ucla' if layout == KINECT20.name else 'ntu'}"
-
-
-def _config(run: Path, origin: Origin, stream: str) -> str:
+def _config(run: Path, origin: Origin, stream: str, heads: int) -> str:
     """Resolved config of a run file, fitted to the network."""
     if not run.is_file():
         raise InputError(f"{run}: no such run file; name one with --run, the checkpoint takes data and views from it")
-    # In float32 the logits are those of the reference, whatever precision the run trains in.
+    home = HOMES[origin.name]
+    # In float32 the outputs are those of the reference, whatever precision the run trains in.
     words = [f"--data.num_persons={origin.num_persons}", f"--stream.kind={stream}", "--trainer.precision=32-true"]
+    words += home.options
     if origin.num_frames is not None:
         words += [f"--model.{view}.sample.frames={origin.num_frames}" for view in ("view", "eval_view")]
-        words += [f"--model.encoder.num_frames={origin.num_frames}"] * (origin.name == "hcn")
+        words += [f"--model.encoder.num_frames={origin.num_frames}"] * (origin.name in ("hcn", "scd-net"))
     if origin.name == "hyperformer":
         words += [f"--model.encoder.hyperedges={'bone' if stream.startswith('bone') else 'joint'}"]
+    if origin.name == "scd-net":
+        words += [f"--model.encoder.dim={origin.dim}", f"--model.encoder.heads={heads}"]
+        for name, value in (("projection", origin.projection), ("queue_size", origin.queue_size)):
+            words += [f"--model.{name}={value}"] * (value is not None)
     text = resolved_config(["--config", str(run), *words])
-    model = yaml.safe_load(text)["model"]
-    found, wanted = [_short(model), _short(model["init_args"]["encoder"])], ["Supervised", ENCODERS[origin.name][0]]
+    config = yaml.safe_load(text)
+    model = config["model"]
+    found, wanted = [_short(model), _short(model["init_args"]["encoder"])], [home.method, home.encoder]
     if found != wanted:
         raise InputError(f"{run}: a run of {' with '.join(found)}; these weights take one of {' with '.join(wanted)}")
+    if origin.name == "scd-net" and origin.queue_size is None:
+        parts = {name: model["init_args"][name] for name in ("encoder", "view", "eval_view")}
+        judged = {name: config[name] for name in ("seed_everything", "data", "stream", "trainer")}
+        judged["model"] = {"class_path": "skelcl.methods.Supervised", "init_args": parts}
+        return resolved_config(["--config", yaml.safe_dump(judged)])
     return text
 
 
-def _save(path: Path, origin: Origin, network: nn.Module, config: str) -> None:
+def _save(path: Path, origin: Origin, state: Mapping[str, Tensor], config: str) -> None:
     """Write what Lightning restores for a test: the whole file or none of it."""
-    # The network is a Classifier; the method that judges it calls the head by another name.
-    state = {name.replace("head.", "classifier.", 1): value for name, value in network.state_dict().items()}
     content = {
-        "state_dict": state,
+        "state_dict": dict(state),
         CONFIG_KEY: config,
         REFERENCE_KEY: origin.name,
         "epoch": 0,
@@ -203,11 +252,9 @@ def _theirs(path: Path, state: Mapping[str, Tensor]) -> dict[str, str]:
         names = list(state)[:3]
         return {"what": f"weights of no known network; they are named {', '.join(names)} and so on"}
     rows = {"what": f"weights of {_told(origin)}"}
-    if origin.name not in ENCODERS:
-        return rows | {"use": f"skelcl.interop.load_reference({origin.name!r}, …) in Python"}
     use = f"skelcl checkpoint import --reference {origin.name} --input {path} --output {path.with_suffix('.ckpt')}"
     try:
-        _load(path, *_complete(path, state, None, None, {}), state)
+        _converted(path, *_complete(path, state, None, None, {}), 8, state)
     except InputError as error:
         return rows | {"problem": str(error).removeprefix(f"{path}: ")}
     return rows | {"use": use}

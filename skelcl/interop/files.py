@@ -28,6 +28,7 @@ SIGNATURES = {
     "hyperformer": r"l\d+\.vit1\.",
     "hcn": r"conv\dm\.",
     "scd-net": r"(encoder_[qk]\.)?encoder\.gcn_[ts]\.",
+    "sds-cl": r"graph_layers\.\d+\.attention0s",
 }
 """How names of a reference network start that no other network has."""
 
@@ -40,8 +41,11 @@ class Origin:
         name: As :func:`skelcl.interop.load_reference` takes it.
         num_classes: Rows of the linear layer.
         num_joints: V.
-        num_persons: M, bodies per clip; HCN shares its weights among them.
-        num_frames: T; of these networks only HCN has a fixed one.
+        num_persons: M, bodies per clip; HCN and SDS-CL share their weights among them.
+        num_frames: T; of these networks only HCN and SCD-Net have a fixed one.
+        dim: Of SCD-Net, width of a clue.
+        projection: Of SCD-Net's pre-training, width of a projection.
+        queue_size: Of SCD-Net's pre-training, keys in each queue.
     """
 
     name: str
@@ -49,6 +53,9 @@ class Origin:
     num_joints: int | None = None
     num_persons: int | None = None
     num_frames: int | None = None
+    dim: int | None = None
+    projection: int | None = None
+    queue_size: int | None = None
 
 
 def read_file(path: Path) -> Any:
@@ -117,8 +124,25 @@ def _sized(name: str, state: Mapping[str, Tensor]) -> Origin:
 
     if name == "hcn":
         return Origin(name, size("fc8.weight", 0), size("conv3.0.weight", 1), None, size("conv2.weight", 0))
+    if name == "sds-cl":
+        return Origin(name, size("fc.weight", 0), size("graph_layers.0.attention0s", 2))
     if name == "scd-net":
-        return Origin(name)
+        prefix = "encoder_q." if any(key.startswith("encoder_q.") for key in state) else ""
+        joints, width = (
+            size(f"{prefix}encoder.gcn_t.l1.gcn1.PA", 1),
+            size(f"{prefix}encoder.gcn_t.l3.gcn1.bn.weight", 0),
+        )
+        by_frame, by_joint = (size(f"{prefix}encoder.channel_{clue}.0.weight", 1) for clue in "ts")
+        return Origin(
+            name,
+            size("fc.weight", 0),
+            joints,
+            by_frame // (joints * width) if by_frame and joints and width else None,
+            by_joint // width if by_joint and width else None,
+            size(f"{prefix}encoder.channel_t.0.weight", 0),
+            size(f"{prefix}t_proj.2.weight", 0),
+            size("t_queue", 1),
+        )
     joints = size("l1.vit1.attn.outer" if name == "hyperformer" else "l1.gcn1.PA", 1)
     places = size("data_bn.weight", 0)
     persons = places // (3 * joints) if joints and places else None

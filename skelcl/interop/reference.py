@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor, nn
 
 from skelcl.errors import InputError
-from skelcl.interop import agcn, ctr_gcn, hcn, hyperformer, scd_net, sds_cl
+from skelcl.interop import agcn, as_cal, ctr_gcn, hcn, hyperformer, scd_net, sds_cl
 from skelcl.interop.layout import Layout
 from skelcl.skeleton import LAYOUTS, Skeleton
 
@@ -19,14 +19,21 @@ NETWORKS: dict[str, Callable[..., tuple[nn.Module, Layout]]] = {
     "hcn": hcn.build,
     "scd-net": scd_net.build,
     "sds-cl": sds_cl.build,
+    "as-cal": as_cal.build,
 }
 """Our module and its layout in the reference's checkpoints, from (skeleton, num_classes, num_frames, num_persons).
 
 Further arguments of a builder are sizes that only its network has.
 """
 
-WITHIN: dict[str, Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]] = {"scd-net": scd_net.query_network}
-"""Where a checkpoint holds more than the network: what finds the network in it."""
+WITHIN: dict[str, Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]] = {
+    "scd-net": scd_net.query_network,
+    "as-cal": as_cal.recurrent,
+}
+"""Where a checkpoint may hold more than the network: what finds the network in it."""
+
+TOLD: dict[str, Callable[[Mapping[str, Tensor]], dict[str, int]]] = {"as-cal": as_cal.sizes}
+"""What reads sizes off the tensors that nobody has to give."""
 
 
 def load_reference(
@@ -43,12 +50,14 @@ def load_reference(
 ) -> nn.Module:
     """Our network with the weights of a published one, clips (N, C, T, V, M) to logits (N, classes).
 
-    Two give something else. ``scd-net``: its clues and projections (v_t, v_s, z_t, z_s, z_i); of a whole pre-training
+    Three give something else. ``scd-net``: its clues and projections (v_t, v_s, z_t, z_s, z_i); of a whole pre-training
     checkpoint of it, the query network is taken. ``sds-cl``, from clips of joints and of their motion: twelve tensors,
-    see :class:`skelcl.interop.sds_cl.SDSCLCheckpoint`.
+    see :class:`skelcl.interop.sds_cl.SDSCLCheckpoint`. ``as-cal``: its encoding (N, H), of the one LSTM that there is,
+    whatever its names start with.
 
     Args:
-        name: The network: ``ctr-gcn``, ``2s-agcn``, ``hyperformer``, ``hcn``, ``scd-net`` or ``sds-cl``.
+        name: The network: ``ctr-gcn``, ``2s-agcn``, ``hyperformer``, ``hcn``, ``scd-net``, ``sds-cl`` or
+            ``as-cal``.
         state_dict: Weights under the names of the reference repository; the module takes their precision.
         num_classes: Classes of the linear layer.
         num_frames: T of the clips, where the network's size depends on it.
@@ -73,6 +82,8 @@ def load_reference(
     chosen = {size: value for size, value in sizes.items() if value is not None}
     if strange := chosen.keys() - inspect.signature(build).parameters.keys():
         raise InputError(f"{name} is always of the published size: leave out {', '.join(sorted(strange))}")
+    state = WITHIN[name](state_dict) if name in WITHIN else state_dict
+    chosen |= TOLD[name](state) if name in TOLD else {}
     module, layout = build(skeleton, num_classes, num_frames, num_persons, **chosen)
-    layout.load(module, WITHIN[name](state_dict) if name in WITHIN else state_dict)
+    layout.load(module, state)
     return module

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from skelcl.encoders import CTRGCN, SCD
@@ -127,6 +128,59 @@ def split_checkpoint(state_dict: Mapping[str, Tensor]) -> Checkpoint:
 def query_network(state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The trained network of a state dict, be it of pre-training as a whole or of the network alone."""
     return split_checkpoint(state_dict).query
+
+
+def method_state(
+    state_dict: Mapping[str, Tensor],
+    skeleton: Skeleton,
+    num_frames: int,
+    num_persons: int,
+    dim: int,
+    heads: int,
+    projection: int | None,
+) -> dict[str, Tensor]:
+    """A file of the authors as the state of the method that it is a run of.
+
+    Args:
+        state_dict: Of pre-training, for :class:`~skelcl.methods.SCDNet`, or of the linear evaluation, for
+            :class:`~skelcl.methods.Supervised`.
+        skeleton: Layout of the V joints.
+        num_frames: T of the clips.
+        num_persons: M, the bodies per clip.
+        dim: D, width of a clue.
+        heads: Attention heads.
+        projection: P, width of a projection; None for the linear evaluation.
+
+    Raises:
+        InputError: Names or shapes are not exactly those of one of the two.
+    """
+    found = split_checkpoint(state_dict)
+    sizes = (skeleton, 0, num_frames, num_persons, dim, heads, projection or dim)
+    query, layout = build(*sizes)
+    if found.classifier:
+        encoder = query.get_submodule("encoder")
+        Layout({name: one for name, one in layout.pieces.items() if name.startswith("encoder.")}).load(
+            nn.ModuleDict({"encoder": encoder}), found.query
+        )
+        state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+        return state | {f"classifier.{name}": value for name, value in found.classifier.items()}
+    if not found.key:
+        raise InputError(
+            "it holds one network of SCD-Net, which is neither a run of pre-training nor one of linear evaluation: "
+            "use skelcl.interop.load_reference"
+        )
+    layout.load(query, found.query)
+    state = query.state_dict()
+    twin, _ = build(*sizes)
+    layout.load(twin, found.key)
+    state |= {f"key.module.{name}": value for name, value in twin.state_dict().items()}
+    for level, clue in (("temporal", "t"), ("spatial", "s"), ("anchor", "i")):
+        keys, place = found.queues[f"{clue}_queue"].T.contiguous(), found.queues[f"{clue}_queue_ptr"]
+        # Which clips the keys show is not saved; the pointer goes round, so a queue counts as filled once.
+        state[f"queues.{level}.keys"] = keys
+        state[f"queues.{level}.index"] = torch.full((len(keys),), -1)
+        state[f"queues.{level}.pushed"] = len(keys) + place.reshape(())
+    return state
 
 
 def _check(names: Iterable[str], expected: set[str]) -> None:

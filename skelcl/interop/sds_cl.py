@@ -60,6 +60,12 @@ def build(skeleton: Skeleton, num_classes: int, num_frames: int, num_persons: in
     )
 
 
+def method_state(checkpoint: nn.Module) -> dict[str, Tensor]:
+    """State of :class:`~skelcl.methods.SDSCL` with the weights of a whole checkpoint, but for its classifier."""
+    state = {name.removeprefix("network."): value for name, value in checkpoint.state_dict().items()}
+    return {name: value for name, value in state.items() if not name.startswith("classifier.")}
+
+
 def encoder_pieces(encoder: DSTA, ours: str, theirs: str) -> dict[str, Pieces]:
     """Layout of the encoder alone.
 

@@ -86,6 +86,97 @@ def test_an_imported_checkpoint_is_tested_to_the_logits_of_the_reference(command
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
+def scd_net_file(evaluated):
+    """What SCD-Net's training code saves, with a narrow clue, and the two networks in it."""
+    random = torch.Generator().manual_seed(1)
+    networks = []
+    for _ in range(2):
+        module, layout = NETWORKS["scd-net"](KINECT20, 10, 32, 1, dim=16, projection=4)
+        for value in module.state_dict().values():
+            if value.is_floating_point():
+                value.copy_(0.1 * torch.rand(value.shape, generator=random) + 0.05)
+        networks.append((module, layout.dump(module)))
+    (query, q), (key, k) = networks
+    if evaluated:
+        state = {name: value for name, value in q.items() if name.startswith("encoder.")}
+        weight = torch.randn(10, 32, generator=random)
+        return state | {"fc.weight": weight, "fc.bias": torch.arange(10.0)}, query, key
+    state = {f"encoder_q.{name}": value for name, value in q.items()}
+    state |= {f"encoder_k.{name}": value for name, value in k.items()}
+    for place, clue in enumerate("tsi"):
+        state |= {f"{clue}_queue": torch.randn(4, 24, generator=random), f"{clue}_queue_ptr": torch.tensor([8 + place])}
+    return state, query, key
+
+
+SELF_SUPERVISED = ["--knn.k=1", "--evaluation.figures=false", "--evaluation.random_encoder=false"]
+
+
+def test_pre_training_of_scd_net_is_imported_whole(command, ucla):
+    state, query, key = scd_net_file(evaluated=False)
+    torch.save({"epoch": 3, "state_dict": {f"module.{name}": value for name, value in state.items()}}, "published.pt")
+    import_(command, "--reference", "scd-net")
+    cli = command("test", "--ckpt_path", "published.ckpt", f"--data.root={ucla}", *QUICK, *SELF_SUPERVISED)
+    method, data = cli.model.eval(), cli.datamodule
+    assert type(method).__name__ == "SCDNet"
+    clips = data.store.clips(data.parts["test"][:4], 1)
+    with torch.no_grad():
+        x = method.eval_view(clips)
+        assert x.shape == (4, 3, 32, 20, 1)
+        torch.testing.assert_close(method(clips), torch.cat(query.eval()(x)[:2], 1))
+        for mine, its in zip(method.key.module.eval()(x), key.eval()(x), strict=True):
+            torch.testing.assert_close(mine, its)
+    for level, clue, place in (("temporal", "t", 8), ("spatial", "s", 9), ("anchor", "i", 10)):
+        assert torch.equal(method.queue(level).keys, state[f"{clue}_queue"].T)
+        assert method.queue(level).pointer == place
+    assert next(Path(cli.trainer.log_dir).glob("scores.npz"))
+
+
+def test_linear_evaluation_of_scd_net_is_imported_with_its_classifier(command, ucla, capfd):
+    state, query, _ = scd_net_file(evaluated=True)
+    torch.save({"state_dict": state}, "published.pt")
+    command("checkpoint", "inspect", "published.pt")
+    told = capfd.readouterr().out
+    assert "weights of scd-net, classes 10, joints 20, persons 1, frames 32" in told
+    (use,) = re.findall(r"skelcl (checkpoint import .*)", told)
+    command(*use.split())
+    cli = command("test", "--ckpt_path", "published.ckpt", f"--data.root={ucla}", *QUICK)
+    with np.load(next(Path(cli.trainer.log_dir).glob("scores.npz"))) as file:
+        logits, ids = file["logits"], list(file["id"])
+    clips = cli.datamodule.store.clips([list(cli.datamodule.ids).index(one) for one in ids], 1)
+    with torch.no_grad():
+        clues = torch.cat(query.eval()(cli.model.eval_view(clips))[:2], 1)
+    expected = (clues @ state["fc.weight"].T + state["fc.bias"]).numpy()
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_one_network_of_scd_net_is_no_run(command, capfd):
+    _, query, _ = scd_net_file(evaluated=False)
+    _, layout = NETWORKS["scd-net"](KINECT20, 10, 32, 1, dim=16, projection=4)
+    torch.save(layout.dump(query), "published.pt")
+    assert "neither a run of pre-training nor one of linear evaluation" in refusal(capfd, import_, command)
+    whole, *_ = scd_net_file(evaluated=False)
+    torch.save({name: one for name, one in whole.items() if "channel_s.0" not in name}, "published.pt")
+    assert "its encoder is incomplete" in refusal(capfd, import_, command)
+
+
+def test_sds_cl_is_imported_with_its_attention(command, ucla):
+    state = fake("sds-cl")
+    torch.save(state, "published.pt")
+    import_(command)
+    cli = command("test", "--ckpt_path", "published.ckpt", f"--data.root={ucla}", *QUICK, *SELF_SUPERVISED)
+    method, data = cli.model.eval(), cli.datamodule
+    assert (type(method).__name__, method.person_pool, method.masked_motion) == ("SDSCL", "mean", False)
+    clips = data.store.clips(data.parts["test"][:2], 1)
+    network = load_reference("sds-cl", state, num_classes=10, skeleton="kinect20", num_persons=1).eval()
+    with torch.no_grad():
+        joint, motion = method.eval_view.with_motion(clips, None, False, False)
+        outputs = network(joint, motion)
+        torch.testing.assert_close(method(clips), torch.cat(outputs[-2:], 1), rtol=1e-4, atol=1e-5)
+        squeezed = method.network(joint, motion)
+    for mine, its in zip(squeezed.clips, outputs[-4:-2], strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", REFERENCES)
 def test_inspect_knows_the_network_and_its_sizes(command, published, capfd, name):
     state = published(name)
@@ -112,7 +203,8 @@ def test_inspect_knows_the_network_and_its_sizes(command, published, capfd, name
         ("hyperformer", "hyperformer-ucla", (10, 20, 1, None)),
         ("hcn", "hcn-32", (60, 25, None, 32)),
         ("hcn", "hcn-64", (60, 25, None, 64)),
-        ("scd-net", "scdnet", (None, None, None, None)),
+        ("scd-net", "scdnet", (None, 25, 2, 64)),
+        ("sds-cl", "sdscl-ntu", (60, 25, None, None)),
     ],
 )
 def test_names_and_sizes_of_the_published_networks(golden, name, file, sizes):
@@ -146,7 +238,9 @@ def test_a_file_of_something_else(command, capfd):
     command("checkpoint", "inspect", "other.pt")
     assert "weights of no known network; they are named layer.weight" in capfd.readouterr().out
     words = ["checkpoint", "import", "--input", "other.pt", "--output", "other.ckpt"]
-    assert "of no known network (ctr-gcn, 2s-agcn, hyperformer, hcn)" in refusal(capfd, command, *words)
+    assert "of no known network (ctr-gcn, 2s-agcn, hyperformer, hcn, scd-net, sds-cl)" in refusal(
+        capfd, command, *words
+    )
     torch.save({"lr": 0.1, "steps": [1, 2]}, "other.pt")
     assert "holds no state dict: 'lr' is no tensor" in refusal(capfd, command, *words)
     torch.save([1, 2], "other.pt")
