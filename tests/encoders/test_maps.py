@@ -60,8 +60,8 @@ def dsta(layer, graphs, x):
 
 def scd(layer, graphs, x):
     value = torch.nn.functional.linear(x, *(part.chunk(3)[2] for part in layer.self_attn.parameters_of_values))
-    value = rearrange(value, "n l (h c) -> n h l c", h=graphs.shape[1])
-    heads = rearrange(torch.einsum("nhij,nhjc->nhic", graphs, value), "n h l c -> n l (h c)")
+    value = rearrange(value, "l n (h c) -> n h l c", h=graphs.shape[1])
+    heads = rearrange(torch.einsum("nhij,nhjc->nhic", graphs, value), "n h l c -> l n (h c)")
     y = layer.norm1(x + layer.self_attn.out_proj(heads))
     return layer.norm2(y + layer.linear2(layer.linear1(y).relu()))
 
