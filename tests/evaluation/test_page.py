@@ -448,6 +448,8 @@ def test_hostile_names_are_shown_as_they_are(see):
 
 @pytest.mark.browser
 def test_phone_dark_and_paper(see):
+    from selenium.webdriver.support.ui import WebDriverWait
+
     matrix, long = np.eye(3, dtype=int), "a very long name " * 6
     table = Table("T", [f"column {i}" for i in range(12)], [[long, *range(11)]])
     page = Page("A report", {"checkpoint": "runs/" * 30}, [table, Confusion("C", matrix, [long, "b", "c"]), chart(3)])
@@ -459,7 +461,8 @@ def test_phone_dark_and_paper(see):
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     )
     assert window.execute_script("return getComputedStyle(document.body).backgroundColor") != light
-    assert not np.array_equal(pixels(window, one(window, ".heat canvas")), before)
+    # The page hears of it in its own time, and draws again.
+    WebDriverWait(window, 20).until(lambda _: not np.array_equal(pixels(window, one(window, ".heat canvas")), before))
     assert base64.b64decode(window.execute_cdp_cmd("Page.printToPDF", {})["data"]).startswith(b"%PDF")
     np.testing.assert_array_equal(
         window.execute_script("return [...document.querySelectorAll('section')].map(one => one.className)"),
