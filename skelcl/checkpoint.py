@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,11 +17,24 @@ from torch import Tensor
 from skelcl.errors import InputError
 from skelcl.interop import load_reference, scd_net, sds_cl
 from skelcl.interop.files import Origin, count_parameters, find_state, read_file, recognise
+from skelcl.interop.reference import find_skeleton
 from skelcl.lightning_cli import CONFIG_KEY, resolved_config
 from skelcl.parsing import Commands
-from skelcl.skeleton import KINECT20, LAYOUTS, NTU25
+from skelcl.skeleton import KINECT20, NTU25, Skeleton
 
 Reference = Literal["ctr-gcn", "2s-agcn", "hyperformer", "hcn", "scd-net", "sds-cl"]
+
+
+def _classifier_state(state_dict: Mapping[str, Tensor], origin: Origin, skeleton: Skeleton) -> dict[str, Tensor]:
+    """State of ``Supervised``, which calls the head of a classifier by another name."""
+    sizes = {"num_classes": origin.num_classes, "num_frames": origin.num_frames, "num_persons": origin.num_persons}
+    known = {name: value for name, value in sizes.items() if value is not None}
+    state = load_reference(origin.name, state_dict, skeleton=skeleton, **known).state_dict()
+    return {name.replace("head.", "classifier.", 1): value for name, value in state.items()}
+
+
+def _nothing(origin: Origin, stream: str) -> dict[str, object]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -33,29 +46,42 @@ class Home:
         encoder: Class of its encoder.
         run: How the names of its run files start, from experiments on.
         ntu: How that for NTU RGB+D ends.
-        options: What its release does otherwise than that run.
+        state: State of the method, from the file, its sizes and the skeleton.
+        options: Of the model, away from its run file, from the sizes and the stream.
     """
 
     method: str
     encoder: str
     run: str
     ntu: str = "ntu"
-    options: tuple[str, ...] = ()
+    state: Callable[[Mapping[str, Tensor], Origin, Skeleton], dict[str, Tensor]] = _classifier_state
+    options: Callable[[Origin, str], dict[str, object]] = _nothing
+
+
+def _hyperformer_options(origin: Origin, stream: str) -> dict[str, object]:
+    return {"encoder.hyperedges": "bone" if stream.startswith("bone") else "joint"}
+
+
+def _hcn_options(origin: Origin, stream: str) -> dict[str, object]:
+    return {"encoder.num_frames": origin.num_frames}
+
+
+def _scd_net_options(origin: Origin, stream: str) -> dict[str, object]:
+    sizes = {f"encoder.{name}": getattr(origin, name) for name in ("num_frames", "dim", "heads")}
+    return sizes | {"projection": origin.projection, "queue_size": origin.queue_size}
+
+
+def _sds_cl_options(origin: Origin, stream: str) -> dict[str, object]:
+    return {"person_pool": "mean", "masked_motion": "false", "shared_time_indices": "false"}  # as released
 
 
 HOMES: dict[str, Home] = {
     "ctr-gcn": Home("Supervised", "CTRGCN", "supervised/ctr_gcn"),
     "2s-agcn": Home("Supervised", "AGCN", "supervised/agcn"),
-    "hyperformer": Home("Supervised", "Hyperformer", "supervised/hyperformer"),
-    "hcn": Home("Supervised", "HCN", "supervised/hcn"),
-    "scd-net": Home("SCDNet", "SCD", "pretrain/scd_net", "ntu60"),
-    "sds-cl": Home(
-        "SDSCL",
-        "DSTA",
-        "pretrain/sds_cl",
-        "ntu60",
-        ("--model.person_pool=mean", "--model.masked_motion=false", "--model.shared_time_indices=false"),
-    ),
+    "hyperformer": Home("Supervised", "Hyperformer", "supervised/hyperformer", options=_hyperformer_options),
+    "hcn": Home("Supervised", "HCN", "supervised/hcn", options=_hcn_options),
+    "scd-net": Home("SCDNet", "SCD", "pretrain/scd_net", "ntu60", scd_net.method_state, _scd_net_options),
+    "sds-cl": Home("SDSCL", "DSTA", "pretrain/sds_cl", "ntu60", sds_cl.method_state, _sds_cl_options),
 }
 """By the name of the reference network."""
 
@@ -73,7 +99,7 @@ def import_reference(
     num_frames: int | None = None,
     skeleton: str | None = None,
     num_persons: int | None = None,
-    heads: int = 8,
+    heads: int | None = None,
     overwrite: bool = False,
 ) -> None:
     """Weights of a published network to a checkpoint that ``skelcl test --ckpt_path OUTPUT`` judges.
@@ -92,7 +118,7 @@ def import_reference(
         num_frames: Frames of a view. The file tells those of HCN and SCD-Net; else they are the run file's.
         skeleton: Name of the layout of the joints.
         num_persons: Bodies of a view. The file does not tell those of HCN and SDS-CL: 1 with 20 joints, else 2.
-        heads: Attention heads of SCD-Net, which no file tells.
+        heads: Attention heads of SCD-Net, which no file tells; by default those of its run file, 8.
         overwrite: Replace OUTPUT.
 
     Raises:
@@ -106,12 +132,12 @@ def import_reference(
     if output.exists() and not overwrite:
         raise InputError(f"{output} exists; --overwrite true replaces it")
     state = _weights(input, read_file(input))
-    chosen = {"num_classes": num_classes, "num_persons": num_persons, "num_frames": num_frames}
+    chosen = {"num_classes": num_classes, "num_persons": num_persons, "num_frames": num_frames, "heads": heads}
     origin, layout = _complete(input, state, reference, skeleton, chosen)
-    state = _converted(input, origin, layout, heads, state)
+    state = _converted(input, origin, layout, state)
     home = HOMES[origin.name]
     run = run or Path(f"experiments/{home.run}-{'nw_ucla' if layout == KINECT20.name else home.ntu}.yaml")
-    config = _config(run, origin, stream, heads)
+    config = _config(run, origin, stream, judged="classifier.weight" in state)
     _save(output, origin, state, config)
     print(f"{input}: {_told(origin)}")
     print(f"wrote {output}, with data and views of {run}")
@@ -162,60 +188,42 @@ def _complete(
     return dataclasses.replace(origin, num_persons=persons), layout
 
 
-def _converted(path: Path, origin: Origin, layout: str, heads: int, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _converted(path: Path, origin: Origin, layout: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """State of the method that judges the network."""
-    sizes = {"num_classes": origin.num_classes, "num_frames": origin.num_frames, "num_persons": origin.num_persons}
-    known = {name: value for name, value in sizes.items() if value is not None}
     try:
-        if origin.name == "scd-net":
-            frames, persons, dim = origin.num_frames, origin.num_persons, origin.dim
-            if frames is None or persons is None or dim is None:
-                raise InputError("its encoder is incomplete: encoder.channel_t.0 or encoder.channel_s.0 is missing")
-            return scd_net.method_state(state, LAYOUTS[layout], frames, persons, dim, heads, origin.projection)
-        network = load_reference(origin.name, state, skeleton=layout, **known)
+        return HOMES[origin.name].state(state, origin, find_skeleton(layout))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    if origin.name == "sds-cl":
-        return sds_cl.method_state(network)
-    # The network is a Classifier; the method that judges it calls the head by another name.
-    return {name.replace("head.", "classifier.", 1): value for name, value in network.state_dict().items()}
 
 
-def _config(run: Path, origin: Origin, stream: str, heads: int) -> str:
-    """Resolved config of a run file, fitted to the network."""
+def _config(run: Path, origin: Origin, stream: str, judged: bool) -> str:
+    """Resolved config of a run file, fitted to the network; of ``Supervised`` where it is judged by a classifier."""
     if not run.is_file():
         raise InputError(f"{run}: no such run file; name one with --run, the checkpoint takes data and views from it")
     home = HOMES[origin.name]
+    options = home.options(origin, stream)
+    options |= {f"{view}.sample.frames": origin.num_frames for view in ("view", "eval_view")}
     # In float32 the outputs are those of the reference, whatever precision the run trains in.
     words = [f"--data.num_persons={origin.num_persons}", f"--stream.kind={stream}", "--trainer.precision=32-true"]
-    words += home.options
-    if origin.num_frames is not None:
-        words += [f"--model.{view}.sample.frames={origin.num_frames}" for view in ("view", "eval_view")]
-        words += [f"--model.encoder.num_frames={origin.num_frames}"] * (origin.name in ("hcn", "scd-net"))
-    if origin.name == "hyperformer":
-        words += [f"--model.encoder.hyperedges={'bone' if stream.startswith('bone') else 'joint'}"]
-    if origin.name == "scd-net":
-        words += [f"--model.encoder.dim={origin.dim}", f"--model.encoder.heads={heads}"]
-        for name, value in (("projection", origin.projection), ("queue_size", origin.queue_size)):
-            words += [f"--model.{name}={value}"] * (value is not None)
+    words += [f"--model.{name}={value}" for name, value in options.items() if value is not None]
     text = resolved_config(["--config", str(run), *words])
     config = yaml.safe_load(text)
     model = config["model"]
     found, wanted = [_short(model), _short(model["init_args"]["encoder"])], [home.method, home.encoder]
     if found != wanted:
         raise InputError(f"{run}: a run of {' with '.join(found)}; these weights take one of {' with '.join(wanted)}")
-    if origin.name == "scd-net" and origin.queue_size is None:
-        parts = {name: model["init_args"][name] for name in ("encoder", "view", "eval_view")}
-        judged = {name: config[name] for name in ("seed_everything", "data", "stream", "trainer")}
-        judged["model"] = {"class_path": "skelcl.methods.Supervised", "init_args": parts}
-        return resolved_config(["--config", yaml.safe_dump(judged)])
-    return text
+    if not judged or home.method == "Supervised":
+        return text
+    parts = {name: model["init_args"][name] for name in ("encoder", "view", "eval_view")}
+    supervised = {name: config[name] for name in ("seed_everything", "data", "stream", "trainer")}
+    supervised["model"] = {"class_path": "skelcl.methods.Supervised", "init_args": parts}
+    return resolved_config(["--config", yaml.safe_dump(supervised)])
 
 
-def _save(path: Path, origin: Origin, state: Mapping[str, Tensor], config: str) -> None:
+def _save(path: Path, origin: Origin, state: dict[str, Tensor], config: str) -> None:
     """Write what Lightning restores for a test: the whole file or none of it."""
     content = {
-        "state_dict": dict(state),
+        "state_dict": state,
         CONFIG_KEY: config,
         REFERENCE_KEY: origin.name,
         "epoch": 0,
@@ -254,7 +262,7 @@ def _theirs(path: Path, state: Mapping[str, Tensor]) -> dict[str, str]:
     rows = {"what": f"weights of {_told(origin)}"}
     use = f"skelcl checkpoint import --reference {origin.name} --input {path} --output {path.with_suffix('.ckpt')}"
     try:
-        _converted(path, *_complete(path, state, None, None, {}), 8, state)
+        _converted(path, *_complete(path, state, None, None, {}), state)
     except InputError as error:
         return rows | {"problem": str(error).removeprefix(f"{path}: ")}
     return rows | {"use": use}

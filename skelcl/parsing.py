@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import ActionConfigFile, ArgumentParser, auto_cli  # type: ignore[attr-defined]  # by a star
+from jsonargparse import ActionConfigFile, ArgumentParser, auto_cli  # type: ignore[attr-defined]  # a star exports it
 
 from skelcl.errors import fail
 

@@ -46,6 +46,7 @@ class Origin:
         dim: Of SCD-Net, width of a clue.
         projection: Of SCD-Net's pre-training, width of a projection.
         queue_size: Of SCD-Net's pre-training, keys in each queue.
+        heads: Of SCD-Net, attention heads, which no tensor tells.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Origin:
     dim: int | None = None
     projection: int | None = None
     queue_size: int | None = None
+    heads: int | None = None
 
 
 def read_file(path: Path) -> Any:
@@ -128,10 +130,8 @@ def _sized(name: str, state: Mapping[str, Tensor]) -> Origin:
         return Origin(name, size("fc.weight", 0), size("graph_layers.0.attention0s", 2))
     if name == "scd-net":
         prefix = "encoder_q." if any(key.startswith("encoder_q.") for key in state) else ""
-        joints, width = (
-            size(f"{prefix}encoder.gcn_t.l1.gcn1.PA", 1),
-            size(f"{prefix}encoder.gcn_t.l3.gcn1.bn.weight", 0),
-        )
+        joints = size(f"{prefix}encoder.gcn_t.l1.gcn1.PA", 1)
+        width = size(f"{prefix}encoder.gcn_t.l3.gcn1.bn.weight", 0)
         by_frame, by_joint = (size(f"{prefix}encoder.channel_{clue}.0.weight", 1) for clue in "ts")
         return Origin(
             name,

@@ -73,10 +73,7 @@ def load_reference(
     """
     if name not in NETWORKS:
         raise InputError(f"there is no reference network {name!r}; known are {', '.join(NETWORKS)}")
-    if isinstance(skeleton, str):
-        if skeleton not in LAYOUTS:
-            raise InputError(f"there is no skeleton {skeleton!r}; known are {', '.join(LAYOUTS)}")
-        skeleton = LAYOUTS[skeleton]
+    skeleton = find_skeleton(skeleton)
     build = NETWORKS[name]
     sizes = {"dim": dim, "heads": heads, "projection": projection}
     chosen = {size: value for size, value in sizes.items() if value is not None}
@@ -87,3 +84,16 @@ def load_reference(
     module, layout = build(skeleton, num_classes, num_frames, num_persons, **chosen)
     layout.load(module, state)
     return module
+
+
+def find_skeleton(skeleton: str | Skeleton) -> Skeleton:
+    """The layout of a name, or the layout itself.
+
+    Raises:
+        InputError: There is none of this name.
+    """
+    if not isinstance(skeleton, str):
+        return skeleton
+    if skeleton not in LAYOUTS:
+        raise InputError(f"there is no skeleton {skeleton!r}; known are {', '.join(LAYOUTS)}")
+    return LAYOUTS[skeleton]

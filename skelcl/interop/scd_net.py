@@ -12,12 +12,16 @@ from skelcl.encoders import CTRGCN, SCD
 from skelcl.encoders.scd import SCDNetwork
 from skelcl.errors import InputError
 from skelcl.interop import ctr_gcn
+from skelcl.interop.files import Origin
 from skelcl.interop.layout import Layout, Pieces, parts
 from skelcl.nn.heads import SCDHeads
 from skelcl.skeleton import Skeleton
 
 NETWORK = ("encoder.", "t_proj.", "s_proj.", "i_proj.")
 """How the names within a network start; the linear evaluation keeps the first."""
+
+HEADS, PROJECTION = 8, 128
+"""As published: attention heads, width of a projection."""
 
 QUEUES = tuple(f"{clue}_queue{suffix}" for clue in "tsi" for suffix in ("", "_ptr"))
 """What a file of pre-training holds beside two networks."""
@@ -29,8 +33,8 @@ def build(
     num_frames: int,
     num_persons: int,
     dim: int = 2048,
-    heads: int = 8,
-    projection: int = 128,
+    heads: int = HEADS,
+    projection: int = PROJECTION,
 ) -> tuple[nn.Module, Layout]:
     """Encoder and projection heads, freshly initialised, and the layout of both.
 
@@ -130,38 +134,25 @@ def query_network(state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     return split_checkpoint(state_dict).query
 
 
-def method_state(
-    state_dict: Mapping[str, Tensor],
-    skeleton: Skeleton,
-    num_frames: int,
-    num_persons: int,
-    dim: int,
-    heads: int,
-    projection: int | None,
-) -> dict[str, Tensor]:
+def method_state(state_dict: Mapping[str, Tensor], origin: Origin, skeleton: Skeleton) -> dict[str, Tensor]:
     """A file of the authors as the state of the method that it is a run of.
 
     Args:
         state_dict: Of pre-training, for :class:`~skelcl.methods.SCDNet`, or of the linear evaluation, for
             :class:`~skelcl.methods.Supervised`.
+        origin: Its sizes.
         skeleton: Layout of the V joints.
-        num_frames: T of the clips.
-        num_persons: M, the bodies per clip.
-        dim: D, width of a clue.
-        heads: Attention heads.
-        projection: P, width of a projection; None for the linear evaluation.
 
     Raises:
         InputError: Names or shapes are not exactly those of one of the two.
     """
     found = split_checkpoint(state_dict)
-    sizes = (skeleton, 0, num_frames, num_persons, dim, heads, projection or dim)
-    query, layout = build(*sizes)
+    frames, persons, dim = origin.num_frames, origin.num_persons, origin.dim
+    if frames is None or persons is None or dim is None:
+        raise InputError("its encoder is incomplete: encoder.channel_t.0 or encoder.channel_s.0 is missing")
     if found.classifier:
-        encoder = query.get_submodule("encoder")
-        Layout({name: one for name, one in layout.pieces.items() if name.startswith("encoder.")}).load(
-            nn.ModuleDict({"encoder": encoder}), found.query
-        )
+        encoder = SCD(skeleton, persons, num_frames=frames, dim=dim, heads=origin.heads or HEADS)
+        Layout(encoder_pieces(encoder, "", "encoder.")).load(encoder, found.query)
         state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
         return state | {f"classifier.{name}": value for name, value in found.classifier.items()}
     if not found.key:
@@ -169,11 +160,12 @@ def method_state(
             "it holds one network of SCD-Net, which is neither a run of pre-training nor one of linear evaluation: "
             "use skelcl.interop.load_reference"
         )
-    layout.load(query, found.query)
-    state = query.state_dict()
-    twin, _ = build(*sizes)
-    layout.load(twin, found.key)
-    state |= {f"key.module.{name}": value for name, value in twin.state_dict().items()}
+    state = {}
+    for prefix, weights in (("", found.query), ("key.module.", found.key)):
+        sizes = {"dim": dim, "heads": origin.heads or HEADS, "projection": origin.projection or PROJECTION}
+        network, layout = build(skeleton, 0, frames, persons, **sizes)
+        layout.load(network, weights)
+        state |= {f"{prefix}{name}": value for name, value in network.state_dict().items()}
     for level, clue in (("temporal", "t"), ("spatial", "s"), ("anchor", "i")):
         keys, place = found.queues[f"{clue}_queue"].T.contiguous(), found.queues[f"{clue}_queue_ptr"]
         # Which clips the keys show is not saved; the pointer goes round, so a queue counts as filled once.

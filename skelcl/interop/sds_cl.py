@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from skelcl.encoders import DSTA
 from skelcl.encoders.dsta import SDSCLNetwork
+from skelcl.interop.files import Origin
 from skelcl.interop.layout import Layout, Pieces, batch_norm, parts, temporal_conv
 from skelcl.nn.attention import SIIA
 from skelcl.nn.heads import SDSCLHeads
@@ -60,8 +63,19 @@ def build(skeleton: Skeleton, num_classes: int, num_frames: int, num_persons: in
     )
 
 
-def method_state(checkpoint: nn.Module) -> dict[str, Tensor]:
-    """State of :class:`~skelcl.methods.SDSCL` with the weights of a whole checkpoint, but for its classifier."""
+def method_state(state_dict: Mapping[str, Tensor], origin: Origin, skeleton: Skeleton) -> dict[str, Tensor]:
+    """A file of the authors as the state of :class:`~skelcl.methods.SDSCL`, which has no part in its classifier.
+
+    Args:
+        state_dict: The file.
+        origin: Its sizes.
+        skeleton: Layout of the V joints.
+
+    Raises:
+        InputError: Names or shapes are not exactly those of the authors.
+    """
+    checkpoint, layout = build(skeleton, origin.num_classes or 1, 0, origin.num_persons or 1)
+    layout.load(checkpoint, state_dict)
     state = {name.removeprefix("network."): value for name, value in checkpoint.state_dict().items()}
     return {name: value for name, value in state.items() if not name.startswith("classifier.")}
 
