@@ -44,7 +44,7 @@ from plain_methods import Clues, Draw, SCDNetStep, SCDNetwork, scd_draw, scd_dra
 from steps import Mode, Ours, Plain, compare_steps
 from torch import Tensor, nn
 from torch.nn import functional as F
-from views import padded, random_clips
+from views import keep_freed_memory, padded, random_clips
 
 from skelcl import losses
 from skelcl.clips import Clips
@@ -221,6 +221,7 @@ def compare_views(view: View, clips: Clips, machine: Machine, compiled: bool) ->
         for _ in range(2):
             view(clips, random)
 
+    keep_freed_memory()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     core = Machine(torch.device("cpu"), 3 * machine.repeat, machine.size)

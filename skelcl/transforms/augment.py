@@ -14,7 +14,7 @@ from skelcl.errors import InputError
 from skelcl.skeleton import Skeleton
 from skelcl.transforms.normalize import require_3d, transform
 from skelcl.transforms.resample import present
-from skelcl.transforms.step import Step
+from skelcl.transforms.step import Mask, Step
 
 P = TypeVar("P")
 
@@ -307,7 +307,7 @@ class Masked(NamedTuple):
     frames: Tensor
 
 
-class JointMask(Augmentation[Masked]):
+class JointMask(Augmentation[Masked], Mask):
     """Zeroes a random set of joints in a random set of frames, the same joints in each of them.
 
     Both sets have exactly the drawn size; sizes larger than the clip are cut to it.
@@ -357,12 +357,19 @@ class ChannelMask(Augmentation[Tensor]):
 
 def rotation(angles: Tensor) -> Tensor:
     """R_z·R_y·R_x for angles (N, 3) in rad about x, y and z, each R the transpose of the usual right-handed one."""
-    (cx, cy, cz), (sx, sy, sz) = angles.cos().unbind(1), angles.sin().unbind(1)
-    one, zero = torch.ones_like(cx), torch.zeros_like(cx)
-    about_x = torch.stack((one, zero, zero, zero, cx, sx, zero, -sx, cx), 1).view(-1, 3, 3)
-    about_y = torch.stack((cy, zero, -sy, zero, one, zero, sy, zero, cy), 1).view(-1, 3, 3)
-    about_z = torch.stack((cz, sz, zero, -sz, cz, zero, zero, zero, one), 1).view(-1, 3, 3)
+    still, across, turned = _axes(angles.dtype, angles.device)
+    cos, sin = (each[..., None, None] for each in (angles.cos(), angles.sin()))
+    about_x, about_y, about_z = (still + cos * across + sin * turned).unbind(1)
     return about_z @ about_y @ about_x
+
+
+@lru_cache(maxsize=32)
+def _axes(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """What stays, what shrinks by the cosine and what moves by the sine under a turn about x, y and z, (3, 3, 3)."""
+    eye = torch.eye(3, dtype=dtype)
+    still = torch.diag_embed(eye)
+    turned = torch.linalg.cross(eye.expand(3, 3, 3), eye[:, None].expand(3, 3, 3)).mT
+    return still.to(device), (eye - still).to(device), turned.to(device)
 
 
 @lru_cache(maxsize=32)

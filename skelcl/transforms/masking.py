@@ -10,10 +10,10 @@ from torch import Generator, Tensor
 from skelcl.errors import InputError
 from skelcl.skeleton import Skeleton
 from skelcl.transforms.augment import Augmentation
-from skelcl.transforms.step import Step
+from skelcl.transforms.step import Mask
 
 
-class StructureMask(Step):
+class StructureMask(Mask):
     """Zeroes joints that lie together, in all frames, channels and bodies (SCD-Net, arXiv 2309.05834).
 
     Seed joints are drawn with replacement. A joint scores the number of walks of length ``hops`` on the graph of bones
@@ -66,7 +66,7 @@ class StructureMask(Step):
         return self.augment(x, self.draw(x, skeleton, generator))
 
 
-class CubeMask(Augmentation[Tensor]):
+class CubeMask(Augmentation[Tensor], Mask):
     """Zeroes stretches of time, in all joints, channels and bodies (SCD-Net, arXiv 2309.05834).
 
     The T frames are cut into stretches of ``size`` frames from the first on, of which ``cubes`` are drawn without

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
@@ -138,7 +139,7 @@ def _sgn(x: Tensor, clips: Clips) -> Moved:
 def _agcn(x: Tensor, clips: Clips) -> Moved:
     require_3d(x, "Normalize(recipe='agcn')")
     origin = clips.skeleton.origin
-    shift = x[:, :, :, origin : origin + 1, :1] * present(x)[:, None, :, None]
+    shift = x[:, :, :, origin : origin + 1, :1] * present(x).to(x.dtype)[:, None, :, None]
     return _subtract(x, shift), _upright(clips)
 
 
@@ -153,17 +154,23 @@ def _upright(clips: Clips) -> Tensor:
 
 def _turn(vector: Tensor, axis: int) -> Tensor:
     """The smallest rotation that turns ``vector`` (N, 3) to the positive ``axis``, (N, 3, 3); identity if none."""
-    target = torch.zeros_like(vector)
-    target[:, axis] = 1.0
-    normal = torch.linalg.cross(vector, target)
-    size = torch.linalg.vector_norm(normal, dim=1)
-    angle = torch.atan2(size, vector[:, axis])
-    x, y, z = (normal / size.clamp(min=_TINY)[:, None]).unbind(1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), 1).view(-1, 3, 3)
-    angle = torch.where((size < _TINY) | (angle < _TINY), 0.0, angle)[:, None, None]
-    eye = torch.eye(3, dtype=vector.dtype, device=vector.device)
-    return eye + angle.sin() * cross + (1 - angle.cos()) * (cross @ cross)
+    crosses, eye = _constants(axis, vector.dtype, vector.device)
+    # Rodrigues' formula I + sin·K + (1 − cos)·K², where K is that of the unit normal: all lengths are divided out last.
+    cross = (vector @ crosses).view(-1, 3, 3)
+    length = torch.linalg.vector_norm(vector, dim=1)
+    sine = torch.linalg.vector_norm(cross, dim=(1, 2)) * 0.5**0.5
+    turned = cross * ((sine >= _TINY) / length.clamp(min=_TINY))[:, None, None]
+    bend = length * (length - vector[:, axis]) / sine.clamp(min=_TINY).square()
+    return torch.baddbmm(eye + turned, bend[:, None, None] * turned, turned)
+
+
+@lru_cache(maxsize=32)
+def _constants(axis: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What makes the matrix of y ↦ (v × axis) × y from a vector v, (3, 9), and the identity (3, 3)."""
+    eye = torch.eye(3, dtype=dtype)
+    normal = torch.linalg.cross(eye, eye[axis].expand(3, 3))
+    crosses = torch.linalg.cross(normal[:, None].expand(3, 3, 3), eye.expand(3, 3, 3)).mT
+    return crosses.reshape(3, 9).to(device), eye.to(device)
 
 
 def _stgcn50(x: Tensor, clips: Clips) -> Moved:

@@ -21,3 +21,11 @@ class Step(nn.Module, ABC):
             skeleton: Layout of the V joints.
             generator: Source of randomness on the device of x; None is torch's own.
         """
+
+
+class Mask(Step):
+    """A step that hides joints by zeros, in all channels and bodies of a clip alike and whatever they hold.
+
+    Hence masks can be laid on each other before they touch any coordinate: a view hands ones (N, 1, T, V, 1) to masks
+    that follow each other, and multiplies by what these leave.
+    """

@@ -12,7 +12,7 @@ from skelcl.errors import InputError
 from skelcl.transforms.augment import MatrixAugmentation
 from skelcl.transforms.normalize import Normalize, transform
 from skelcl.transforms.resample import Sampler, blend, planar, present
-from skelcl.transforms.step import Step
+from skelcl.transforms.step import Mask, Step
 from skelcl.transforms.streams import Stream
 
 
@@ -121,16 +121,29 @@ class View(nn.Module):
         return [self._process(x, clips, generator.set_state(state)) for x in parts]
 
     def _process(self, x: Tensor, clips: Clips, generator: Generator | None, matrix: Tensor | None = None) -> Tensor:
-        """``matrix`` and all steps on x (N, C, T, V, M); consecutive matrices meet before they touch any coordinate."""
+        """``matrix`` and all steps on x (N, C, T, V, M), which may be overwritten.
+
+        Consecutive matrices meet before they touch any coordinate, and so do consecutive masks.
+        """
+        kept: Tensor | None = None
         for step in self.steps:
+            if kept is not None and not isinstance(step, Mask):
+                x, kept = x.mul_(kept), None
             if isinstance(step, MatrixAugmentation):
                 later = step.draw(x, generator)
                 matrix = later if matrix is None else later @ matrix
                 continue
             if matrix is not None:
                 x, matrix = transform(x, matrix), None
+            if isinstance(step, Mask):
+                if kept is None:
+                    kept = x.new_ones(()).expand(len(x), 1, *x.shape[2:4], 1)
+                kept = step(kept, clips.skeleton, generator)
+                continue
             x = step(x, clips.skeleton, generator)
-        return x if matrix is None else transform(x, matrix)
+        if matrix is not None:
+            x = transform(x, matrix)
+        return x if kept is None else x.mul_(kept)
 
 
 def _duplicate(x: Tensor, clips: Clips) -> None:

@@ -9,7 +9,17 @@ from torch import Tensor
 
 from skelcl.errors import InputError
 from skelcl.skeleton import KINECT20, NTU25, OPENPOSE25
-from skelcl.transforms import CubeMask, Resize, StructureMask
+from skelcl.transforms import (
+    ChannelMask,
+    CubeMask,
+    JointMask,
+    Normalize,
+    Resize,
+    Reverse,
+    Shear,
+    StructureMask,
+    View,
+)
 from skelcl.transforms.masking import _walks
 
 stats = pytest.importorskip("scipy.stats")
@@ -165,3 +175,15 @@ def test_more_than_there_is_cannot_be_hidden():
         StructureMask(joints=21)(wide(1, 3, 4, 20, 1), KINECT20)
     with pytest.raises(InputError, match="cannot hide 6 of the 4 stretches that 16 frames have"):
         CubeMask(cubes=6)(wide(1, 3, 16, 20, 1), KINECT20)
+
+
+def test_a_view_lays_masks_on_each_other_and_changes_nothing_by_it(make_clips):
+    clips = make_clips(gaps=True, num_persons=3)
+    steps = [Shear(), JointMask(frames=(5, 10)), StructureMask(), CubeMask(), Reverse(), CubeMask(), ChannelMask()]
+    view = View(Resize(20), Normalize("root"), steps)
+    generator = seeded(3)
+    x = Normalize("root")(Resize(20)(clips), clips)
+    for step in steps:
+        x = step(x, clips.skeleton, generator)
+    assert (x == 0).any(), "something is hidden"
+    assert torch.equal(view(clips, seeded(3)), x)
