@@ -19,7 +19,7 @@ How to read the tables:
 - `bank loss` is STD-CL's contrast, forward and backward, against one anchor after the other.
 
 The last lines name the targets that were missed. With one thread processor time is measured, which other programs on
-the core do not lengthen; otherwise elapsed time.
+the core do not lengthen; otherwise elapsed time. Both forms keep freed memory, as skelcl's commands do.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from skelcl.interop import load_reference
 from skelcl.losses import bank_contrast
+from skelcl.nn.memory import keep_freed_memory
 from skelcl.skeleton import KINECT20, NTU25, Skeleton
 
 Mode = Literal["fp32", "bf16", "fp32 compiled", "bf16 compiled"]
@@ -319,6 +320,7 @@ def main(
         batch_size, frames, repeat = 2, 16, 1
     if threads is not None:
         torch.set_num_threads(threads)
+    keep_freed_memory()
     torch.backends.cudnn.benchmark = True
     warnings.filterwarnings("ignore", module="torch")
     skeleton: Skeleton = {each.name: each for each in (NTU25, KINECT20)}[layout]

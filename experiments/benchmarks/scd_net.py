@@ -23,7 +23,7 @@ How to read the output:
   small encoder; the weights must be equal.
 
 The last lines name the targets that were missed. With one thread processor time is measured, which other programs on
-the core do not lengthen; otherwise elapsed time.
+the core do not lengthen; otherwise elapsed time. Both forms keep freed memory, as skelcl's commands do.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from plain_methods import Clues, Draw, SCDNetStep, SCDNetwork, scd_draw, scd_dra
 from steps import Mode, Ours, Plain, compare_steps
 from torch import Tensor, nn
 from torch.nn import functional as F
-from views import keep_freed_memory, padded, random_clips
+from views import padded, random_clips
 
 from skelcl import losses
 from skelcl.clips import Clips
@@ -54,6 +54,7 @@ from skelcl.interop.layout import Layout
 from skelcl.interop.scd_net import encoder_pieces, head_pieces
 from skelcl.methods import SCDNet
 from skelcl.methods.scd_net import LEVELS
+from skelcl.nn.memory import keep_freed_memory
 from skelcl.transforms import CropResize, CubeMask, Flip, Normalize, Resize, Rotate, Shear, StructureMask, View
 
 TEMPERATURE, MOMENTUM, BATCHES = 0.2, 0.999, 4
@@ -110,7 +111,8 @@ class Pretraining(Ours):
         views = [method.view(clips, random) for _ in range(2)]
         yield "views"
         with cast(method.device, self.mode):
-            outputs, answers = method.query(views[0])[2:], method.key(views[1])
+            answers = method.key(views[1])
+            outputs = method.query(views[0])[2:]
         self.optimizer.zero_grad()
         yield "forward and backward"
         z = [output.detach().requires_grad_() for output in outputs]
@@ -221,7 +223,6 @@ def compare_views(view: View, clips: Clips, machine: Machine, compiled: bool) ->
         for _ in range(2):
             view(clips, random)
 
-    keep_freed_memory()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     core = Machine(torch.device("cpu"), 3 * machine.repeat, machine.size)
@@ -351,6 +352,7 @@ def main(
         repeat, view_clips, epochs = 1, 8, 4
     if threads is not None:
         torch.set_num_threads(threads)
+    keep_freed_memory()
     torch.backends.cudnn.benchmark = True
     warnings.filterwarnings("ignore", module="lightning|torch")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

@@ -14,7 +14,7 @@ allocates at most beyond what was there before it. `ceiling` is the share of the
 that precision that our step reaches.
 
 The last lines name the targets that were missed. With one thread processor time is measured, which other programs on
-the core do not lengthen; otherwise elapsed time.
+the core do not lengthen; otherwise elapsed time. Both forms keep freed memory, as skelcl's commands do.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from skelcl.encoders.dsta import BLOCKS
 from skelcl.interop.layout import Layout, parts
 from skelcl.interop.sds_cl import encoder_pieces, head_pieces, siia_pieces
 from skelcl.methods import SDSCL, FineTune
+from skelcl.nn.memory import keep_freed_memory
 from skelcl.transforms import EvenFrames, Normalize, RandomFrames, View
 
 TEMPERATURE, BATCHES, CLASSES = 0.07, 4, 60
@@ -172,6 +173,7 @@ def main(
         batch_size, frames, blocks, repeat = 4, 12, ((16, 4, 1), (16, 4, 1), (32, 8, 2)), 1
     if threads is not None:
         torch.set_num_threads(threads)
+    keep_freed_memory()
     torch.backends.cudnn.benchmark = True
     warnings.filterwarnings("ignore", module="lightning|torch")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

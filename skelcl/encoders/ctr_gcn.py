@@ -77,6 +77,7 @@ class ChannelGraphConv(nn.Module):
         self.lift_weight = nn.Parameter(torch.empty(3, channels_out, relation))
         self.lift_bias = nn.Parameter(torch.empty(3, channels_out))
         self.value = nn.Conv2d(channels_in, 3 * channels_out, 1)
+        self.widens = channels_in < channels_out
         self.bn = nn.BatchNorm2d(channels_out)
         self.shortcut = shortcut(channels_in, channels_out)
         self.reset_parameters()
@@ -96,7 +97,8 @@ class ChannelGraphConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V) to (N, C', T, V)."""
         query, key = self._related(x)
-        y = recompute(self._collect, self.value(x).unflatten(1, (3, -1)), query, key)
+        # From few channels the values, three times the output, are cheaper to compute again than to keep.
+        y = recompute(self._collect, x if self.widens else self.value(x), query, key)
         return (self.bn(y) + self.shortcut(x)).relu()
 
     def mixing(self, x: Tensor) -> Tensor:
@@ -113,5 +115,6 @@ class ChannelGraphConv(nn.Module):
         graph = self.graph[:, None] + self.alpha * self.lift_bias[:, :, None, None]
         return channel_graph(query, key, self.alpha * self.lift_weight, graph)
 
-    def _collect(self, value: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return channel_aggregate(value, self._refined(query, key))
+    def _collect(self, x: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        value = self.value(x) if self.widens else x
+        return channel_aggregate(value.unflatten(1, (3, -1)), self._refined(query, key))

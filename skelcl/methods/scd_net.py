@@ -132,8 +132,9 @@ class SCDNet(Method):
         views = self.view(clips, random), self.view(clips, random)
         # Dropout knows global randomness only, which no checkpoint holds.
         with seeded("dropout", self.global_rank, self.current_epoch, batch_idx, device=self.device):
-            query = self.levels(self.query(views[0]))
+            # The twin first: what it needs for a moment is gone before the query network keeps what its gradients need.
             key = self._keys(views[1], batch_idx)
+            query = self.levels(self.query(views[0]))
         logits = self.contrast(query, key, clips.index)
         terms = {name: losses.info_nce(positive, negative) for name, (positive, negative) in logits.items()}
         # Times zero rather than left out: distributed training wants a gradient for every weight.
