@@ -12,7 +12,7 @@ How to read the tables:
 - `forward` is in eval mode without gradients, `step` forward and backward in train mode. Both forms take turns; numbers
   are medians. Ratios are to the plain form in float32 without compilation, whatever the mode.
 - `saved MB` is what a clip's forward leaves for the backward pass, parameters not counted, a storage counted once;
-  `peak MB` what a step allocates at most beyond what was there before. A dash: not to be measured here.
+  `peak MB` what PyTorch holds at most during a step beyond what it held before. A dash: not to be measured here.
 - `ceiling` is the share of the machine's fastest matrix product in that precision that our step reaches, counting the
   products and convolutions of our forward and backward pass.
 - `absent body` evaluates clips of one person in the first of two body slots.
@@ -25,7 +25,7 @@ the core do not lengthen; otherwise elapsed time. Both forms keep freed memory, 
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import json
 import re
 import time
 import warnings
@@ -35,6 +35,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import torch
@@ -42,6 +43,7 @@ from jsonargparse import auto_cli
 from plain_encoders import NETWORKS
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
 from skelcl.interop import load_reference
@@ -91,8 +93,11 @@ class Machine:
                 best = max(best, 2 * n**3 / min(self.seconds(product) for _ in range(self.repeat + 2)))
         return best
 
-    def peak(self, function: Callable[[], object]) -> float | None:
-        """Bytes that a call allocates at most, beyond what was there before."""
+    def peak(self, function: Callable[[], object]) -> float:
+        """Bytes that PyTorch holds at most during a call, beyond what it held before.
+
+        What a process holds in all depends on the C library's heap, which keeps holes.
+        """
         if self.device.type == "cuda":
             self.wait()
             torch.cuda.reset_peak_memory_stats()
@@ -100,14 +105,19 @@ class Machine:
             function()
             self.wait()
             return torch.cuda.max_memory_allocated() - before
-        try:
-            ctypes.CDLL(None).malloc_trim(0)
-            Path("/proc/self/clear_refs").write_text("5")  # the highest resident size so far is forgotten
-            before = resident()
-            function()
-            return resident() - before
-        except (OSError, AttributeError):
-            return None
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+            function()  # of what was there before, the profiler does not see the end
+            with record_function("measured call"):
+                function()
+        with TemporaryDirectory() as folder:
+            trace = Path(folder) / "trace.json"
+            recorded.export_chrome_trace(str(trace))
+            events = json.loads(trace.read_text())["traceEvents"]
+        (start,) = [event["ts"] for event in events if event["name"] == "measured call" and event["ph"] == "X"]
+        counted = [event for event in events if event["name"] == "[memory]"]
+        held = sorted((event["ts"], event["args"]["Total Allocated"]) for event in counted)
+        before = [size for when, size in held if when < start][-1]
+        return max(size for when, size in held if when >= start) - before
 
 
 def resident() -> int:
@@ -177,8 +187,8 @@ def agree(name: str, plain: nn.Module, ours: nn.Module, x: Tensor) -> None:
             raise SystemExit(f"{name}: the two forms disagree about {what}")
 
 
-def megabytes(size: float | None) -> str:
-    return "–" if size is None else f"{size / 1e6:,.0f}"
+def megabytes(size: float) -> str:
+    return f"{size / 1e6:,.0f}"
 
 
 def compare(name: str, x: Tensor, modes: Iterable[Mode], machine: Machine, ceilings: dict[str, float]) -> list[str]:

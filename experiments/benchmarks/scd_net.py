@@ -16,7 +16,7 @@ How to read the output:
   what remains of a step when worker processes on other cores hide all augmentation. Our parts are timed in a second
   loop that cuts the backward pass in two at the projections, so their sum may miss the whole by a few percent.
 - `saved MB` is what a forward pass of the query network leaves for the backward pass, for the batch, parameters not
-  counted; `peak MB` what a step allocates at most beyond what was there before it.
+  counted; `peak MB` what PyTorch holds at most during a step beyond what it held before.
 - `ceiling` is the share of the machine's fastest matrix product in that precision that our step reaches.
 - `features` are those of clips with one person, in eval mode.
 - `linear evaluation` trains a classifier on features that are encoded once against encoding in every epoch, with a

@@ -9,9 +9,9 @@ code, called as Lightning calls it. Before anything is timed, both forms train a
 
 How to read the output: ratios are to the plain form in float32. Our parts are timed in a second loop that cuts the
 backward pass in two behind the attention, so their sum may miss the whole by a few percent. `saved MB` is what a
-forward pass of the network leaves for the backward pass, for the batch, parameters not counted; `peak MB` what a step
-allocates at most beyond what was there before it. `ceiling` is the share of the machine's fastest matrix product in
-that precision that our step reaches.
+forward pass of the network leaves for the backward pass, for the batch, parameters not counted; `peak MB` what PyTorch
+holds at most during a step beyond what it held before. `ceiling` is the share of the machine's fastest matrix product
+in that precision that our step reaches.
 
 The last lines name the targets that were missed. With one thread processor time is measured, which other programs on
 the core do not lengthen; otherwise elapsed time. Both forms keep freed memory, as skelcl's commands do.

@@ -151,6 +151,6 @@ def compare_steps(
         if base["step"] / mine < wanted[mode]:
             missed.append(f"{title}, {mode}: {base['step'] / mine:.2f}x, wanted {wanted[mode]}x")
         for what, (before, after) in (("saved activations", saved), ("peak memory", peaks)):
-            if before and after is not None and after > memory * before:
+            if after > memory * before:
                 missed.append(f"{title}, {mode}: {what} {after / before:.0%} of plain, wanted {memory:.0%}")
     return missed
