@@ -36,11 +36,12 @@ def main(batch_size: int = 16, repeat: int = 5, threads: int | None = None, quic
     """
     if threads is not None:
         torch.set_num_threads(threads)
+    frames = 64
     if quick:
-        batch_size, repeat = 1, 1
+        batch_size, frames, repeat = 1, 4, 1
     machine = Machine(torch.device("cpu"), repeat, 64)
     torch.manual_seed(0)
-    x, label = torch.randn(batch_size, 3, 64, 25, 2), torch.arange(batch_size) % CLASSES
+    x, label = torch.randn(batch_size, 3, frames, 25, 2), torch.arange(batch_size) % CLASSES
     networks = {name: classified(make(NTU25, 2)) for name, make in ENCODERS.items()}
 
     def seconds(name: str, mode: Mode) -> float:
@@ -51,9 +52,7 @@ def main(batch_size: int = 16, repeat: int = 5, threads: int | None = None, quic
     given = {row: seconds(*row) for row in rows}
     keep_freed_memory()
     kept = {row: seconds(*row) for row in rows}
-    print(
-        f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}, batch {batch_size}, two bodies, 64 frames"
-    )
+    print(f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}, batch {batch_size}, {frames} frames")
     print(f"{'':<20}{'given back, ms':>16}{'kept, ms':>12}{'ratio':>8}")
     for name, mode in rows:
         before, after = given[name, mode], kept[name, mode]
