@@ -29,7 +29,6 @@ from skelcl.evaluation.robustness import Reading, RobustnessOptions, suite
 from skelcl.evaluation.session import Session
 from skelcl.lightning_cli import load, stored_config
 from skelcl.methods import Supervised
-from skelcl.nn.memory import keep_freed_memory
 from skelcl.seeding import run_seed
 
 Protocol = Literal["linear", "knn", "retrieval", "clustering", "collapse", "few_shot", "robustness"]
@@ -74,7 +73,6 @@ def command(ckpt_path: Path | list[Path] | None = None, **options: Any) -> None:
     """
     if ckpt_path is None:
         raise InputError("--ckpt_path is missing: skelcl evaluate --ckpt_path FILE --protocols linear,knn")
-    keep_freed_memory()
     paths = ckpt_path if isinstance(ckpt_path, list) else [ckpt_path]
     if len(paths) > 1 and options.get("output") is not None:
         raise InputError("--output is for one checkpoint; several are written to the folders of their own runs")

@@ -30,7 +30,6 @@ from skelcl.evaluation import FeatureWriter, FrozenEvaluation, OnlineKNN, Superv
 from skelcl.evaluation.record import CONFIG_KEY as CONFIG_KEY
 from skelcl.evaluation.record import RUN_KEY, surroundings
 from skelcl.methods import Method
-from skelcl.nn.memory import keep_freed_memory
 from skelcl.parsing import OneLineErrors
 from skelcl.skeleton import Skeleton
 from skelcl.transforms import Stream
@@ -154,7 +153,6 @@ def run_lightning(words: Sequence[str]) -> SkelCLI:
         stored = stored_config(Path(path))
         args[1:1] = ["--config", yaml.safe_dump(stored)]
     _hush_lightning()
-    keep_freed_memory()
     try:
         with _explained(path):
             return SkelCLI(stored=stored, save_config_callback=SaveConfig, args=args)

@@ -22,13 +22,3 @@ def test_encoders(monkeypatch, capsys):
             assert mode == "bf16" or ours < plain, "fewer activations are kept for the backward pass"
     assert table.count("of ours with both bodies") == 3
     assert "bank loss, 4 anchors" in table
-
-
-@pytest.mark.filterwarnings("default")
-def test_kept_memory(monkeypatch, capsys):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    runpy.run_path(str(BENCHMARKS / "kept_memory.py"), run_name="benchmark")["main"](quick=True)
-    rows = re.findall(r"^(\S+) +(fp32|bf16) +([\d,]+) +([\d,]+) +[\d.]+x$", capsys.readouterr().out, re.MULTILINE)
-    assert [row[:2] for row in rows] == [
-        (name, mode) for name in ("ctr-gcn", "2s-agcn", "hyperformer", "dsta") for mode in ("fp32", "bf16")
-    ]

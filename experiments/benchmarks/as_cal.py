@@ -43,13 +43,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import SGD
 from torch.utils.data import DataLoader
-from views import Pipeline, random_clips
+from views import Pipeline, keep_freed_memory, random_clips
 
 from skelcl import losses
 from skelcl.clips import Clips
 from skelcl.encoders import LSTM
 from skelcl.methods import ASCAL
-from skelcl.nn.memory import keep_freed_memory
 from skelcl.skeleton import KINECT20
 from skelcl.transforms import Normalize, Reverse, Shear, Truncate, View
 

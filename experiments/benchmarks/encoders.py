@@ -19,7 +19,7 @@ How to read the tables:
 - `bank loss` is STD-CL's contrast, forward and backward, against one anchor after the other.
 
 The last lines name the targets that were missed. With one thread processor time is measured, which other programs on
-the core do not lengthen; otherwise elapsed time. Both forms keep freed memory, as skelcl's commands do.
+the core do not lengthen; otherwise elapsed time. Both forms keep freed memory.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
+from views import keep_freed_memory
 
 from skelcl.interop import load_reference
 from skelcl.losses import bank_contrast
-from skelcl.nn.memory import keep_freed_memory
 from skelcl.skeleton import KINECT20, NTU25, Skeleton
 
 Mode = Literal["fp32", "bf16", "fp32 compiled", "bf16 compiled"]

@@ -23,7 +23,7 @@ How to read the output:
   small encoder; the weights must be equal.
 
 The last lines name the targets that were missed. With one thread processor time is measured, which other programs on
-the core do not lengthen; otherwise elapsed time. Both forms keep freed memory, as skelcl's commands do.
+the core do not lengthen; otherwise elapsed time. Both forms keep freed memory.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from plain_methods import Clues, Draw, SCDNetStep, SCDNetwork, scd_draw, scd_dra
 from steps import Mode, Ours, Plain, compare_steps
 from torch import Tensor, nn
 from torch.nn import functional as F
-from views import padded, random_clips
+from views import keep_freed_memory, padded, random_clips
 
 from skelcl import losses
 from skelcl.clips import Clips
@@ -54,7 +54,6 @@ from skelcl.interop.layout import Layout
 from skelcl.interop.scd_net import encoder_pieces, head_pieces
 from skelcl.methods import SCDNet
 from skelcl.methods.scd_net import LEVELS
-from skelcl.nn.memory import keep_freed_memory
 from skelcl.transforms import CropResize, CubeMask, Flip, Normalize, Resize, Rotate, Shear, StructureMask, View
 
 TEMPERATURE, MOMENTUM, BATCHES = 0.2, 0.999, 4

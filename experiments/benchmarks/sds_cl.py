@@ -14,7 +14,7 @@ holds at most during a step beyond what it held before. `ceiling` is the share o
 in that precision that our step reaches.
 
 The last lines name the targets that were missed. With one thread processor time is measured, which other programs on
-the core do not lengthen; otherwise elapsed time. Both forms keep freed memory, as skelcl's commands do.
+the core do not lengthen; otherwise elapsed time. Both forms keep freed memory.
 """
 
 from __future__ import annotations
@@ -33,14 +33,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
 from torch.optim.lr_scheduler import MultiStepLR
-from views import random_clips
+from views import keep_freed_memory, random_clips
 
 from skelcl.encoders import DSTA
 from skelcl.encoders.dsta import BLOCKS
 from skelcl.interop.layout import Layout, parts
 from skelcl.interop.sds_cl import encoder_pieces, head_pieces, siia_pieces
 from skelcl.methods import SDSCL, FineTune
-from skelcl.nn.memory import keep_freed_memory
 from skelcl.transforms import EvenFrames, Normalize, RandomFrames, View
 
 TEMPERATURE, BATCHES, CLASSES = 0.07, 4, 60

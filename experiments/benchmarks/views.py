@@ -10,6 +10,7 @@ draws its parameters while the clock runs; those of the twin are drawn beforehan
 from __future__ import annotations
 
 import argparse
+import ctypes
 import time
 from collections.abc import Callable
 from statistics import median
@@ -19,7 +20,6 @@ import torch
 from torch import Tensor
 
 from skelcl.clips import Clips
-from skelcl.nn.memory import keep_freed_memory
 from skelcl.skeleton import NTU25
 from skelcl.transforms import (
     ChannelMask,
@@ -192,6 +192,18 @@ def pipelines() -> list[Pipeline]:
         Pipeline("AS-CAL, all seven", Truncate(150), Normalize("root"), seven, 2),
         Pipeline("crop, resize, rotate", CropResize(64), Normalize("sgn"), [ctr], 1),
     ]
+
+
+def keep_freed_memory() -> None:
+    """Stops the C library from returning freed memory to the system after every call, for both sides.
+
+    What it returns depends on all that a process did before; a loop that allocates little else measures page faults.
+    """
+    trim_threshold, mmap_threshold = -1, -3
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(mmap_threshold, 1 << 30)
+        libc.mallopt(trim_threshold, (1 << 31) - 1)
 
 
 def seconds(function: Callable[[], object]) -> float:
