@@ -332,6 +332,15 @@ def test_any_number_of_channels(make_clips):
     assert Resize(5)(make_clips(channels=2)).shape == (5, 2, 5, 25, 2)
 
 
+def test_who_is_present_does_not_depend_on_the_order_in_memory(make_clips):
+    x = Resize(20)(make_clips(gaps=True, num_persons=3))
+    expected = (x != 0).any(3).any(1)
+    assert expected.any()
+    assert not expected.all()
+    assert torch.equal(present(x), expected)
+    assert torch.equal(present(planar(x)), expected)
+
+
 def test_planar_keeps_values(make_clips):
     x = Resize(6)(make_clips())
     y = planar(x)
