@@ -136,7 +136,7 @@ class Ours:
         method = self.method
         clips = self.setting[batch_idx]
         random = method.step_generator(batch_idx)
-        views = [method.view(clips, random) for _ in range(2)]
+        views = method.view.pair(clips, random)
         yield "views"
         features, key = method.query(views[0]), method.key(views[1])
         self.optimizer.zero_grad()
@@ -166,7 +166,7 @@ class Plain:
         self.draws = []
         for batch_idx in range(BATCHES):
             clips, random = setting[batch_idx], ours.step_generator(batch_idx)
-            self.draws.append([pipeline.draw(clips, random)[0] for _ in range(2)])
+            self.draws.append(pipeline.draws(clips, random)[0])
         self.store = ours.view.sample(setting.clips).contiguous().numpy()
         self.batch = setting.batch
         self.query, self.key = deepcopy(ours.encoder.lstm), deepcopy(ours.encoder.lstm)

@@ -99,8 +99,9 @@ class Draw:
     hidden: np.ndarray | None  # frames
 
 
-def scd_draws(view: View, clips: Clips, generator: torch.Generator) -> list[Draw]:
-    """What `view(clips, generator)` draws, clip by clip."""
+def scd_draws(view: View, clips: Clips, generator: torch.Generator) -> list[list[Draw]]:
+    """What `view.pair(clips, generator)` draws for each of the two views, clip by clip."""
+    clips = clips[torch.arange(len(clips), device=clips.index.device).repeat(2)]
     n, v = len(clips), clips.skeleton.num_joints
     x = clips.joints.new_empty(n, 3, view.frames, v, 1)
     rotate, shear, flip, joints, frames = view.steps
@@ -121,7 +122,7 @@ def scd_draws(view: View, clips: Clips, generator: torch.Generator) -> list[Draw
         chosen = seeds[i] if masked[i] else None
         gone = np.flatnonzero(hidden[i]) if hidden[i].any() else None
         draws.append(Draw(int(start[i]), int(length[i]), rotation, sheared, bool(flipped[i]), chosen, ties[i], gone))
-    return draws
+    return [draws[: n // 2], draws[n // 2 :]]
 
 
 def scd_draw(rng: np.random.Generator, length: int, frames: int, skeleton: Skeleton) -> Draw:

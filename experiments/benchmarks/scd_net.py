@@ -107,7 +107,7 @@ class Pretraining(Ours):
     def parts(self, batch_idx: int) -> Iterator[str]:
         method, clips = self.method, self.clips(batch_idx)
         random = method.step_generator(batch_idx)
-        views = [method.view(clips, random) for _ in range(2)]
+        views = method.view.pair(clips, random)
         yield "views"
         with cast(method.device, self.mode):
             answers = method.key(views[1])
@@ -152,7 +152,7 @@ class Released(Plain):
         self.given: dict[int, list[list[Draw]]] = {}
         for batch_idx, clips in enumerate(ours.batches):
             random = ours.method.step_generator(batch_idx)
-            self.given[batch_idx] = [scd_draws(ours.method.view, clips, random) for _ in range(2)]
+            self.given[batch_idx] = scd_draws(ours.method.view, clips, random)
 
     def views(self, batch_idx: int) -> list[Tensor]:
         batch = batch_idx % len(self.stores)
@@ -194,8 +194,8 @@ def agree(plain: Released, ours: Ours) -> None:
     """
     for batch_idx in range(3):
         random = ours.method.step_generator(batch_idx)
-        for view in plain.views(batch_idx):
-            mine = ours.method.view(ours.batches[batch_idx], random)
+        pair = ours.method.view.pair(ours.batches[batch_idx], random)
+        for view, mine in zip(plain.views(batch_idx), pair, strict=True):
             if not torch.allclose(mine, view, rtol=1e-4, atol=1e-4):
                 raise SystemExit(f"the two forms disagree about a view in step {batch_idx}")
         expected, loss = plain.step(batch_idx).item(), ours.step(batch_idx).item()
@@ -219,8 +219,7 @@ def compare_views(view: View, clips: Clips, machine: Machine, compiled: bool) ->
             scd_view(store, draws, clips.skeleton, view.frames)
 
     def batched() -> None:
-        for _ in range(2):
-            view(clips, random)
+        view.pair(clips, random)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -228,8 +227,8 @@ def compare_views(view: View, clips: Clips, machine: Machine, compiled: bool) ->
     slow, fast = core.medians(one_by_one, batched)
     forms = {"views": (fast, VIEWS)}
     if compiled:
-        quick = torch.compile(view)
-        forms["compiled views"] = core.medians(lambda: [quick(clips) for _ in range(2)])[0], COMPILED
+        quick = torch.compile(view.pair)
+        forms["compiled views"] = core.medians(lambda: quick(clips))[0], COMPILED
     torch.set_num_threads(threads)
     missed = []
     print(f"\ntwo views of {len(clips)} clips, one core: {len(clips) / slow:,.0f} clips/s plain")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 
 import numpy as np
@@ -144,11 +144,16 @@ class Pipeline:
         self.view = View(sample, normalize, steps)
         self.views = views
 
-    def batched(self, clips: Clips, generator: torch.Generator) -> list[Tensor]:
-        return [self.view(clips, generator) for _ in range(self.views)]
+    def batched(self, clips: Clips, generator: torch.Generator) -> Sequence[Tensor]:
+        return self.view.pair(clips, generator) if self.views == 2 else [self.view(clips, generator)]
 
-    def draw(self, clips: Clips, generator: torch.Generator) -> tuple[list[object], Tensor]:
-        """The parameters of one view in per-sample form, and the view made of them."""
+    def draws(self, clips: Clips, generator: torch.Generator) -> tuple[list[list[object]], Sequence[Tensor]]:
+        """The parameters of each view in per-sample form, and the views made of them."""
+        n = len(clips)
+        params, x = self._draw(clips[torch.arange(n).repeat(self.views)], generator)
+        return [[each[i : i + n] for each in params] for i in range(0, len(x), n)], x.chunk(self.views)
+
+    def _draw(self, clips: Clips, generator: torch.Generator) -> tuple[list[object], Tensor]:
         sample, params = self.view.sample, []
         if isinstance(sample, CropResize):
             state = generator.get_state()
@@ -216,10 +221,9 @@ def seconds(function: Callable[[], object]) -> float:
 def compare(pipeline: Pipeline, clips: Clips, store: np.ndarray, repeat: int) -> tuple[float, float]:
     """Clips per second of the batched view and of its twin, after a check that they agree."""
     generator = torch.Generator().manual_seed(0)
-    drawn = [pipeline.draw(clips, generator) for _ in range(pipeline.views)]
-    draws = [params for params, _ in drawn]
+    draws, drawn = pipeline.draws(clips, generator)
     again = pipeline.batched(clips, torch.Generator().manual_seed(0))
-    for (_, x), view, twin in zip(drawn, again, pipeline.twin(store, draws), strict=True):
+    for x, view, twin in zip(drawn, again, pipeline.twin(store, draws), strict=True):
         torch.testing.assert_close(view, x, rtol=0, atol=0)
         torch.testing.assert_close(view, twin, rtol=1e-5, atol=1e-5)
     fast, slow = [], []

@@ -129,7 +129,7 @@ class SCDNet(Method):
     def training_step(self, clips: Clips, batch_idx: int) -> dict[str, Any]:
         """Contrast two views of each clip; the keys join the queues once the backward pass is done."""
         random = self.step_generator(batch_idx)
-        views = self.view(clips, random), self.view(clips, random)
+        views = self.view.pair(clips, random)
         # Dropout knows global randomness only, which no checkpoint holds.
         with seeded("dropout", self.global_rank, self.current_epoch, batch_idx, device=self.device):
             # The twin first: what it needs for a moment is gone before the query network keeps what its gradients need.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -39,6 +41,24 @@ def test_a_view_is_the_composition_of_its_parts(make_clips):
         x = step(x, clips.skeleton, g)
     assert torch.equal(view(clips, generator("views", 1, 2)), x)
     assert view.frames == 20
+
+
+def test_a_pair_is_one_view_of_every_clip_listed_twice(make_clips):
+    """The oracle holds every clip twice, coordinates and all."""
+    clips = make_clips(gaps=True)
+    many, rows = len(clips), len(clips.joints)
+    double = {
+        name: getattr(clips, name).repeat(2) for name in ("frames", "bodies", "first", "label", "index", "repeat")
+    }
+    offsets = torch.cat([clips.offsets, clips.offsets + rows])
+    listed = replace(clips, joints=clips.joints.repeat(2, 1, 1), offsets=offsets, **double)
+    view = View(CropResize(20), Normalize("agcn", "torso"), RANDOM)
+    pair = view.pair(clips, generator("views", 1))
+    assert [len(x) for x in pair] == [many, many]
+    assert torch.equal(torch.cat(pair), view(listed, generator("views", 1)))
+    assert not torch.isclose(pair[0], pair[1]).all(4).all(3).all(2).all(1).any()
+    still = View(Resize(20, 0.9), Normalize("agcn"))
+    assert all(torch.equal(x, still(clips)) for x in still.pair(clips))
 
 
 @pytest.mark.parametrize("kind", ["joint", "bone", "motion", "bone_motion"])
