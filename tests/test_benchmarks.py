@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,31 @@ def test_encoders(monkeypatch, capsys):
             assert mode == "bf16" or ours < plain, "fewer activations are kept for the backward pass"
     assert table.count("of ours with both bodies") == 3
     assert "bank loss, 4 anchors" in table
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("name", "options", "rows"),
+    [
+        ("views", ["--clips", "4", "--repeat", "1"], ["AS-CAL  ", "AS-CAL, all seven", "crop, resize, rotate"]),
+        ("as_cal", ["--batch", "4", "--repeat", "1"], ["NTU-like", "NW-UCLA-like"]),
+        (
+            "store",
+            ["--large", "50", "--seconds", "0.01"],
+            ["parse JSON", "store, memory map", "256 random clips of 50"],
+        ),
+        (
+            "prepare",
+            ["--files", "6", "--memory_files", "1"],
+            ["read: skelcl", "read, choose, normalise: skelcl", "prepare, 1 processes"],
+        ),
+    ],
+)
+def test_the_others(monkeypatch, capfd, name, options, rows):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.setattr(sys, "argv", [name, *options])
+    runpy.run_path(str(BENCHMARKS / f"{name}.py"), run_name="__main__")
+    printed = capfd.readouterr().out
+    for row in rows:
+        ((rest),) = re.findall(rf"^{re.escape(row)}(.*)$", printed, re.MULTILINE)
+        assert re.search(r"\d", rest), f"a figure stands behind {row!r}"

@@ -89,7 +89,7 @@ class SkeletonCLR(Method):
     def training_step(self, clips: Clips, batch_idx: int) -> dict[str, Tensor]:
         """Contrast two views of each clip; the keys join the queue once the backward pass is done."""
         random = self.step_generator(batch_idx)
-        views = self.view.pair(clips, random)
+        views = self.view(clips, random), self.view(clips, random)
         # Dropout knows global randomness only, which no checkpoint holds.
         with seeded("dropout", self.global_rank, self.current_epoch, batch_idx, device=self.device):
             query = F.normalize(losses.wide(self.query(views[0])), dim=1)
