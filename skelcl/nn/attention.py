@@ -225,6 +225,8 @@ class SIIA(nn.Module):
         Returns:
             Two tensors (N, 4, C, T, V): temporal intra, spatial intra, temporal inter, spatial inter.
         """
+        # Unlike the convolutions before it, attention between frames and joints does not like channels last in memory.
+        joint, motion = joint.contiguous(), motion.contiguous()
         # Unbound, because the backward pass of each index would fill a tensor as large as all of them.
         pieces = [
             rearrange(project(x), "n (p s c) t v -> p n s c t v", s=self.heads, c=x.shape[1] // self.heads).unbind()

@@ -1,4 +1,4 @@
-"""Memory of the backward pass."""
+"""What lies in memory, and in which order."""
 
 from __future__ import annotations
 
@@ -24,3 +24,15 @@ def recompute(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
         return function(*tensors)
     result: Tensor = checkpoint(function, *tensors, use_reentrant=False, preserve_rng_state=False)
     return result
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """``x`` (N, C, T, V), under autocast with its channels last in memory: what convolutions read fastest there.
+
+    They hand the order on to what follows. In bfloat16 on a CPU it saves 5 to 40 % of a convolution, and it is the
+    order of tensor cores. Without autocast ``x`` stays as it is: PyTorch's batch norm on a CPU sums maps in this order
+    two digits less exactly, which bfloat16 does not notice.
+    """
+    if not torch.is_autocast_enabled(x.device.type):
+        return x
+    return x.contiguous(memory_format=torch.channels_last)

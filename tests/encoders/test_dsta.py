@@ -88,18 +88,43 @@ def twin(block, x, heads):
     return activate(norm(block.around_temporal, y) + norm(block.temporal, z))
 
 
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("temporal_attention", [False, True])
 @pytest.mark.parametrize(("width", "stride"), [(4, 1), (4, 2), (6, 1), (6, 2)])
-def test_a_block_equals_plain_loops(width, stride, temporal_attention):
+def test_a_block_equals_plain_loops(width, stride, temporal_attention, order):
     block = randomise(DSTABlock(3, 4, width, 2, stride, 2, "tanh", temporal_attention)).eval()
     block.encoding = positional_encoding(3, 4).double()
     x = random(2, 4, 5, 3)
     with torch.no_grad():
-        found, expected = block(x), twin(block, x, 2)
+        found, expected = block(x.contiguous(memory_format=order)), twin(block, x, 2)
     assert found.shape == (2, width, -(-5 // stride), 3)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)  # positions are in single precision
     kernels = {layer.conv.kernel_size for layer in block.modules() if hasattr(layer, "conv")}
     assert kernels == ({(1, 1)} if temporal_attention else {(1, 1), (7, 1)})
+
+
+def test_the_order_in_memory_changes_no_gradient():
+    block = randomise(DSTABlock(3, 4, 6, 2, 2, 2, "tanh", False))
+    x = random(2, 4, 5, 3)
+    gradients = []
+    for order in (torch.contiguous_format, torch.channels_last):
+        given = x.contiguous(memory_format=order).requires_grad_()
+        gradients.append(torch.autograd.grad(block(given).square().sum(), [given, *block.parameters()]))
+    for one, two in zip(*gradients, strict=True):
+        torch.testing.assert_close(two, one)
+
+
+def test_channels_come_last_in_memory_under_autocast_only():
+    encoder, seen = DSTA(KINECT20, blocks=SMALL), []
+    for layer in encoder.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(lambda _, arguments, result: seen.extend((arguments[0], result)))
+    x = torch.randn(2, 3, 16, 20, 2)
+    for enabled in (False, True):
+        seen.clear()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            encoder(x)
+        assert all(y.is_contiguous(memory_format=torch.channels_last) == enabled for y in seen)
 
 
 def attention_by_hand(x, query, key, **options):
