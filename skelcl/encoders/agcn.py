@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from skelcl.encoders.base import BodyEncoder
 from skelcl.errors import InputError
-from skelcl.nn.attention import joint_attention
+from skelcl.nn.attention import aggregate, joint_attention
 from skelcl.nn.graph import directed_graph, graph_blocks
-from skelcl.nn.memory import recompute
+from skelcl.nn.memory import channels_last, recompute
 from skelcl.nn.temporal import TemporalConv, kaiming_, shortcut
 from skelcl.skeleton import NTU25, Skeleton
 
@@ -49,7 +49,7 @@ class AGCN(BodyEncoder):
 
     def body_map(self, bodies: Tensor) -> Tensor:
         """Map (B, C', T', V) of normalised bodies (B, C, T, V)."""
-        return self.blocks(bodies)
+        return self.blocks(channels_last(bodies))
 
 
 class AdaptiveGraphConv(nn.Module):
@@ -109,5 +109,4 @@ class AdaptiveGraphConv(nn.Module):
 
     def _collect(self, x: Tensor, graph: Tensor) -> Tensor:
         # Joints are mixed before channels: C ≤ C' in every block of the paper. The mixture is three times as large.
-        mixed = torch.einsum("nctv,nsvw->nsctw", x, graph).flatten(1, 2)
-        return F.conv2d(mixed, self.value.weight, self.value_bias.sum(0))
+        return F.conv2d(aggregate(x, graph), self.value.weight, self.value_bias.sum(0))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from skelcl.encoders.base import BodyEncoder, MapEncoder
 from skelcl.errors import InputError
-from skelcl.nn.attention import SIIA, attention_map
+from skelcl.nn.attention import SIIA, aggregate, attention_map
 from skelcl.nn.memory import channels_last, recompute
 from skelcl.nn.temporal import TemporalConv
 from skelcl.skeleton import NTU25, Skeleton
@@ -225,13 +225,7 @@ class ClipAttention(nn.Module):
         return attention if self.graph is None else attention + self.graph
 
     def _collect(self, x: Tensor, attention: Tensor) -> Tensor:
-        if x.is_contiguous(memory_format=torch.channels_last):
-            # The einsum below, so that its result, the largest tensor of the network, need not be turned round.
-            y = rearrange(attention, "n s u v -> n 1 (v s) u") @ rearrange(x, "n c t u -> n t u c")
-            y = rearrange(y, "n t (v s) c -> n s c t v", s=attention.shape[1])
-        else:
-            y = torch.einsum("nctu,nsuv->nsctv", x, attention)
-        merged: Tensor = self.merge.conv(rearrange(y, "n s c t v -> n (s c) t v"))
+        merged: Tensor = self.merge.conv(aggregate(x, attention))
         return merged
 
 

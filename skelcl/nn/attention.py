@@ -66,6 +66,23 @@ def channel_aggregate(x: Tensor, graph: Tensor) -> Tensor:
     return sum(others, first)
 
 
+def aggregate(x: Tensor, graph: Tensor) -> Tensor:
+    """All channels collect along the same graphs: ``y[s, c, t, w] = Σ_v graph[s, v, w] · x[c, t, v]``.
+
+    Args:
+        x: (N, C, T, V).
+        graph: (N, S, V, V).
+
+    Returns:
+        (N, S·C, T, V), in memory ordered as x.
+    """
+    if x.is_contiguous(memory_format=torch.channels_last):
+        # The same product, whose result need not be turned round: it is the largest tensor of these networks.
+        y = rearrange(graph, "n s v w -> n 1 (w s) v") @ rearrange(x, "n c t v -> n t v c")
+        return rearrange(y, "n t (w s) c -> n (s c) t w", s=graph.shape[1])
+    return torch.einsum("nctv,nsvw->nsctw", x, graph).flatten(1, 2)
+
+
 def hyperedge_attention(
     q: Tensor,
     k: Tensor,

@@ -2,9 +2,10 @@
 
 import math
 
+import pytest
 import torch
 
-from skelcl.nn.attention import channel_aggregate, channel_graph, joint_attention
+from skelcl.nn.attention import aggregate, channel_aggregate, channel_graph, joint_attention
 
 
 def loop_joint_attention(query, key):
@@ -86,3 +87,15 @@ def test_channel_graph_takes_the_lower_precision_of_autocast():
 def test_channel_aggregate():
     x, graph = random(2, 3, 2, 3, 4), random(2, 3, 2, 4, 4)
     torch.testing.assert_close(channel_aggregate(x, graph), loop_channel_aggregate(x, graph))
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_one_graph_for_all_channels_against_loops(order):
+    x = torch.randn(2, 4, 5, 3, dtype=torch.float64).contiguous(memory_format=order)
+    graph = torch.randn(2, 2, 3, 3, dtype=torch.float64)
+    y = aggregate(x, graph)
+    assert y.is_contiguous(memory_format=order)
+    for n in range(2):
+        for s in range(2):
+            for c in range(4):
+                torch.testing.assert_close(y[n, 4 * s + c], x[n, c] @ graph[n, s])
