@@ -242,7 +242,7 @@ class SIIA(nn.Module):
         Returns:
             Two tensors (N, 4, C, T, V): temporal intra, spatial intra, temporal inter, spatial inter.
         """
-        # Unlike the convolutions before it, attention between frames and joints does not like channels last in memory.
+        # Unlike the convolutions before it, attention between frames and joints is slower with channels last in memory.
         joint, motion = joint.contiguous(), motion.contiguous()
         # Unbound, because the backward pass of each index would fill a tensor as large as all of them.
         pieces = [

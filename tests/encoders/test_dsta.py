@@ -124,6 +124,7 @@ def test_channels_come_last_in_memory_under_autocast_only():
         seen.clear()
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             encoder(x)
+        assert seen
         assert all(y.is_contiguous(memory_format=torch.channels_last) == enabled for y in seen)
 
 
