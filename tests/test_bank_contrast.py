@@ -10,26 +10,27 @@ from skelcl.losses import bank_contrast, largest
 from skelcl.nn import Bank
 
 
-def slow_rows(anchor, label, bank, bank_label, filled, noise, positives, negatives, temperature, own=None):
+def members(bank_label):
+    return Bank(bank_label, 1).members
+
+
+def slow_rows(anchor, label, bank, members, filled, candidates, positives, negatives, temperature, own=None):
     """Anchor after anchor, positive after positive, with the softmax written out, in float64."""
     rows = []
     for i, f in enumerate(anchor.double()):
         f = f / f.norm()
-        alike, unlike = [], []
-        for slot in range(len(bank)):
-            if not filled[slot]:
-                continue
-            pair = (float(f @ bank[slot].double()), float(noise[i, slot]))
-            if bank_label[slot] != label[i]:
-                unlike.append(pair)
-            elif own is None or slot != own[i]:
-                alike.append(pair)
+        similarity = [float(f @ bank[slot].double()) for slot in range(len(bank))]
+        same = members[label[i]].tolist()
+        alike = [s for slot, s in enumerate(similarity) if filled[slot] and slot in same]
+        if own is not None and filled[own[i]]:
+            alike.remove(similarity[own[i]])
+        unlike = {slot: s for slot, s in enumerate(similarity) if filled[slot] and slot not in same}
         if len(alike) < positives or len(unlike) < negatives:
             rows.append(None)
             continue
-        near = sorted(s for s, _ in alike)[:positives]
-        hard = sorted((s for s, _ in unlike), reverse=True)[:negatives]
-        drawn = [s for s, _ in sorted(unlike, key=lambda pair: pair[1], reverse=True)[:negatives]]
+        near = sorted(alike)[:positives]
+        hard = sorted(unlike.values(), reverse=True)[:negatives]
+        drawn = [unlike[slot] for slot in candidates[i].tolist() if slot in unlike][:negatives]
         total = 0.0
         for s in near:
             for chosen in (hard, drawn):
@@ -46,9 +47,9 @@ def batch(n=6, slots=40, classes=3, dim=5, seed=0, empty=0.2):
         "anchor": 3 * torch.randn(n, dim, generator=random),
         "label": torch.randint(classes, (n,), generator=random),
         "bank": F.normalize(torch.randn(slots, dim, generator=random), dim=1),
-        "bank_label": bank_label,
+        "members": members(bank_label),
         "filled": torch.rand(slots, generator=random) >= empty,
-        "noise": torch.rand(n, slots, generator=random),
+        "candidates": torch.rand(n, slots, generator=random).argsort(1),
     }
 
 
@@ -56,9 +57,9 @@ HAND = {
     "anchor": torch.tensor([[2.0, 0]]),
     "label": torch.tensor([0]),
     "bank": torch.tensor([[1.0, 0], [0.6, 0.8], [0, 1], [-1, 0]]),
-    "bank_label": torch.tensor([0, 0, 1, 1]),
+    "members": torch.tensor([[0, 1], [2, 3]]),
     "filled": torch.ones(4, dtype=torch.bool),
-    "noise": torch.tensor([[0.1, 0.9, 0.3, 0.2]]),
+    "candidates": torch.tensor([[1, 2, 3, 0]]),
     "temperature": 0.5,
 }
 
@@ -97,8 +98,8 @@ def at(*similarities):
 
 @pytest.mark.parametrize(("positive", "expected"), [(0.5, 0.501518), (0.2, 0.782352)])
 def test_one_positive_against_two_negatives(positive, expected):
-    bank = {"bank": at(positive, 0.1, -0.3), "bank_label": torch.tensor([0, 1, 1])}
-    rest = {"filled": torch.ones(3, dtype=torch.bool), "noise": torch.rand(1, 3)}
+    bank = {"bank": at(positive, 0.1, -0.3), "members": torch.tensor([[0, -1], [1, 2]])}
+    rest = {"filled": torch.ones(3, dtype=torch.bool), "candidates": torch.randperm(3)[None]}
     rows, _ = bank_contrast(**{**HAND, **bank, **rest}, positives=1, negatives=2)
     assert rows.item() == pytest.approx(expected, abs=1e-6)
 
@@ -121,9 +122,9 @@ def test_closed_forms_of_equal_negatives(positive, negative, temperature, k, exp
         anchor=torch.tensor([[1.0, 0]]),
         label=torch.tensor([0]),
         bank=bank,
-        bank_label=torch.cat([torch.zeros(3), torch.ones(k)]).long(),
+        members=members(torch.cat([torch.zeros(3), torch.ones(k)]).long()),
         filled=torch.ones(k + 3, dtype=torch.bool),
-        noise=torch.rand(1, k + 3),
+        candidates=torch.randperm(k + 3)[None],
         positives=3,
         negatives=k,
         temperature=temperature,
@@ -136,7 +137,7 @@ def test_closed_forms_of_equal_negatives(positive, negative, temperature, k, exp
 def test_it_equals_its_slow_twin(positives, negatives, own):
     given = batch()
     if own:
-        given["own"] = torch.tensor([(given["bank_label"] == label).nonzero()[0].item() for label in given["label"]])
+        given["own"] = given["members"][given["label"], 0]
     options = {"positives": positives, "negatives": negatives, "temperature": 0.8}
     rows, valid = bank_contrast(**given, **options)
     for row, ok, expected in zip(rows, valid, slow_rows(**given, **options), strict=True):
@@ -156,7 +157,7 @@ def test_invalid_anchors_do_not_disturb_the_gradient_of_valid_ones():
     anchor = given["anchor"].requires_grad_()
     rows, valid = bank_contrast(**given, **options)
     (whole,) = torch.autograd.grad(rows.sum(), anchor)
-    chosen = {name: given[name][valid] for name in ("anchor", "label", "noise")}
+    chosen = {name: given[name][valid] for name in ("anchor", "label", "candidates")}
     rows, _ = bank_contrast(**{**given, **chosen}, **options)
     (alone,) = torch.autograd.grad(rows.sum(), chosen["anchor"])
     torch.testing.assert_close(whole[valid], alone)
@@ -168,9 +169,10 @@ def test_invalid_anchors_do_not_disturb_the_gradient_of_valid_ones():
 def test_the_largest_of_many_are_those_that_a_sort_finds(k, slots):
     x = torch.randn(5, slots)
     x[1, :150], x[2, 4::3], x[3, 7] = -torch.inf, 2.0, torch.nan
-    columns = largest(x, k)
-    assert all(len(row.unique()) == k for row in columns)
-    found = x.gather(1, columns).sort(1, descending=True).values
+    values, places = largest(x.T.contiguous(), k)
+    assert all(len(row.unique()) == k for row in places)
+    torch.testing.assert_close(x.gather(1, places), values, rtol=0, atol=0, equal_nan=True)
+    found = values.sort(1, descending=True).values
     torch.testing.assert_close(found, x.sort(1, descending=True).values[:, :k], rtol=0, atol=0, equal_nan=True)
 
 
@@ -185,11 +187,12 @@ def test_the_gradient_is_that_of_the_softmax_over_every_pair():
     total = 0.0
     for i in valid.nonzero().flatten():
         s = given["bank"].double() @ F.normalize(anchor[i].double(), dim=0) / 0.8
-        alike = (given["bank_label"] == given["label"][i]) & given["filled"]
-        unlike = ~alike & given["filled"]
+        same = torch.isin(torch.arange(200), given["members"][given["label"][i]])
+        alike, unlike = same & given["filled"], ~same & given["filled"]
         near = s[alike].sort().values[:positives]
-        order = given["noise"][i][unlike].argsort(descending=True)
-        for others in (s[unlike].sort(descending=True).values[:negatives], s[unlike][order[:negatives]]):
+        order = given["candidates"][i]
+        drawn = order[unlike[order]][:negatives]
+        for others in (s[unlike].sort(descending=True).values[:negatives], s[drawn]):
             logits = torch.cat([near[:, None], others.expand(positives, -1)], 1)
             total = total - weight[i] * logits.log_softmax(1)[:, 0].mean() / 2
     (expected,) = torch.autograd.grad(total, anchor)
@@ -231,17 +234,19 @@ def test_the_gradient_is_orthogonal_to_the_anchor_and_leaves_the_bank_alone():
 def test_the_order_of_the_slots_means_nothing():
     given = batch()
     order = torch.randperm(40)
-    moved = {name: given[name][order] for name in ("bank", "bank_label", "filled")}
+    moved = {name: given[name][order] for name in ("bank", "filled")}
+    place = order.argsort()
+    moved["members"] = torch.where(given["members"] >= 0, place[given["members"]], -1)
     rows, _ = bank_contrast(**given, **OPTIONS)
-    same, _ = bank_contrast(**{**given, **moved, "noise": given["noise"][:, order]}, **OPTIONS)
+    same, _ = bank_contrast(**{**given, **moved, "candidates": place[given["candidates"]]}, **OPTIONS)
     torch.testing.assert_close(same, rows)
 
 
 def test_hard_negatives_cost_no_less_than_random_ones():
     given = batch()
-    similarity = (F.normalize(given["anchor"], dim=1) @ given["bank"].T + 1) / 2
+    hard = (F.normalize(given["anchor"], dim=1) @ given["bank"].T).argsort(1, descending=True)
     rows, valid = bank_contrast(**given, **OPTIONS)
-    hardest, _ = bank_contrast(**{**given, "noise": similarity}, **OPTIONS)
+    hardest, _ = bank_contrast(**{**given, "candidates": hard}, **OPTIONS)
     assert valid.any()
     assert (hardest >= rows).all()
     assert (hardest > rows)[valid].any()
@@ -272,8 +277,8 @@ def test_descent_brings_classes_together_and_apart():
     before = gap()
     for _ in range(100):
         bank.write(vectors, torch.arange(30))
-        noise = torch.rand(30, 30)
-        rows, _ = bank_contrast(vectors, label, bank.features, label, bank.filled, noise, 5, 10, 0.8)
+        candidates = bank.candidates(torch.randperm(30), torch.rand(30), 10)
+        rows, _ = bank_contrast(vectors, label, bank.features, bank.members, bank.filled, candidates, 5, 10, 0.8)
         optimizer.zero_grad()
         rows.mean().backward()
         optimizer.step()
@@ -283,15 +288,20 @@ def test_descent_brings_classes_together_and_apart():
 
 @pytest.mark.gpu
 def test_the_device_is_never_waited_for():
+    bank = Bank(torch.arange(40) % 3, 5).cuda()
+    bank.write(torch.randn(30, 5, device="cuda"), torch.arange(30, device="cuda"))
+    order, start = torch.randperm(40, device="cuda"), torch.rand(6, device="cuda")
     given = {name: value.cuda() for name, value in batch().items()}
     given["anchor"].requires_grad_()
     bank_contrast(**given, **OPTIONS)[0].sum().backward()
     torch.cuda.set_sync_debug_mode("error")
     try:
+        candidates = bank.candidates(order, start, 6)
         rows, _ = bank_contrast(**given, own=given["label"], **OPTIONS)
         rows.sum().backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(candidates.cpu(), bank.cpu().candidates(order.cpu(), start.cpu(), 6))
     on_cpu = {name: value.detach().cpu() for name, value in given.items()}
     expected, _ = bank_contrast(**on_cpu, own=on_cpu["label"], **OPTIONS)
     torch.testing.assert_close(rows.detach().cpu(), expected, rtol=1e-5, atol=1e-6)

@@ -16,7 +16,7 @@ How to read the tables:
 - `ceiling` is the share of the machine's fastest matrix product in that precision that our step reaches, counting the
   products and convolutions of our forward and backward pass.
 - `absent body` evaluates clips of one person in the first of two body slots.
-- `bank loss` is STD-CL's contrast, forward and backward, against one anchor after the other.
+- `bank loss` is STD-CL's contrast, forward and backward, random draws included, against one anchor after the other.
 
 The last lines name the targets that were missed. With one thread processor time is measured, which other programs on
 the core do not lengthen; otherwise elapsed time. Both forms keep freed memory.
@@ -49,6 +49,7 @@ from views import keep_freed_memory
 
 from skelcl.interop import load_reference
 from skelcl.losses import bank_contrast
+from skelcl.nn import Bank
 from skelcl.skeleton import KINECT20, NTU25, Skeleton
 
 Mode = Literal["fp32", "bf16", "fp32 compiled", "bf16 compiled"]
@@ -253,18 +254,24 @@ def compare(name: str, x: Tensor, modes: Iterable[Mode], machine: Machine, ceili
 
 
 def one_by_one(
-    anchor: Tensor, label: Tensor, bank: Tensor, bank_label: Tensor, noise: Tensor, positives: int, negatives: int
+    anchor: Tensor, label: Tensor, bank: Bank, positives: int, negatives: int, candidates: Tensor | None = None
 ) -> Tensor:
-    """The contrast as it is described: for each anchor, find the pairs, then classify each positive."""
+    """The contrast as it is described: for each anchor, find the pairs, then classify each positive.
+
+    The random negatives are a draw of its own, or the first among the candidates (N, W).
+    """
     losses = []
     for i in range(len(anchor)):
-        similarity = bank @ F.normalize(anchor[i], dim=0)
-        alike, unlike = similarity[bank_label == label[i]], similarity[bank_label != label[i]]
+        similarity = bank.features @ F.normalize(anchor[i], dim=0)
+        alike, unlike = similarity[bank.label == label[i]], similarity[bank.label != label[i]]
         if len(alike) < positives or len(unlike) < negatives:
             continue
         near = alike.topk(positives, largest=False).values
-        drawn = noise[i][bank_label != label[i]].topk(negatives).indices
-        for others in (unlike.topk(negatives).values, unlike[drawn]):
+        if candidates is None:
+            drawn = unlike[torch.randperm(len(unlike), device=unlike.device)[:negatives]]
+        else:
+            drawn = similarity[candidates[i][bank.label[candidates[i]] != label[i]][:negatives]]
+        for others in (unlike.topk(negatives).values, drawn):
             logits = torch.cat([near[:, None], others.expand(positives, -1)], 1) / TEMPERATURE
             losses.append(F.cross_entropy(logits, torch.zeros(positives, dtype=torch.int64, device=logits.device)))
     return torch.stack(losses).mean()
@@ -274,22 +281,27 @@ def compare_bank(machine: Machine, anchors: int, slots: int, positives: int, neg
     """Print the row of the bank loss; give the target if it is missed."""
     device = machine.device
     torch.manual_seed(0)
-    bank = F.normalize(torch.randn(slots, 256, device=device), dim=1)
-    bank_label, label = (torch.arange(count, device=device) % classes for count in (slots, anchors))
-    noise, filled = torch.rand(anchors, slots, device=device), torch.ones(slots, dtype=torch.bool, device=device)
+    label, slot = (torch.arange(count, device=device) % classes for count in (anchors, slots))
+    bank = Bank(slot, 256).to(device)
+    bank.features, bank.filled = F.normalize(torch.randn_like(bank.features), dim=1), torch.ones_like(bank.filled)
     anchor = torch.randn(anchors, 256, device=device, requires_grad=True)
 
-    def plain() -> Tensor:
-        return one_by_one(anchor, label, bank, bank_label, noise, positives, negatives)
+    def draw() -> Tensor:
+        order, start = torch.randperm(slots, device=device), torch.rand(anchors, device=device)
+        return bank.candidates(order, start, negatives)
 
-    def ours() -> Tensor:
-        rows, _ = bank_contrast(
-            anchor, label, bank, bank_label, filled, noise, positives, negatives, temperature=TEMPERATURE
-        )
-        return rows.mean()
+    def plain(candidates: Tensor | None = None) -> Tensor:
+        return one_by_one(anchor, label, bank, positives, negatives, candidates)
 
-    gradients = [torch.autograd.grad(form(), anchor)[0] for form in (plain, ours)]
-    if not torch.allclose(plain(), ours()) or not torch.allclose(*gradients, rtol=1e-3, atol=1e-7):
+    def ours(candidates: Tensor | None = None) -> Tensor:
+        candidates = draw() if candidates is None else candidates
+        given = anchor, label, bank.features, bank.members, bank.filled, candidates
+        return bank_contrast(*given, positives, negatives, TEMPERATURE)[0].mean()
+
+    same = draw()
+    values = [form(same) for form in (plain, ours)]
+    gradients = [torch.autograd.grad(value, anchor)[0] for value in values]
+    if not torch.allclose(*values) or not torch.allclose(*gradients, rtol=1e-3, atol=1e-7):
         raise SystemExit("bank loss: the two forms disagree")
     slow, fast = machine.medians(*(lambda form=form: torch.autograd.grad(form(), anchor) for form in (plain, ours)))
     print(

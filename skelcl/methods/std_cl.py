@@ -82,6 +82,9 @@ class STDCL(Supervised):
     until the banks hold P positives and K negatives, and would be for ever in a class of fewer than P slots, which is
     therefore refused.
 
+    The released code draws the random negatives anew for each anchor. Here they are as random for each, but all anchors
+    of a step read them from one shuffle of the bank, each from a random place on, so that some may be shared.
+
     Options away from the reference, all off by default: ``pool="attn"``; ``exclude_self``, because a clip's own slot,
     written a moment ago, counts among its positives; ``shrink_positives``, for small classes; ``contrast_start_epoch``.
 
@@ -236,16 +239,17 @@ class STDCL(Supervised):
         """
         bank = cast(Bank, self.banks[name])
         bank.write(half, slots)
-        # Noise for the anchors of all ranks, in rank order: the draw of one process with the whole batch.
+        order = torch.randperm(len(bank), generator=random, device=half.device)
+        # Drawn for the anchors of all ranks, in rank order: the draw of one process with the whole batch.
         n = len(half)
-        noise = torch.rand(self.trainer.world_size * n, len(bank), generator=random, device=half.device)
+        start = torch.rand(self.trainer.world_size * n, generator=random, device=half.device)
         rows, valid = losses.bank_contrast(
             half,
             label,
             bank.features,
-            bank.label,
+            bank.members,
             bank.filled,
-            noise[self.global_rank * n : (self.global_rank + 1) * n],
+            bank.candidates(order, start[self.global_rank * n : (self.global_rank + 1) * n], self.negatives),
             self.num_positives,
             self.negatives,
             self.temperature,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 
 def gather(x: Tensor) -> Tensor:
@@ -131,15 +132,44 @@ class Bank(nn.Module):
     features: Tensor
     label: Tensor
     filled: Tensor
+    members: Tensor
+    """Slots of each class, (C, L) int64, padded with −1 at the end."""
 
     def __init__(self, label: Tensor, dim: int) -> None:
         super().__init__()
         self.register_buffer("features", torch.zeros(len(label), dim))
         self.register_buffer("label", label.clone())
         self.register_buffer("filled", torch.zeros(len(label), dtype=torch.bool))
+        self._list_members()
+        self.register_load_state_dict_post_hook(Bank._list_members)  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         return self.features.shape[0]
+
+    def _list_members(self, *_: object) -> None:
+        slots = torch.split(self.label.argsort(stable=True), self.label.bincount().tolist())
+        self.register_buffer("members", pad_sequence(list(slots), batch_first=True, padding_value=-1), persistent=False)
+
+    def candidates(self, order: Tensor, start: Tensor, negatives: int) -> Tensor:
+        """For each anchor different slots in random order, ``negatives`` of them of other classes if the bank has them.
+
+        One shuffle of the slots serves all anchors: each reads on from a place of its own, round the filled slots. So
+        the negatives of each are drawn uniformly without replacement, for N + S random numbers instead of N · S; the
+        anchors whose places happen to be close share some of them.
+
+        Args:
+            order: All slots in random order, (S,) int64.
+            start: Uniform in [0, 1), (N,).
+            negatives: K.
+
+        Returns:
+            (N, min(S, K + L)) int64, where L is the size of the largest class; empty slots come last.
+        """
+        order = order[self.filled[order].argsort(descending=True, stable=True)]
+        step = torch.arange(min(len(self), negatives + self.members.shape[1]), device=order.device)
+        filled = self.filled.sum()
+        round_filled = ((start * filled).long()[:, None] + step) % filled.clamp(min=1)
+        return order[torch.where(step < filled, round_filled, step)]
 
     @torch.no_grad()
     def write(self, features: Tensor, slots: Tensor) -> None:

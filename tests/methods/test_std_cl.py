@@ -187,9 +187,14 @@ def test_the_first_step_by_hand(build, ucla):
         bank = torch.zeros(60, 6)
         bank[slots] = F.normalize(half.detach(), dim=1)
         filled = torch.isin(torch.arange(60), slots)
-        rows, valid = bank_contrast(
-            half, clips.label, bank, bank_label, filled, torch.rand(20, 60, generator=random), 1, 5, 0.8
+        # Round the filled slots, from a place of each clip's own; all of them, and not only as many as are needed.
+        order = torch.randperm(60, generator=random)
+        order = order[filled[order]]
+        turns = [order.roll(-int(place * len(order))) for place in torch.rand(20, generator=random)]
+        members = torch.nn.utils.rnn.pad_sequence(
+            [(bank_label == label).nonzero().flatten() for label in range(10)], batch_first=True, padding_value=-1
         )
+        rows, valid = bank_contrast(half, clips.label, bank, members, filled, torch.stack(turns), 1, 5, 0.8)
         assert valid.all()
         expected = expected + weight * rows.mean()
         torch.testing.assert_close(method.banks[name].features, bank)
