@@ -1,6 +1,6 @@
 #!/bin/sh
 # What `make demo` runs: the commands of a newcomer, from raw files to the numbers of four methods in one table, on
-# generated people. Sizes and epochs are cut so that two CPU cores need about three minutes. Everything lands in one
+# generated people. Sizes and epochs are cut so that two CPU cores need three to four minutes. Everything lands in one
 # folder; a demo that was killed starts clean.
 set -eu
 out=demo

@@ -42,7 +42,7 @@ OWN_CLIP = "skelcl.predict:predict_clips"
 HELP = """\
 usage: skelcl VERB [options]
 
-experiments: each takes --config FILE (several are laid over each other) and every key of it as a flag
+experiments: all but sweep take --config FILE (several are laid over each other) and every key of it as a flag
   fit              train; with --ckpt_path last.ckpt, resume
   validate         evaluate on the validation part of the training data
   test             evaluate on the test part; `skelcl test --ckpt_path X` needs nothing else

@@ -68,7 +68,7 @@ def largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     above the k maxima. So only the members of these groups are compared.
 
     Args:
-        x: (S, N).
+        x: (S, N), contiguous.
         k: At most S.
 
     Returns:
@@ -126,11 +126,12 @@ def bank_contrast(
 
     Args:
         anchor: Features (N, D) of any length; their directions are compared.
-        label: Classes of the anchors, (N,).
+        label: Classes of the anchors, (N,), from 0 to C − 1.
         bank: Unit vectors (S, D).
         members: Slots of each class, (C, L) int64, padded with −1 at the end.
         filled: Which slots were ever written, (S,) bool.
-        candidates: Different slots in random order, (N, W) int64; the first K negatives among them are the random ones.
+        candidates: Different slots in random order, (N, W) int64, with K negatives of each anchor wherever the bank has
+            as many; the first K of them are the random ones.
         positives: P.
         negatives: K.
         temperature: τ.
@@ -143,8 +144,8 @@ def bank_contrast(
     with torch.autocast(anchor.device.type, enabled=False):
         direction, bank = F.normalize(anchor.float(), dim=1), bank.float()
         with torch.no_grad():
-            # The long side first: on a CPU 20 against 26 ms for 64 anchors and 40,091 slots of width 256. (S, N)
-            similarity = torch.addmm(torch.where(filled, 0.0, -torch.inf)[:, None], bank, direction.T)
+            # (S, N), the long side first: on a CPU 20 against 26 ms for 64 anchors and 40,091 slots of width 256.
+            similarity = torch.addmm(torch.where(filled, 0.0, -torch.inf).to(bank)[:, None], bank, direction.T)
             p, k = min(positives, members.shape[1]), min(negatives, len(bank))
 
             mine = members[label]
@@ -156,11 +157,11 @@ def bank_contrast(
             # Turned round, not asked for the smallest: NaN counts as the largest and must not hide behind −inf.
             least = torch.where(alike, similar, torch.inf).neg_().topk(p, sorted=False).indices
 
-            # From here on only negatives are above −inf.
+            # From here on only negatives are above −inf, unless the anchor is NaN.
             similarity.T.scatter_(1, mine, -torch.inf)
             highest, hard = largest(similarity, k)
             some = similarity.T.gather(1, candidates)
-            unlike = some != -torch.inf
+            unlike = filled[candidates] & (some != -torch.inf)
             rank = torch.arange(candidates.shape[1], 0, -1, device=candidates.device)
             first = torch.where(unlike, rank, 0).topk(k, sorted=False).indices
 

@@ -205,6 +205,10 @@ def test_a_broken_anchor_is_seen():
     rows, valid = bank_contrast(**given, **OPTIONS)
     assert valid[2]
     assert rows.isnan().nonzero().tolist() == [[2]]
+    given["filled"] &= torch.isin(torch.arange(40), given["members"][given["label"][2]])  # leaves it no negative
+    rows, valid = bank_contrast(**given, **OPTIONS)
+    assert not valid[2]
+    assert rows[2] == 0
 
 
 OPTIONS = {"positives": 4, "negatives": 6, "temperature": 0.8}
@@ -290,18 +294,21 @@ def test_descent_brings_classes_together_and_apart():
 def test_the_device_is_never_waited_for():
     bank = Bank(torch.arange(40) % 3, 5).cuda()
     bank.write(torch.randn(30, 5, device="cuda"), torch.arange(30, device="cuda"))
-    order, start = torch.randperm(40, device="cuda"), torch.rand(6, device="cuda")
+    random = torch.Generator("cuda")
     given = {name: value.cuda() for name, value in batch().items()}
     given["anchor"].requires_grad_()
+    own = given["members"][given["label"], 0]
     bank_contrast(**given, **OPTIONS)[0].sum().backward()
     torch.cuda.set_sync_debug_mode("error")
     try:
+        order = torch.randperm(40, generator=random, device="cuda")
+        start = torch.rand(6, generator=random, device="cuda")
         candidates = bank.candidates(order, start, 6)
-        rows, _ = bank_contrast(**given, own=given["label"], **OPTIONS)
+        rows, _ = bank_contrast(**given, own=own, **OPTIONS)
         rows.sum().backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert torch.equal(candidates.cpu(), bank.cpu().candidates(order.cpu(), start.cpu(), 6))
     on_cpu = {name: value.detach().cpu() for name, value in given.items()}
-    expected, _ = bank_contrast(**on_cpu, own=on_cpu["label"], **OPTIONS)
+    expected, _ = bank_contrast(**on_cpu, own=own.cpu(), **OPTIONS)
     torch.testing.assert_close(rows.detach().cpu(), expected, rtol=1e-5, atol=1e-6)

@@ -82,8 +82,8 @@ class STDCL(Supervised):
     until the banks hold P positives and K negatives, and would be for ever in a class of fewer than P slots, which is
     therefore refused.
 
-    The released code draws the random negatives anew for each anchor. Here they are as random for each, but all anchors
-    of a step read them from one shuffle of the bank, each from a random place on, so that some may be shared.
+    Deviation: the released code draws the random negatives anew for each anchor. Here they are as random for each, but
+    all anchors of a step read them from one shuffle of the bank, each from a random place on (``Bank.candidates``).
 
     Options away from the reference, all off by default: ``pool="attn"``; ``exclude_self``, because a clip's own slot,
     written a moment ago, counts among its positives; ``shrink_positives``, for small classes; ``contrast_start_epoch``.

@@ -120,12 +120,12 @@ class Queue(nn.Module):
 
 
 class Bank(nn.Module):
-    """One labelled unit vector for each training item, the last that was seen of it. All of it is in the checkpoint.
+    """One labelled unit vector for each training item, the last that was seen of it; the checkpoint holds them.
 
     Slots start as zeros and count as empty until they are written.
 
     Args:
-        label: Class of each of the S slots, (S,) int64.
+        label: Class of each of the S slots, (S,) int64, none negative.
         dim: Width of a feature.
     """
 
@@ -154,8 +154,8 @@ class Bank(nn.Module):
         """For each anchor different slots in random order, ``negatives`` of them of other classes if the bank has them.
 
         One shuffle of the slots serves all anchors: each reads on from a place of its own, round the filled slots. So
-        the negatives of each are drawn uniformly without replacement, for N + S random numbers instead of N · S; the
-        anchors whose places happen to be close share some of them.
+        the negatives of each are drawn uniformly without replacement, for N + S random numbers instead of N · S. Two
+        anchors share as many on average as with draws of their own, but in runs: many if their places are close.
 
         Args:
             order: All slots in random order, (S,) int64.
