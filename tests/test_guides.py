@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from skelcl.data import Synthetic
 from skelcl.data.layouts import find_layout
 
 TOP = Path(__file__).parents[1]
@@ -113,7 +114,9 @@ def test_a_protocol(follow, capsys):
     follow("add-a-protocol")
     out = capsys.readouterr().out
     assert " ± " in Path("runs/three-shot/version_0/table.txt").read_text()
-    assert re.search(r"mean cosine of \d+ clips: [01]\.\d{3}", out)
+    (n,) = re.findall(r"mean cosine of (\d+) clips: [01]\.\d{3}", out)
+    data = Synthetic("data", subjects=6, replications=1, actions=["walk around", "handshake"])
+    assert int(n) == len(data.parts["test"])
 
 
 def test_your_data(follow):

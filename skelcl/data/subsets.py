@@ -28,8 +28,8 @@ class LabelSubset:
     ============== ============================================ ================== =================================
     stratified     max(1, round(fraction · n_c)) of each class  of each class      AimCLR, PSTL, HiCLR
     uniform        ⌊fraction · N⌋ of all clips, not balanced    not possible       CMD, HaLP, MAMP, USDRL
-    shared-ranks   ⌊fraction · N / K⌋ of each class, at the     of each class      X-CAR, SDS-CL: 33, 66, 132, 264 of
-                   same places in the sorted names of each one                     NTU 60 xsub; 31, 62, 124, 248 xview
+    shared-ranks   ⌊fraction · N / K⌋ of each class, at the     of each class      X-CAR, SDS-CL: per_class 33, 66, 132,
+                   same places in the sorted names of each one                     264 of NTU 60 xsub, 31 … 248 of xview
     first          ⌊fraction · N / K⌋ of each class, the        of each class      AS-CAL; balanced but not random:
                    first by name, whatever the seed                                the earliest setups and performers
     a file         the ids that it lists                        not possible       an earlier run
