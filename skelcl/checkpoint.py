@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 import lightning
@@ -15,6 +16,7 @@ import yaml
 from torch import Tensor
 
 from skelcl.errors import InputError
+from skelcl.evaluation.record import REFERENCE_KEY
 from skelcl.interop import load_reference, scd_net, sds_cl
 from skelcl.interop.files import Origin, count_parameters, find_state, read_file, recognise
 from skelcl.interop.reference import find_skeleton
@@ -85,9 +87,6 @@ HOMES: dict[str, Home] = {
 }
 """By the name of the reference network."""
 
-REFERENCE_KEY = "skelcl_reference"
-"""Key of a checkpoint that was imported: the reference network."""
-
 
 def import_reference(
     reference: Reference | None = None,
@@ -129,6 +128,8 @@ def import_reference(
         lacking = "input" if input is None else "output"
         example = "skelcl checkpoint import --reference ctr-gcn --input FILE.pt --output FILE.ckpt"
         raise InputError(f"--{lacking} is missing: {example}")
+    if output.exists() and output.samefile(input):
+        raise InputError(f"{output} is the input itself: give another --output")
     if output.exists() and not overwrite:
         raise InputError(f"{output} exists; --overwrite true replaces it")
     state = _weights(input, read_file(input))
@@ -260,7 +261,8 @@ def _theirs(path: Path, state: Mapping[str, Tensor]) -> dict[str, str]:
         names = list(state)[:3]
         return {"what": f"weights of no known network; they are named {', '.join(names)} and so on"}
     rows = {"what": f"weights of {_told(origin)}"}
-    use = f"skelcl checkpoint import --reference {origin.name} --input {path} --output {path.with_suffix('.ckpt')}"
+    output = path.with_name(f"{path.stem}-skelcl.ckpt" if path.suffix == ".ckpt" else f"{path.stem}.ckpt")
+    use = f"skelcl checkpoint import --reference {origin.name} --input {quote(str(path))} --output {quote(str(output))}"
     try:
         _converted(path, *_complete(path, state, None, None, {}), state)
     except InputError as error:

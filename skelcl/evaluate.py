@@ -29,6 +29,7 @@ from skelcl.evaluation.robustness import Reading, RobustnessOptions, suite
 from skelcl.evaluation.session import Session
 from skelcl.lightning_cli import load, stored_config
 from skelcl.methods import Supervised
+from skelcl.plane import require_tsne
 from skelcl.seeding import run_seed
 
 Protocol = Literal["linear", "knn", "retrieval", "clustering", "collapse", "few_shot", "robustness"]
@@ -105,8 +106,9 @@ def evaluate(
         ckpt_path: Checkpoint, which also says what the data and the views are.
         protocols: Some of linear, knn, retrieval, clustering, collapse, few_shot and robustness, or all.
         seeds: Seeds of the linear probes and of k-means, 0,1,2 for example; not of trainings.
-        output: Folder for results.json, table.md and report.html, by default ``evaluation`` in the folder of the run.
-            They are replaced when all is done: a killed command leaves the old ones, and starts anew.
+        output: Folder for results.json, table.md and report.html, by default ``evaluation`` in the folder of the run,
+            ``evaluation-X`` for a checkpoint X.ckpt other than the last. They are replaced when all is done: a killed
+            command leaves the old ones, and starts anew.
         data: Data block of another data set of the same joints, experiments/data/ntu60-xview.yaml for example. The
             encoder alone is then judged, never a classifier.
         root: Folder of the stores, where it is not that of the run.
@@ -128,11 +130,21 @@ def evaluate(
     chosen = _protocols(protocols)
     judge_seeds = _seeds(seeds)
     folder = Path(output) if output is not None else default_folder(ckpt_path)
+    # What would stop the command at its end is told at its beginning.
     if "clustering" in chosen:
         require_clustering()
+    if map == "tsne":
+        require_tsne()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"--output {folder}: {there} is a file, and a folder is wanted")
     config = stored_config(ckpt_path)
     changes = _changes(config, data, root)
     model, source = load(ckpt_path, changes=changes, encoder_only=data is not None)
+    for part in ("train_all", "test"):
+        label = source.store.index["label"][source.parts[part]]
+        if unknown := int(((label < 0) | (label >= source.num_classes)).sum()):
+            raise InputError(f"{unknown} of {len(label)} {part} clips have no label, and all are judged by theirs")
     own: ProbeName = (config.get("evaluation") or {}).get("probe") or "as_cal"
     presets = linear.presets or tuple(name for name, one in PRESETS.items() if one.streams == 1 or name == own)
     place = find_device(device)
@@ -279,14 +291,17 @@ def _changes(config: Mapping[str, Any], data: Path | None, root: Path | None) ->
     if data is not None:
         if not Path(data).is_file():
             raise InputError(f"--data {data}: no such file")
-        block = yaml.safe_load(Path(data).read_text(encoding="utf-8"))
+        try:
+            block = yaml.safe_load(Path(data).read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"--data {data}: not YAML ({' '.join(str(error).split())})") from error
         if not isinstance(block, dict) or "class_path" not in block:
             raise InputError(f"--data {data}: not a data block like those in experiments/data (it has no class_path)")
         persons = config["data"].get("init_args", {}).get("num_persons")
         told = {} if persons is None else {"num_persons": persons}  # the encoder was made for so many
-        block = {**block, "init_args": {**told, **block.get("init_args", {})}}
+        block = {**block, "init_args": {**told, **(block.get("init_args") or {})}}
     if root is not None:
-        block = {**block, "init_args": {**block.get("init_args", {}), "root": str(root)}}
+        block = {**block, "init_args": {**(block.get("init_args") or {}), "root": str(root)}}
     return {"data": block}
 
 

@@ -26,6 +26,8 @@ from skelcl.methods import FineTune, Method
 from skelcl.parsing import OptionParser
 
 PRETRAINED, SCRATCH = "pretrained", "scratch"
+FINISHED = "finished"
+"""File of a seed and variant that names the part of its run whose test came to an end; later tests change nothing."""
 TITLES = {PRETRAINED: "pre-trained", SCRATCH: "from scratch", "gain": "gain"}
 METRICS = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class"}
 EPILOG = """\
@@ -118,9 +120,8 @@ def fine_tune(
                 train = _run_config(config, folder, name, seed, ckpt_path if variant == PRETRAINED else None)
                 _train(train, folder / name)
                 done = _finished(folder / name, variant, seed)
-            if done is None:  # on a process that writes nothing
-                continue
-            runs.append(done)
+            if done is not None:  # but on a process that writes nothing
+                runs.append(done)
     table: dict[str, Any] = {}
     if getattr(rank_zero_only, "rank", 0) == 0:
         table = summary(runs, ckpt_path, config)
@@ -137,7 +138,8 @@ def starting_point(stored: Mapping[str, Any]) -> dict[str, Any]:
         stored: Config of the run of any method.
 
     Returns:
-        A config: its data without validation and label subset, its stream, its encoder and views under ``FineTune``.
+        A config: its data without validation, label subset, repeats and dropped batches, its stream, its encoder and
+        views under ``FineTune``.
     """
     model, data = stored["model"], dict(stored["data"])
     args = dict(model["init_args"])
@@ -215,8 +217,11 @@ def table_text(table: Mapping[str, Any]) -> str:
 
 
 def _seeds(word: str) -> list[int]:
-    seeds = [int(part) for part in word.strip("[]").split(",")]
-    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+    try:
+        seeds = [int(part) for part in word.strip("[]").split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise argparse.ArgumentTypeError(f"seeds are different numbers from 0 on, like 0,1,2, not {word}")
     return seeds
 
@@ -228,12 +233,14 @@ def _class(path: str) -> type[Method]:
 
 
 def _csv_logger(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of the logger that has the folder of a run."""
-    for logger in _loggers(config):
+    """Arguments of the logger that has the folder of a run: the first, as everywhere."""
+    if config["trainer"].get("fast_dev_run"):
+        raise InputError("trainer.fast_dev_run keeps nothing: try fine-tune with --trainer.limit_train_batches 2")
+    for logger in _loggers(config)[:1]:
         if logger["class_path"].rpartition(".")[2] == "CSVLogger":
             args: dict[str, Any] = logger["init_args"]
             return args
-    raise InputError("fine-tune keeps its runs in the folder of trainer.logger: one of them must be a CSVLogger")
+    raise InputError("fine-tune keeps its runs in the folder of trainer.logger: the first of them must be a CSVLogger")
 
 
 def _loggers(config: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -287,19 +294,21 @@ def _train(config: Mapping[str, Any], folder: Path) -> None:
     cli = run_lightning(words if last is None else [*words, f"--ckpt_path={last}"])
     last = _last(folder)
     cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=None if last is None else str(last), verbose=False)
+    if cli.trainer.is_global_zero:
+        _replace(folder / FINISHED, f"{Path(str(cli.trainer.log_dir)).name}\n")
 
 
 def _finished(folder: Path, variant: str, seed: int) -> Run | None:
     """The run in a folder; None when its test has not ended yet."""
-    for version in reversed(_versions(folder)):
-        results, labels = version / "results.json", version / "labels.txt"
-        # Scores are written after the results, whole or not at all.
-        if results.is_file() and (version / "scores.npz").is_file():
-            names = read_labels(labels) if labels.is_file() else None
-            metrics = json.loads(results.read_text(encoding="utf-8"))["metrics"]
-            amount, sha256 = (None, None) if names is None else (len(names), digest(names))
-            return Run(variant, seed, version, metrics, amount, sha256)
-    return None
+    mark = folder / FINISHED
+    if not mark.is_file():
+        return None
+    version = folder / mark.read_text(encoding="utf-8").strip()
+    labels = version / "labels.txt"
+    names = read_labels(labels) if labels.is_file() else None
+    metrics = json.loads((version / "results.json").read_text(encoding="utf-8"))["metrics"]
+    amount, sha256 = (None, None) if names is None else (len(names), digest(names))
+    return Run(variant, seed, version, metrics, amount, sha256)
 
 
 def _last(folder: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""Contrastive losses: pure functions, float32 even under autocast, and float64 for who asks in float64."""
+"""Contrastive losses: pure functions, float32 even under autocast; most are float64 for who asks in float64."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skelcl.errors import InputError
+
+
+def require_tsne() -> None:
+    """Refuse early where the package is not installed.
+
+    Raises:
+        InputError: If scikit-learn is missing.
+    """
+    if importlib.util.find_spec("sklearn") is None:
+        raise InputError("t-SNE needs scikit-learn: pip install 'skelcl[evaluate]', or take pca")
 
 
 def plane(features: Tensor, method: Literal["pca", "tsne"] = "pca") -> tuple[NDArray[np.floating], tuple[str, str]]:
@@ -28,10 +39,9 @@ def plane(features: Tensor, method: Literal["pca", "tsne"] = "pca") -> tuple[NDA
     """
     unit = F.normalize(features.detach().cpu().float(), dim=1)
     if method == "tsne":
-        try:
-            from sklearn.manifold import TSNE
-        except ImportError as error:
-            raise InputError("t-SNE needs scikit-learn: pip install 'skelcl[evaluate]', or take pca") from error
+        require_tsne()
+        from sklearn.manifold import TSNE
+
         perplexity = min(30.0, (len(unit) - 1) / 3)
         placed = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(unit.numpy())
         return placed, ("t-SNE 1", "t-SNE 2")

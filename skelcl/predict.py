@@ -170,7 +170,7 @@ def _draw(predictor: Predictor, reader: PoseReader, poses: Poses, found: Recogni
     from skelcl.plotting import animate_skeleton, save_animation
 
     window = max(found.windows, key=lambda window: (window.top[0][1] if window.top else 0.0, len(window.neighbours)))
-    joints, _ = reader(Poses(poses.joints[:, window.start : window.stop], others=poses.others), path)
+    joints, _ = reader(poses.window(window.start, window.stop), path)
     data = predictor.data
     place = {str(name): position for position, name in enumerate(data.ids)}
     near = [data.store.recording(place[neighbour.id]) for neighbour in window.neighbours]

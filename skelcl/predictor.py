@@ -234,11 +234,9 @@ class Predictor:
         shift = 0 if now is None else now - places[-1][1]
         size = (self.skeleton, self.data.channels, self.data.num_persons)
         for number, (start, stop) in enumerate(places):
-            sure = None if poses.confidence is None else poses.confidence[:, start:stop]
-            part = Poses(poses.joints[:, start:stop], sure, layout=poses.layout, others=poses.others)
             place = name if len(places) == 1 else f"{name}, frames {start} to {stop - 1}"
             try:
-                joints, told = reader(part, place)
+                joints, told = reader(poses.window(start, stop), place)
             except ReadError as error:  # as of the other windows
                 raise InputError(str(error)) from error
             recording = Recording(place, joints, zeros=False)

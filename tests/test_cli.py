@@ -1,6 +1,7 @@
 """The command line as a user meets it: fit, resume, test from a checkpoint alone, predict, and every bad input."""
 
 import csv
+import json
 import os
 import re
 import subprocess
@@ -71,6 +72,29 @@ def test_resume_is_exact(fit):
     assert metrics(1) + metrics(2) == metrics(0)
 
 
+def test_a_resumed_run_takes_schedule_and_rates_of_the_command_line(fit, skelcl):
+    """As if they had been given from the start: the same bits; and a milestone that is long past counts, too."""
+    steps = ["--model.scheduler.milestones=[2]", "--trainer.max_epochs=4"]
+    whole = fit(*steps)
+    fit("--trainer.max_epochs=2")
+    checkpoint = ["--ckpt_path", "runs/as_cal-nw_ucla/version_1/checkpoints/last.ckpt"]
+    for resumed in (skelcl("fit", *checkpoint, *steps), fit(*checkpoint, *steps)):
+        for name, value in whole.model.state_dict().items():
+            assert torch.equal(value, resumed.model.state_dict()[name]), name
+    rates = ["--model.optimizer.lr=0.5", "--model.optimizer.weight_decay=0.25", "--model.scheduler.milestones=[1]"]
+    (group,) = skelcl("fit", *checkpoint, *rates, "--trainer.max_epochs=3").trainer.optimizers[0].param_groups
+    assert group["lr"] == pytest.approx(0.05)
+    assert group["weight_decay"] == 0.25
+
+
+def test_a_run_goes_on_with_its_own_optimiser(fit, skelcl, capfd):
+    fit("--trainer.max_epochs=1")
+    with pytest.raises(SystemExit) as stop:
+        skelcl("fit", "--ckpt_path", LAST, "--trainer.max_epochs=2", "--model.optimizer=SGD")
+    line = only_line(capfd, 1, stop)
+    assert re.search(r"the checkpoint's optimiser has .*betas.*, which SGD lacks: a run goes on with", line)
+
+
 def test_a_checkpoint_resumes_without_its_config_file(fit, skelcl, ucla):
     fit("--trainer.max_epochs=1")
     cli = skelcl("fit", "--ckpt_path", LAST, "--trainer.max_epochs=2")
@@ -89,6 +113,15 @@ def test_test_needs_only_the_checkpoint(fit, skelcl, capfd):
     run = Path(cli.trainer.log_dir)
     assert {"results.json", "per_class.csv", "confusion.csv", "config.yaml"} <= {path.name for path in run.iterdir()}
     assert "random encoder" in capfd.readouterr().out
+
+
+def test_the_record_says_how_the_epoch_was_chosen(fit, skelcl):
+    best = ["filename=best", "monitor=val/knn_top1", "mode=max", "save_on_train_epoch_end=true"]
+    best = ["--trainer.callbacks=ModelCheckpoint", *(f"--trainer.callbacks.{option}" for option in best)]
+    fit("--trainer.max_epochs=2", *best)
+    for name, expected in {"best": "best val/knn_top1", "last": "last epoch"}.items():
+        cli = skelcl("test", "--ckpt_path", LAST.with_name(f"{name}.ckpt"))
+        assert json.loads((Path(cli.trainer.log_dir) / "results.json").read_text())["selection"] == expected
 
 
 def test_flags_win_over_the_stored_config_and_are_reported(fit, skelcl, capfd):

@@ -318,12 +318,15 @@ def test_a_killed_evaluation_leaves_the_old_one(monkeypatch):
             1,
         ),
         (["--data", "nowhere.yaml"], "--data nowhere.yaml: no such file", 1),
+        (["--data", "half.yaml"], "--data half.yaml: not YAML", 1),
+        (["--output", "half.yaml/found"], "--output half.yaml/found: half.yaml is a file, and a folder is wanted", 1),
         (["--device", "abacus"], "--device abacus: ", 1),
         (["--knn.j", "3"], "unrecognized arguments: --knn.j", 2),
         (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint", 1),
     ],
 )
 def test_bad_options_are_one_line(capsys, given, told, code):
+    Path("half.yaml").write_text("class_path: [")
     start = [] if "--ckpt_path" in given else ["--ckpt_path", str(PEOPLE_CKPT)]
     with pytest.raises(SystemExit) as stop:
         run(["evaluate", *start, *given])
@@ -333,10 +336,24 @@ def test_bad_options_are_one_line(capsys, given, told, code):
     assert "Traceback" not in error
 
 
-def test_without_scikit_learn_clustering_is_refused_before_anything_is_loaded(monkeypatch):
-    monkeypatch.setattr("skelcl.evaluation.clustering.importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"pip install 'skelcl\[evaluate\]'"):
-        evaluate(Path("nowhere.ckpt"), "all")
+def test_without_scikit_learn_clustering_and_maps_are_refused_before_anything_is_loaded(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for protocols, options in (("all", {}), ("knn", {"map": "tsne"})):
+        with pytest.raises(InputError, match=r"pip install 'skelcl\[evaluate\]'"):
+            evaluate(Path("nowhere.ckpt"), protocols, **options)
+
+
+def test_clips_without_labels_are_refused_before_anything_is_encoded(monkeypatch):
+    def unknown(*args, **options):
+        model, data = load(*args, **options)
+        label = data.store.index["label"].copy()
+        label[data.parts["test"][:2]] = -1
+        data.store.index["label"] = label
+        return model, data
+
+    monkeypatch.setattr("skelcl.evaluate.load", unknown)
+    with pytest.raises(InputError, match="2 of 36 test clips have no label"):
+        evaluate(PEOPLE_CKPT, "knn")
 
 
 def test_every_file_of_the_folder_belongs_to_one_command():

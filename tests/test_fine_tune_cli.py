@@ -153,7 +153,7 @@ def test_called_again_after_a_kill_it_ends_in_the_same_table(monkeypatch):
     for ours, whole in zip(tables[1]["runs"], tables[0]["runs"], strict=True):
         assert {**ours, "folder": ""} == {**whole, "folder": ""}
 
-    (version("pretrained", 1, study) / "scores.npz").unlink()  # as if it had been killed while it was tested
+    (study / "pretrained-seed_1" / "finished").unlink()  # as if it had been killed while it was tested
     tune(*words[1:], "--seeds=1,0", "--scratch=false")
     assert sorted(path.name for path in Path("runs/killed").iterdir()) == ["version_0"], "more of the same study"
     again = json.loads((study / "table.json").read_text())
@@ -171,6 +171,13 @@ def test_a_run_is_a_run_like_any_other(capsys):
     Path("Y.ckpt").rename("X.ckpt")
     expected = json.loads((version("pretrained", 0) / "results.json").read_text())["metrics"]
     assert {name: value.item() for name, value in cli.trainer.callback_metrics.items()} == pytest.approx(expected)
+    # Whatever a later test says, the study keeps what its own said.
+    later = Path(cli.trainer.log_dir) / "results.json"
+    assert later.parent.parent == version("pretrained", 0).parent
+    later.write_text(later.read_text().replace(json.dumps(expected["test/top1"]), "9.5"))
+    before = Path("runs/semi/version_0/table.json").read_text()
+    tune("--seeds=0,1", "--data.fraction=0.2")
+    assert Path("runs/semi/version_0/table.json").read_text() == before
     run(["fuse", *(str(version(variant, 1).parent) for variant in VARIANTS)])
     assert "fused" in capsys.readouterr().out
 
@@ -208,7 +215,8 @@ def test_other_joints_are_one_clear_line(capfd, tmp_path):
     [
         (["--ckpt_path=missing.ckpt"], 1, "missing.ckpt: no such checkpoint"),
         (["--seeds=0,0"], 2, "--seeds"),
-        (["--seeds=many"], 2, "--seeds"),
+        (["--seeds=many"], 2, "--seeds: seeds are different numbers from 0 on, like 0,1,2, not many"),
+        (["--trainer.fast_dev_run=true"], 1, "fast_dev_run keeps nothing"),
         (["--model=Supervised"], 1, "this command trains FineTune"),
         (["--model.typo=1"], 2, "typo"),
         (["--trainer.logger=false"], 1, "CSVLogger"),

@@ -366,6 +366,7 @@ def test_what_files_look_like(tmp_path):
     (tmp_path / "g" / "clip_000_keypoints.json").write_text("{}")
     assert guess_format(tmp_path / "g") == "openpose"
     (tmp_path / "h").mkdir()
+    (tmp_path / "h" / "._hidden.json").write_text("no JSON")
     for place, message in (("h", "looks like no clip"), ("i", "does not exist")):
         with pytest.raises(InputError, match=message):
             guess_format(tmp_path / place)

@@ -72,7 +72,7 @@ def prepare_ntu60(
         overwrite: Replace a store that was made from other files or with other options.
         strict: Stop at the first file that cannot be read.
         max_failed: Share of the files that may fail, listed ones not counted; above it no store is written.
-        jobs: Processes that read; by default all processors when there are many files.
+        jobs: Processes that read; by default one, and up to 16 when there are many files.
 
     Raises:
         StoreError: The files cannot be used, or the target holds something else.
@@ -108,7 +108,7 @@ def prepare_ntu120(
         overwrite: Replace a store that was made from other files or with other options.
         strict: Stop at the first file that cannot be read.
         max_failed: Share of the files that may fail, listed ones not counted; above it no store is written.
-        jobs: Processes that read; by default all processors when there are many files.
+        jobs: Processes that read; by default one, and up to 16 when there are many files.
 
     Raises:
         StoreError: The files cannot be used, or the target holds something else.
@@ -325,8 +325,9 @@ def prepare_pku_mmd(
         bodies: Order of the two bodies. stored: as in the file. energy: the one whose coordinates spread more first.
         overwrite: Replace a store that was made from other files or with other options.
         strict: Stop at the first video that cannot be read.
-        max_failed: Share of the videos that may fail; above it no store is written.
-        jobs: Processes that read; by default all processors when there are many videos.
+        max_failed: Failures that are accepted, as a share of the videos; a clip that cannot be used is one. Above it no
+            store is written.
+        jobs: Processes that read; by default one, and up to 16 when there are many videos.
 
     Raises:
         StoreError: The files cannot be used, or the target holds something else.

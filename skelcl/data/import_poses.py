@@ -59,15 +59,14 @@ class _Reader:
         joints, warnings = self.poses(poses, clip.place)
         if None not in (poses.fps, self.fps) and poses.fps != self.fps:
             warnings.append(f"has {poses.fps:g} frames per second, the store {self.fps:g}")
-        label = poses.label if clip.label is None else clip.label
         return [
             Recording(
                 clip.id,
                 joints,
-                -1 if label is None else self.classes.index(label),
+                -1 if clip.label is None else self.classes.index(clip.label),
                 poses.subject if clip.subject < 0 else clip.subject,
                 poses.camera if clip.camera < 0 else clip.camera,
-                label_original=int(label) if label is not None and re.fullmatch(r"\d{1,4}", label) else None,
+                label_original=int(clip.label) if clip.label and re.fullmatch(r"\d{1,4}", clip.label) else None,
                 warnings=warnings,
                 zeros=False,
             )
@@ -241,7 +240,7 @@ def find(input: Path, format: Format, labels: Path | None = None) -> tuple[list[
     groups: dict[str, list[Path]] = {}
     others: list[str] = []
     top = input if input.is_dir() else input.parent
-    skipped = labels.resolve() if labels is not None else None
+    skipped = (labels or top / "labels.csv").resolve()
     for file in files_below(input):
         if any(part[0] == "." for part in file.relative_to(top).parts) or file.resolve() == skipped:
             continue

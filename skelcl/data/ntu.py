@@ -46,7 +46,7 @@ class NTU60(SkeletonDataModule):
         """Tells the sizes of the split and whether clips of the published data set are missing, once.
 
         Args:
-            stage: Ignored; everything is ready after construction.
+            stage: As of SkeletonDataModule.
         """
         if not self._told:
             _tell_difference("ntu60", self.store)
@@ -115,7 +115,7 @@ class NTU120(SkeletonDataModule):
         """Tells the sizes of the split and whether clips of the published data set are missing, once.
 
         Args:
-            stage: Ignored; everything is ready after construction.
+            stage: As of SkeletonDataModule.
         """
         if not self._told:
             _tell_difference("ntu120", self.store)

@@ -82,7 +82,10 @@ def guess_format(input: Path) -> Format:
     if not input.exists():
         raise InputError(f"{input} does not exist: --input takes a clip or a folder of clips")
     files = sorted(file for file in input.rglob("*") if file.is_file()) if input.is_dir() else [input]
+    top = input if input.is_dir() else input.parent
     for file in files:
+        if any(part[0] == "." for part in file.relative_to(top).parts):
+            continue
         if OPENPOSE.fullmatch(file.name):
             return "openpose"
         if file.suffix.lower() in (".csv", ".npy", ".npz") and file.name != "labels.csv":

@@ -99,7 +99,12 @@ class SkeletonStore:
             return f"run `skelcl data import arrays --input <files> {where} --overwrite true`"
         replace = " --overwrite true" if hasattr(self, "meta") else ""
         if own is not None or not _PREPARED.fullmatch(self.path.name):
-            return f"run `skelcl data import poses --format {own or 'FORMAT'} --input <files> {where}{replace}`"
+            names = ("min_confidence", "max_bodies", "y_down", "fill_unseen", "zero_missing")
+            options = "".join(f" --{key} {str(parameters[key]).lower()}" for key in names if key in parameters)
+            options += " --layout <layout>" * (own == "csv")
+            return (
+                f"run `skelcl data import poses --format {own or 'FORMAT'} --input <files> {where}{options}{replace}`"
+            )
         name = re.sub(r"-([12])$", r" --part \1", self.path.name)
         # Without its options the command would make another store.
         given = {key: "<list>" if len(str(value)) == 64 else str(value).lower() for key, value in parameters.items()}

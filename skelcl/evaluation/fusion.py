@@ -29,7 +29,8 @@ WEIGHTS: dict[str, dict[str, float]] = {
     "csre-ucla": {"joint": 0.7, "bone": 0.5, "motion": 0.6, "bone_motion": 0.2},
     "aimclr": {"joint": 0.6, "bone": 0.6, "motion": 0.4},
 }
-"""Weights by stream, as the code of each paper fixes them; any of its streams may be left out."""
+"""Weights by stream, as the code of each paper fixes them; any of its streams may be left out. CSRE's are constants
+that its code holds and does not use: it searches for weights on the test part."""
 
 
 @dataclass(frozen=True, eq=False)

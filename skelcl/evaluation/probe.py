@@ -66,9 +66,10 @@ PRESETS: dict[ProbeName, ProbePreset] = {
     "mae_no_augmentation": ProbePreset(0.1, 256, 100, schedule="cosine", head_bn=True),
     "sds_cl": ProbePreset(0.1, 128, 100, nesterov=True, milestones=(80,), streams=2),
 }
-"""Published settings that see each clip under one fixed view: AS-CAL; ISC, CMD and MoCo-style code; SCD-Net and HiCo;
-CrosSCLR, AimCLR and kin; PSTL. ``mae_no_augmentation`` is MAMP's setting less its random crops and rotations. SDS-CL
-published no linear evaluation: ``sds_cl`` is the optimiser and the head of its fine-tuning on frozen features."""
+"""Published settings, each clip under one fixed view: AS-CAL; ISC, CMD and MoCo-style code, less their random crops;
+SCD-Net and HiCo; CrosSCLR, AimCLR and kin; PSTL; ``mae_no_augmentation`` is MAMP's less its random crops and rotations.
+SDS-CL published no linear evaluation: ``sds_cl`` has optimiser, rate and shared head of its fine-tuning, the rest is
+ours."""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ from skelcl.transforms.streams import Stream
 
 CONFIG_KEY = "skelcl_config"
 """Where a checkpoint carries the config of its run, as text."""
+REFERENCE_KEY = "skelcl_reference"
+"""Where a checkpoint says which network of others its weights are."""
 RUN_KEY = "skelcl_run"
 """Where a checkpoint carries how long and on what it was trained."""
 PACKAGES = ("torch", "lightning", "numpy")
@@ -114,7 +116,7 @@ def save_record(
     record = {
         "method": type(pl_module).__name__,
         "checkpoint": path,
-        "selection": "last epoch",
+        "selection": run["selection"],
         **results,
         "run": run,
     }
@@ -193,6 +195,7 @@ def run_record(
         "parameters": sum(p.numel() for p in encoder.parameters()) if isinstance(encoder, nn.Module) else None,
         "stream": stream_name(pl_module),
         "view": _view(view),
+        "selection": _selection(path, content),
         "epochs": loops.get("processed"),
         "planned_epochs": _at(origin, "trainer").get("max_epochs"),
         "steps": content.get("global_step"),
@@ -203,6 +206,17 @@ def run_record(
         "trained_on": content.get(RUN_KEY),
         "tested_on": surroundings(pl_module.device),
     }
+
+
+def _selection(path: str | None, content: Mapping[str, Any]) -> str:
+    """How the epoch of a checkpoint was chosen: as the last, by what one of its callbacks watches, or by others."""
+    if REFERENCE_KEY in content:
+        return "not known"
+    for state in content.get("callbacks", {}).values():
+        best = state.get("best_model_path") if isinstance(state, dict) and state.get("monitor") else None
+        if best and Path(best).name == Path(str(path)).name:
+            return f"best {state['monitor']}"
+    return "last epoch"
 
 
 def _data(data: object, tested: Sequence[int], labelled: Sequence[int] | None) -> dict[str, Any] | None:

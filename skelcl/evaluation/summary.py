@@ -140,7 +140,7 @@ def facts(path: Path, run: Mapping[str, Any], results: Mapping[str, Any], names:
         "labels": f"{labels.get('rule')}, {str(labels.get('sha256'))[:6]}",
         "input": f"{run['view']}, stream {run['stream']}",
         "pre-training": f"{run['epochs']} epochs, seed {run['seed']}",
-        "selection": "last epoch; nothing is chosen on test clips",
+        "selection": run["selection"] + "; nothing is chosen on test clips" * (run["selection"] != "not known"),
         "protocols": protocols,
         "seeds of probes and k-means": f"{seeds}; ± is their standard deviation, not that of trainings",
         "random encoder": f"the same network with weights redrawn from seed {results['random_encoder_seed']}",

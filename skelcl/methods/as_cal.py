@@ -92,8 +92,9 @@ class ASCAL(Method):
     def training_step(self, clips: Clips, batch_idx: int) -> dict[str, Tensor]:
         """Contrast two views of each clip; the keys join the queue once the backward pass is done."""
         random = self.step_generator(batch_idx)
-        query = self.query(self.view(clips, random))
-        key = self.key(self.view(clips, random))
+        with self.step_dropout(batch_idx):
+            query = self.query(self.view(clips, random))
+            key = self.key(self.view(clips, random))
         if self.normalize:
             query, key = F.normalize(query.float(), dim=1), F.normalize(key.float(), dim=1)
         same = clips.index[:, None] == self.queue.index if self.mask_same_instance else None

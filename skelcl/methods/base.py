@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+import warnings
+from contextlib import AbstractContextManager
+from typing import Any, TypedDict
 
 import lightning.pytorch as pl
 import torch
@@ -12,7 +14,8 @@ from torch import Tensor, nn
 
 from skelcl.clips import Clips
 from skelcl.encoders import Encoder
-from skelcl.seeding import generator
+from skelcl.errors import InputError
+from skelcl.seeding import generator, seeded
 from skelcl.transforms import View
 
 
@@ -79,9 +82,41 @@ class Method(pl.LightningModule):
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A run that goes on has the optimiser's settings and the schedule of its own config, as if from the start.
+
+        PyTorch would take both from the checkpoint, and what the command line says of them would change nothing.
+
+        Raises:
+            InputError: If the checkpoint's optimiser was of another kind.
+        """
+        if self._trainer is None or not self.trainer.training or not checkpoint.get("optimizer_states"):
+            return
+        made: Any = self.configure_optimizers()
+        optimizer, schedule = (made["optimizer"], made["lr_scheduler"]) if isinstance(made, dict) else (made, None)
+        saved = checkpoint["optimizer_states"][0]["param_groups"]
+        unknown = sorted(saved[0].keys() - optimizer.param_groups[0].keys())
+        if unknown:
+            raise InputError(
+                f"the checkpoint's optimiser has {', '.join(unknown)}, which {type(optimizer).__name__} lacks: "
+                "a run goes on with the optimiser that it began with"
+            )
+        if schedule is not None and checkpoint["lr_schedulers"]:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+                for _ in range(checkpoint["lr_schedulers"][0].get("last_epoch", checkpoint["epoch"] + 1)):
+                    schedule.step()
+            checkpoint["lr_schedulers"] = [schedule.state_dict()]
+        for group, own in zip(saved, optimizer.param_groups, strict=False):
+            group.update({name: value for name, value in own.items() if name != "params"})
+
     def step_generator(self, batch_idx: int) -> torch.Generator:
         """Randomness of one training step, derived from (seed, rank, epoch, batch): a resumed run draws it again."""
         return generator("views", self.global_rank, self.current_epoch, batch_idx, device=self.device)
+
+    def step_dropout(self, batch_idx: int) -> AbstractContextManager[None]:
+        """A block whose dropout is that of one training step: it draws global numbers, which no checkpoint holds."""
+        return seeded("dropout", self.global_rank, self.current_epoch, batch_idx, device=self.device)
 
     def validation_step(self, clips: Clips, batch_idx: int, dataloader_idx: int = 0) -> Features:
         """Features for whichever evaluation listens."""

@@ -19,7 +19,6 @@ from skelcl.encoders import Encoder
 from skelcl.errors import InputError
 from skelcl.methods.base import Method
 from skelcl.methods.supervised import Supervised, TrainingData
-from skelcl.seeding import seeded
 from skelcl.transforms import View
 
 
@@ -122,6 +121,7 @@ class FineTune(Supervised):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A run that goes on has the weights that it needs."""
+        super().on_load_checkpoint(checkpoint)
         self._started = True
 
     def on_fit_start(self) -> None:
@@ -144,12 +144,6 @@ class FineTune(Supervised):
         if self.make_scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
-
-    def training_step(self, clips: Clips, batch_idx: int) -> dict[str, Tensor]:
-        """Classify one view of each clip."""
-        # Dropout knows global randomness only, which no checkpoint holds.
-        with seeded("dropout", self.global_rank, self.current_epoch, batch_idx, device=self.device):
-            return super().training_step(clips, batch_idx)
 
     def _lengthen(self, data: RepeatedData) -> None:
         """Show the clips as often in an epoch as ``min_steps`` asks."""

@@ -20,7 +20,7 @@ from skelcl.encoders.scd import SCD, SCDNetwork
 from skelcl.methods.base import Method
 from skelcl.nn import Ema, Queue, gather
 from skelcl.nn.heads import SCDHeads
-from skelcl.seeding import generator, seeded
+from skelcl.seeding import generator
 from skelcl.transforms import View
 
 LEVELS = ("temporal", "spatial", "anchor")
@@ -130,8 +130,7 @@ class SCDNet(Method):
         """Contrast two views of each clip; the keys join the queues once the backward pass is done."""
         random = self.step_generator(batch_idx)
         views = self.view.pair(clips, random)
-        # Dropout knows global randomness only, which no checkpoint holds.
-        with seeded("dropout", self.global_rank, self.current_epoch, batch_idx, device=self.device):
+        with self.step_dropout(batch_idx):
             # The twin first: what it needs for a moment is gone before the query network keeps what its gradients need.
             key = self._keys(views[1], batch_idx)
             query = self.levels(self.query(views[0]))

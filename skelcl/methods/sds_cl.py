@@ -21,7 +21,6 @@ from skelcl.methods.base import Method
 from skelcl.methods.schedules import WarmupMultiStepLR
 from skelcl.nn import SDSCLHeads, TwoStreamHead, gather_with_gradient
 from skelcl.nn.attention import SIIA
-from skelcl.seeding import seeded
 from skelcl.transforms import View
 
 PAIRS = ("intra_intra", "intra_inter", "inter_intra", "inter_inter")
@@ -128,8 +127,7 @@ class SDSCL(Method):
         """Contrast the joints of each clip with their motion."""
         random = self.step_generator(batch_idx)
         joint, motion = self.view.with_motion(clips, random, self.shared_time_indices, self.masked_motion)
-        # Dropout knows global randomness only, which no checkpoint holds; DSTA has none, other encoders may.
-        with seeded("dropout", self.global_rank, self.current_epoch, batch_idx, device=self.device):
+        with self.step_dropout(batch_idx):
             squeezed = self.network(joint, motion)
         terms, top1 = self.contrast(squeezed)
         # Times zero rather than left out: distributed training wants a gradient for every weight.

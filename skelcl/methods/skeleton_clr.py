@@ -19,7 +19,6 @@ from skelcl.clips import Clips
 from skelcl.encoders import Encoder
 from skelcl.methods.base import Method
 from skelcl.nn import Ema, Queue
-from skelcl.seeding import seeded
 from skelcl.transforms import View
 
 
@@ -90,8 +89,7 @@ class SkeletonCLR(Method):
         """Contrast two views of each clip; the keys join the queue once the backward pass is done."""
         random = self.step_generator(batch_idx)
         views = self.view(clips, random), self.view(clips, random)
-        # Dropout knows global randomness only, which no checkpoint holds.
-        with seeded("dropout", self.global_rank, self.current_epoch, batch_idx, device=self.device):
+        with self.step_dropout(batch_idx):
             query = F.normalize(losses.wide(self.query(views[0])), dim=1)
             key = F.normalize(losses.wide(self.key(views[1])), dim=1)
         same = clips.index[:, None] == self.queue.index if self.mask_same_instance else None

@@ -75,8 +75,9 @@ class STDCL(Supervised):
     Cross-entropy, and in training only two contrastive terms: a head pools the feature map into a spatial and a
     temporal vector, and each is contrasted with a bank that holds the last such vector of every training clip. The
     gradient reaches the encoder. Head and banks are gone at test: encoder and classifier are those of ``Supervised``.
-    The defaults are the released code's; the journal's text adds the terms in full, ``w_spa = w_tem = 1``. With both
-    weights 0 neither head nor bank exists, and every number is that of ``Supervised``.
+    The defaults of heads, banks and loss are the released code's, those of optimiser and schedule ``Supervised``'s; the
+    journal's text adds the terms in full, ``w_spa = w_tem = 1``. With both weights 0 neither head nor bank exists, and
+    every number is that of ``Supervised``.
 
     The terms are ln(K + 1) before anything is learned and hardly fall below 5 with the default K and τ. They are zero
     until the banks hold P positives and K negatives, and would be for ever in a class of fewer than P slots, which is
@@ -216,8 +217,9 @@ class STDCL(Supervised):
         """Classify one random view of each clip, and contrast both halves of its feature map with the banks."""
         if not self.weights:
             return super().training_step(clips, batch_idx)
-        feature_map, features = self.encoder.with_map(self.view(clips, self.step_generator(batch_idx)))
-        logits = self.classify(features)
+        with self.step_dropout(batch_idx):
+            feature_map, features = self.encoder.with_map(self.view(clips, self.step_generator(batch_idx)))
+            logits = self.classify(features)
         loss = self.cross_entropy(logits, clips.label)
         terms = {"train/cross_entropy": loss}
         slots = cast(TrainingData, self.data).slots(clips)

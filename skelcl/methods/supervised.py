@@ -116,7 +116,8 @@ class Supervised(Method):
 
     def training_step(self, clips: Clips, batch_idx: int) -> dict[str, Tensor]:
         """Classify one random view of each clip."""
-        logits = self.classify(self.encode(clips, self.view, self.step_generator(batch_idx)))
+        with self.step_dropout(batch_idx):
+            logits = self.classify(self.encode(clips, self.view, self.step_generator(batch_idx)))
         loss = self.cross_entropy(logits, clips.label)
         self._log(loss, logits, clips.label)
         return {"loss": loss}

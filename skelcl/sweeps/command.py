@@ -101,7 +101,7 @@ def commands_of_wandb(sweep: Sweep, count: int | None = None) -> str:
 
 
 def _positive(word: str) -> int:
-    number = int(word)
+    number = int(word) if word.isdecimal() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {word}")
     return number

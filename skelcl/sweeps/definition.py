@@ -126,12 +126,11 @@ def _early(early: Any) -> tuple[int, int]:
     if not isinstance(early, dict) or early.get("type") != "hyperband":
         raise InputError("early_terminate: must be a mapping with type: hyperband and min_iter, or max_iter and s")
     eta = early.get("eta", 3)
-    first = early.get("min_iter")
-    if first is None and "max_iter" in early and "s" in early:
-        bands = [int(early["max_iter"] / eta**k) for k in range(1, int(early["s"]) + 1)]
-        first = min((band for band in bands if band >= 1), default=None)
+    first, most, bands = (early.get(key) for key in ("min_iter", "max_iter", "s"))
+    if first is None and isinstance(eta, int) and eta >= 2 and isinstance(most, int) and isinstance(bands, int):
+        first = min((most // eta**k for k in range(1, bands + 1) if most >= eta**k), default=None)
     if not isinstance(eta, int) or eta < 2 or not isinstance(first, int) or first < 1:
-        raise InputError("early_terminate: needs min_iter ≥ 1, or max_iter and s, and a whole number eta ≥ 2")
+        raise InputError("early_terminate: needs min_iter ≥ 1, or max_iter and s, and whole numbers, eta ≥ 2")
     return first, eta
 
 

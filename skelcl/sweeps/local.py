@@ -17,7 +17,7 @@ import yaml
 
 from skelcl.errors import InputError
 from skelcl.sweeps.definition import Sweep
-from skelcl.sweeps.trial import TrialRun, complaint, logged, objective
+from skelcl.sweeps.trial import TrialRun, logged, objective
 
 if TYPE_CHECKING:
     import optuna
@@ -253,7 +253,7 @@ class LocalSweep:
     def _why(self, run: TrialRun, code: int, values: list[float]) -> str:
         log = run.folder / "log.txt"
         if code:
-            return f"{complaint(run.folder)} ({log})"
+            return f"{run.complaint()} ({log})"
         if values:
             return f"{self.sweep.metric} is {values[-1]} ({log})"
         names = ", ".join(logged(run.folder)) or "nothing"

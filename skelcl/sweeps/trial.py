@@ -38,6 +38,7 @@ class TrialRun:
         if last is not None:
             command.append(f"--ckpt_path={last}")
         with (folder / "log.txt").open("ab") as log:
+            self._earlier = log.tell()
             self._process = subprocess.Popen(
                 [*PROGRAM, *command],
                 stdin=subprocess.PIPE,
@@ -51,6 +52,13 @@ class TrialRun:
     def code(self) -> int | None:
         """Exit code; None while it runs."""
         return self._process.poll()
+
+    def complaint(self) -> str:
+        """The line of the log that says why it failed, not why an earlier attempt did."""
+        log = (self.folder / "log.txt").read_bytes()[self._earlier :].decode("utf-8", "replace")
+        lines = [line.strip() for line in log.splitlines() if line.strip()]
+        told = [line for line in lines if line.startswith("skelcl: error: ")]
+        return (told or lines or ["it said nothing"])[-1].removeprefix("skelcl: error: ")
 
     def stop(self) -> None:
         """End the process and its children now, if they have not ended by themselves."""
@@ -85,13 +93,6 @@ def logged(folder: Path) -> list[str]:
         if path.is_file():
             names = dict.fromkeys([*names, *path.read_text(encoding="utf-8").partition("\n")[0].strip().split(",")])
     return [name for name in names if "/" in name]
-
-
-def complaint(folder: Path) -> str:
-    """The line of a trial's log that says why it failed."""
-    lines = [line.strip() for line in (folder / "log.txt").read_text("utf-8", "replace").splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith("skelcl: error: ")]
-    return (told or lines or ["it said nothing"])[-1].removeprefix("skelcl: error: ")
 
 
 def versions(folder: Path) -> list[Path]:

@@ -34,13 +34,14 @@ class Normalize(nn.Module):
             ``agcn``: minus the origin joint of body 0 frame by frame, then one rotation per clip that turns the trunk
             of body 0 in its first frame to +z and its shoulders to +x (2s-AGCN and most contrastive methods); where
             body 0 is missing, other bodies are turned but not moved. ``stgcn50``: every body minus its own centre
-            joint, then turned about y frame by frame so that the shoulders lie along x, with one sign per sampled
-            sequence as published (CrosSCLR, AimCLR). ``ucla_minmax``: every axis stretched to [−1, 1] over all frames
-            and shown bodies of the clip (CTR-GCN on NW-UCLA); centring and scale have no effect on it. ``hcn``: minus
-            the origin joint of body 0 frame by frame, without exception: the places of absent bodies and of missing
-            frames hold the negative origin instead of zeros (HCN). ``sds``: minus the base of the spine of body 0 in
-            its first frame, divided by the length of its spine there, then one rotation that turns the spine to +z and
-            what is level of the way from its upper end to the left elbow to +x: constants of the clip (SDS-CL).
+            joint, then turned about y frame by frame so that the shoulders lie along x, with one sign per view; the
+            published arrays have one per clip, from before it was cropped (CrosSCLR, AimCLR). ``ucla_minmax``: every
+            axis stretched to [−1, 1] over all frames and shown bodies of the clip (CTR-GCN on NW-UCLA); centring and
+            scale have no effect on it. ``hcn``: minus the origin joint of body 0 frame by frame, without exception: the
+            places of absent bodies and of missing frames hold the negative origin instead of zeros (HCN). ``sds``:
+            minus the base of the spine of body 0 in its first frame, divided by the length of its spine there, then one
+            rotation that turns the spine to +z and what is level of the way from its upper end to the left elbow to +x:
+            constants of the clip (SDS-CL).
         scale: ``torso`` divides by the distance of origin and centre joint of body 0 in its first frame.
 
     Raises:

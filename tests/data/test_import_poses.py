@@ -7,7 +7,7 @@ import pytest
 
 from skelcl.data.commands import COMMANDS
 from skelcl.data.formats.synthetic_poses import write_mediapipe
-from skelcl.data.import_poses import read_labels
+from skelcl.data.import_poses import find, read_labels
 from skelcl.data.pose_reading import fill_unseen
 from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.errors import InputError
@@ -55,6 +55,23 @@ def test_a_table_of_labels_wins_over_folders(imported, tmp_path, beside):
     assert store.index["camera"].tolist() == [1, 3, -1]
     reasons = {(line["reason"], line["id"]) for line in store.report["notices"]}
     assert reasons == {("not_in_labels", "d"), ("no_clip", "nobody")}
+
+
+def test_a_table_beside_clips_is_no_clip(tmp_path):
+    for name in ("a", "labels"):
+        (tmp_path / f"{name}.csv").write_text("")
+    clips, notices = find(tmp_path, "csv")
+    assert ([clip.id for clip in clips], notices) == (["a"], [])
+
+
+def test_a_table_of_labels_wins_over_files(imported, tmp_path):
+    """A file may name a class that the table leaves open, and that no other clip has."""
+    for name in "ab":
+        np.savez(tmp_path / "in" / f"{name}.npz", keypoints=poses(1, 17, 3), layout="coco17", label=f"own {name}")
+    (tmp_path / "in" / "labels.csv").write_text("id,label\na,\nb,wave\n")
+    store = imported("npz")
+    assert store.meta["classes"] == ["wave"]
+    assert store.index["label"].tolist() == [-1, 0]
 
 
 def test_other_labels_are_another_store(imported, tmp_path):

@@ -38,6 +38,7 @@ BAD = {
         "confidence": '{"keypoints": [[[1, 2, 3]]], "confidence": [[1, 1]]}',
         "label": '{"keypoints": [[[1, 2, 3]]], "label": [1]}',
         "subject": '{"keypoints": [[[1, 2, 3]]], "subject": 1.5}',
+        "nan": '{"keypoints": [[[1, 2, 3]]], "subject": NaN}',
         "lines": '{"keypoints": [[[1, 2, 3]]], "id": "a\\nb"}',
         "number": "7",
     },

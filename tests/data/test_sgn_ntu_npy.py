@@ -391,6 +391,10 @@ def test_damaged_npy_files_fail_one_by_one(tmp_path):
         stream.truncate(ntu_npy.MAX_BYTES + 1)
     with pytest.raises(ReadError, match="which no such file has"):
         ntu_npy.read(str(first))
+    first.unlink()
+    first.symlink_to(tmp_path / "gone")
+    with pytest.raises(ReadError, match="No such file"):
+        ntu_npy.read(str(first))
 
 
 # Whatever is not theirs

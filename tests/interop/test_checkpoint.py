@@ -1,7 +1,9 @@
 """``skelcl checkpoint``: what others saved becomes what ``skelcl test`` judges, and nothing in a file is ever run."""
 
+import json
 import os
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +149,17 @@ def test_linear_evaluation_of_scd_net_is_imported_with_its_classifier(command, u
         clues = torch.cat(query.eval()(cli.model.eval_view(clips))[:2], 1)
     expected = (clues @ state["fc.weight"].T + state["fc.bias"]).numpy()
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+    results = json.loads((Path(cli.trainer.log_dir) / "results.json").read_text())
+    assert results["selection"] == "not known", "whoever published the weights chose the epoch"
+
+
+def test_inspect_never_proposes_to_write_over_the_file(command, published, capfd):
+    published("hcn")
+    Path("published.pt").rename("it's.ckpt")
+    command("checkpoint", "inspect", "it's.ckpt")
+    (use,) = re.findall(r"skelcl (checkpoint import .*)", capfd.readouterr().out)
+    command(*shlex.split(use))
+    assert Path("it's-skelcl.ckpt").exists()
 
 
 def test_one_network_of_scd_net_is_no_run(command, capfd):
@@ -322,6 +335,8 @@ def test_a_checkpoint_is_replaced_only_when_asked_and_never_half(command, publis
     published("hcn")
     Path("published.ckpt").write_text("precious")
     assert "published.ckpt exists; --overwrite true replaces it" in refusal(capfd, import_, command)
+    onto = ["--output", "published.pt", "--overwrite", "true"]
+    assert "published.pt is the input itself" in refusal(capfd, import_, command, *onto)
 
     def full(content, file):
         Path(file).write_text("half")

@@ -6,6 +6,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from torch.nn import functional as F
 from torch.optim.lr_scheduler import MultiStepLR
 from torch.utils.data import DataLoader
 
@@ -19,11 +20,11 @@ def batches(clips, size=32):
     return DataLoader([clips[i] for i in torch.arange(len(clips)).split(size)], batch_size=None)
 
 
-def as_cal(skeleton, steps=True, hidden=32, **options):
+def as_cal(skeleton, steps=True, hidden=32, encoder=LSTM, **options):
     sample, root = Truncate(20), Normalize("root")
     view = View(sample, root, [Reverse(), Shear()] if steps else [])
     options = {"queue_size": 64, "momentum": 0.99, **options}
-    return ASCAL(LSTM(skeleton, hidden=hidden), view, View(sample, root), **options)
+    return ASCAL(encoder(skeleton, hidden=hidden), view, View(sample, root), **options)
 
 
 class Trace(Callback):
@@ -186,14 +187,22 @@ def test_schedule_of_supervised_training_in_the_paper():
     assert [rates[epoch] for epoch in (30, 31, 40, 41)] == pytest.approx([0.01, 0.005, 0.005, 0.0025])
 
 
-def test_resume_is_exact(toy, tmp_path):
+class Forgetful(LSTM):
+    """An LSTM whose features are dropped out, as those of other encoders are."""
+
+    def forward(self, x):
+        return F.dropout(super().forward(x), 0.3, self.training)
+
+
+@pytest.mark.parametrize("encoder", [LSTM, Forgetful])
+def test_resume_is_exact(toy, tmp_path, encoder):
     clips = toy(10)
     torch.manual_seed(3)
-    straight = as_cal(clips.skeleton)
+    straight = as_cal(clips.skeleton, encoder=encoder)
     torch.manual_seed(3)
-    first = as_cal(clips.skeleton)
+    first = as_cal(clips.skeleton, encoder=encoder)
     torch.manual_seed(4)
-    second = as_cal(clips.skeleton)
+    second = as_cal(clips.skeleton, encoder=encoder)
     _, whole = fit(straight, clips, 4)
     trainer, start = fit(first, clips, 2)
     trainer.save_checkpoint(tmp_path / "half.ckpt")

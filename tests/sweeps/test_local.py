@@ -173,6 +173,17 @@ def test_a_failed_trial_is_told_and_tried_again_by_the_next_call(fake, tmp_path,
     assert len(list((folder / "trial_001").glob("version_*"))) == 1
 
 
+def test_the_reason_of_a_failure_is_that_of_the_last_attempt(fake, tmp_path, monkeypatch, capsys):
+    sweep, folder = fake(parameters={"x": {"values": [-1, 0.5]}}), tmp_path / "out"
+    run_local(sweep, folder)
+    assert "x must not be -1" in capsys.readouterr().out
+    monkeypatch.setattr("skelcl.sweeps.trial.PROGRAM", (sys.executable, "-c", "raise SystemExit('out of memory')"))
+    run_local(sweep, folder)
+    told = capsys.readouterr().out
+    assert "trial 0: failed: out of memory" in told
+    assert "must not be" not in told
+
+
 def test_nothing_but_failures_end_the_sweep_soon(fake, tmp_path):
     with pytest.raises(InputError, match="no trial came to its end: x must not be -1"):
         run_local(fake(parameters={"x": {"value": -1}, "y": {"values": list(range(9))}}), tmp_path / "out")

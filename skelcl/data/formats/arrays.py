@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -168,9 +167,3 @@ def trimmed(joints: np.ndarray, zeros: bool) -> np.ndarray:
         out[nothing] = np.nan
     frames = np.flatnonzero(~nothing.all(0))
     return out[~nothing.all(1), : frames[-1] + 1 if len(frames) else 0]
-
-
-Writer = Callable[[Any, Path, dict[str, np.ndarray]], list[str]]
-"""``write(store, folder, splits)``: a store to the files of a format below ``folder``, an empty folder that is renamed
-afterwards. ``splits`` holds the training part of each protocol, (N,) bool over the positions of the store. Returns
-lines that tell what was written and what the format cannot hold."""

@@ -50,7 +50,7 @@ def prepare(
         overwrite: Replace a complete store that was made from other files or with other options.
         strict: Stop at the first file that cannot be read.
         max_failed: Share of the files that may fail; above it no store is written.
-        jobs: Processes that read; by default all processors when there are many files.
+        jobs: Processes that read; by default one, and up to 16 when there are many files.
 
     Returns:
         The store.

@@ -118,8 +118,12 @@ def read(where: str) -> list[Recording]:
     """
     file = Path(where)
     name = file.name.split(".")[0]
-    if file.stat().st_size > MAX_BYTES:
-        raise ReadError("size", f"{where}: has {file.stat().st_size} bytes, which no such file has")
+    try:
+        size = file.stat().st_size
+    except OSError as error:
+        raise ReadError("damaged", f"{where}: {error.strerror}") from error
+    if size > MAX_BYTES:
+        raise ReadError("size", f"{where}: has {size} bytes, which no such file has")
     try:
         content = _content(file)
         if not isinstance(content, dict):

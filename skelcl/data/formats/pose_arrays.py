@@ -110,6 +110,6 @@ def _small(known: dict[str, Any], key: str, largest: int, file: Path) -> int:
     value = _scalar(known, key, float, file)
     if value is None:
         return -1
-    if value != int(value) or not 0 <= value <= largest:
+    if not 0 <= value <= largest or value != int(value):  # in this order: NaN has no integer
         raise ReadError("keys", f"{file}: {key} {value:g} is no whole number of 0–{largest}")
     return int(value)

@@ -42,6 +42,11 @@ class Poses:
     camera: int = -1
     others: int = 0
 
+    def window(self, start: int, stop: int) -> Poses:
+        """Some frames of the clip, without what the file says of all."""
+        sure = None if self.confidence is None else self.confidence[:, start:stop]
+        return Poses(self.joints[:, start:stop], sure, layout=self.layout, others=self.others)
+
 
 def positions(numbers: Sequence[int], place: Path) -> list[int]:
     """Frame numbers counted from the first; frames that are not named are frames in which nobody was seen.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ def mediapipe(file: Path, channels: int | None) -> Poses:
     wanted = channels or (3 if any(listed(frame, "world_landmarks") for frame in found) else 2)
     key = "world_landmarks" if wanted == 3 else "landmarks"
     if not any(listed(frame, key) for frame in found):
-        other = "; for flat poses pass --channels 2" if wanted == 3 else ""
+        other = ", the 3D poses that are wanted; an import takes flat ones with --channels 2" if wanted == 3 else ""
         raise ReadError("no_skeleton", f"{file}: no frame has {key}{other}")
     people: list[list[np.ndarray]] = []
     for t, frame in enumerate(found):
@@ -125,7 +126,9 @@ def person_list(file: Path, channels: int | None, tracked: bool) -> Poses:
     if not found:
         raise ReadError("no_skeleton", f"{file}: nobody was found")
     if channels == 3:
-        raise ReadError("shape", f"{file}: these keypoints are flat: pass --channels 2")
+        raise ReadError(
+            "shape", f"{file}: these keypoints are flat, 3D ones are wanted; an import takes them with --channels 2"
+        )
     numbers = []
     for n, person in enumerate(found):
         digits = re.findall(r"\d+", str(person.get("image_id", "")))
@@ -142,7 +145,7 @@ def person_list(file: Path, channels: int | None, tracked: bool) -> Poses:
         own = person.get("idx") if tracked else None
         while isinstance(own, list) and len(own) == 1:
             own = own[0]
-        names[t].append(int(own) if isinstance(own, int | float) and own == int(own) else -1)
+        names[t].append(int(own) if isinstance(own, int | float) and math.isfinite(own) and own == int(own) else -1)
     known = tracked and all(name >= 0 for listed in names for name in listed)
     return _assembled(people, names if known else None, file)
 

@@ -63,7 +63,7 @@ def write_mediapipe(output: str | Path, subjects: int = 6, episodes: int = 1, se
     """Writes ``<class>/<clip>.json``, lists of frames with ``landmarks`` and ``world_landmarks``, and ``labels.csv``.
 
     Args:
-        output: Folder to write; it must be empty, absent, or hold an equal run.
+        output: Folder to write; it must be empty or absent.
         subjects: Number of people, 1–99.
         episodes: Times that each of them does each action, 1–99.
         seed: Seed; equal arguments give equal bytes.
