@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from skelcl.errors import InputError
 from skelcl.evaluation.record import REFERENCE_KEY
+from skelcl.files import whole
 from skelcl.interop import load_reference, scd_net, sds_cl
 from skelcl.interop.files import Origin, count_parameters, find_state, read_file, recognise
 from skelcl.interop.reference import find_skeleton
@@ -231,10 +231,8 @@ def _save(path: Path, origin: Origin, state: dict[str, Tensor], config: str) -> 
         "global_step": 0,
         "pytorch-lightning_version": lightning.__version__,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    torch.save(content, part)
-    os.replace(part, path)
+    with whole(path) as part:
+        torch.save(content, part)
 
 
 def _ours(path: Path, content: Mapping[str, Any]) -> dict[str, str]:

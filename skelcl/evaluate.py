@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from skelcl.evaluation.record import run_record, save_record
 from skelcl.evaluation.retrieval import RetrievalOptions
 from skelcl.evaluation.robustness import Reading, RobustnessOptions, suite
 from skelcl.evaluation.session import Session
+from skelcl.files import whole
 from skelcl.lightning_cli import load, stored_config
 from skelcl.methods import Supervised
 from skelcl.plane import require_tsne
@@ -246,7 +246,8 @@ def evaluate(
 
     folder.mkdir(parents=True, exist_ok=True)
     write_page(Page(headline, facts, parts), folder / "report.html")
-    _replace(folder / "table.md", text)
+    with whole(folder / "table.md") as file:
+        file.write_text(text, encoding="utf-8")
     save_record(folder / "results.json", model, str(ckpt_path), results, run)
     features = {name: (train[name], test[name]) for name in judges}
     return Evaluation(folder, flat["mean"], flat["sd"], flat["interval"], readings, features, text)
@@ -313,10 +314,3 @@ def _flat(scores: Mapping[str, Scores], stat: str) -> dict[str, float]:
         prefix = "" if name == "learned" else f"{name}_"
         found.update({key.replace("/", f"/{prefix}"): value for key, value in values.items()})
     return found
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file: the whole or nothing."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

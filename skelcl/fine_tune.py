@@ -7,7 +7,6 @@ import csv
 import hashlib
 import importlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from skelcl.data.subsets import digest, read_labels
 from skelcl.errors import InputError
 from skelcl.evaluation.report import short
+from skelcl.files import whole
 from skelcl.lightning_cli import resolved_config, run_lightning, stored_config
 from skelcl.methods import FineTune, Method
 from skelcl.parsing import OptionParser
@@ -341,18 +341,14 @@ def _write(folder: Path, table: Mapping[str, Any], runs: Sequence[Run], text: st
     _replace(folder / "table.json", json.dumps(table, indent=2) + "\n")
     _replace(folder / "table.txt", text + "\n")
     names = list(runs[0].metrics)
-    part = folder / "table.csv.part"
-    with part.open("w", newline="", encoding="utf-8") as file:
+    with whole(folder / "table.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["variant", "seed", *names])
         rows.writerows([run.variant, run.seed, *(run.metrics[name] for name in names)] for run in runs)
         for variant, metrics in table["summary"].items():
             rows.writerows([variant, kind, *(metrics[name][kind] for name in names)] for kind in ("mean", "sd"))
-    os.replace(part, folder / "table.csv")
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file: the whole or nothing."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from skelcl.data.pose_reading import IMAGE_FORMATS, PoseReader, guess_layout
 from skelcl.data.recording import ReadError
 from skelcl.data.store import StoreError
 from skelcl.errors import InputError
+from skelcl.files import whole
 from skelcl.predictor import Predictor
 from skelcl.recognition import Prediction, Recognition
 from skelcl.skeleton import Skeleton
@@ -130,10 +130,8 @@ def predict_clips(
             "classes": list(predictor.class_names),
             "clips": results,
         }
-        output.parent.mkdir(parents=True, exist_ok=True)
-        part = output.with_name(f"{output.name}.part")
-        part.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        os.replace(part, output)
+        with whole(output) as part:
+            part.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")
         print(f"wrote {output}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, runtime_checkable
@@ -16,6 +15,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from skelcl.errors import InputError
+from skelcl.files import whole
 
 
 class StepFeatures(TypedDict):
@@ -186,8 +186,5 @@ class FeatureWriter(pl.Callback):
 
 def write_npz(path: Path, **arrays: Any) -> None:
     """Write NumPy arrays to an uncompressed ``.npz`` under exactly this name: the whole file or none of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
+    with whole(path) as part, part.open("wb") as file:
         np.savez(file, **arrays)
-    os.replace(part, path)

@@ -11,7 +11,6 @@ import hashlib
 import html
 import json
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skelcl.errors import InputError
+from skelcl.files import whole
 from skelcl.skeleton import Skeleton
 
 SCRIPTS = ("page.js", "table.js", "curves.js", "confusion.js", "stage.js", "map.js", "main.js")
@@ -143,10 +143,8 @@ def write_page(page: Page, path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name the HTML file to write")
     text = _html(page)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(text.encode(errors="replace"))  # names of files may hold what is no character
-    os.replace(part, path)
+    with whole(path) as part:
+        part.write_bytes(text.encode(errors="replace"))  # names of files may hold what is no character
 
 
 def _html(page: Page) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import os
 import pickle
 import platform
 import re
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skelcl.evaluation.features import NamedClips, named_clips
+from skelcl.files import whole
 from skelcl.seeding import run_seed
 from skelcl.transforms.streams import Stream
 
@@ -120,9 +120,8 @@ def save_record(
         **results,
         "run": run,
     }
-    part = file.with_name(f"{file.name}.part")
-    part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, file)
+    with whole(file) as part:
+        part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def surroundings(device: torch.device) -> dict[str, Any]:

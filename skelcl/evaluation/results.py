@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from skelcl.errors import InputError
 from skelcl.evaluation.probe import PRESETS
 from skelcl.evaluation.report import short
+from skelcl.files import whole
 
 PROBES = {f"linear_{preset}_top1": preset for preset in PRESETS}
 KINDS: dict[str, tuple[str, str | None]] = {
@@ -209,10 +209,8 @@ def results(folders: list[Path], output: Path | None = None) -> None:
         text += f"\n{older} older results of the same run, seed and epoch are left out.\n"
     print(text, end="")
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        part = output.with_name(f"{output.name}.part")
-        part.write_text(text if output.suffix == ".md" else csv_text(rows), encoding="utf-8", newline="")
-        os.replace(part, output)
+        with whole(output) as part:
+            part.write_text(text if output.suffix == ".md" else csv_text(rows), encoding="utf-8", newline="")
         print(f"wrote {output}")
 
 

@@ -6,7 +6,6 @@ import copy
 import io
 import json
 import logging
-import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from skelcl.errors import InputError
+from skelcl.files import whole
 from skelcl.nn.heads import Classifier
 
 Format = Literal["torch-export", "onnx", "safetensors"]
@@ -59,11 +59,9 @@ def export(network: nn.Module, clips: Tensor, format: Format, output: Path, meta
         InputError: The file disagrees with the network and was not kept, or a package is missing.
     """
     write, read = _WRITERS[format], _READERS[format]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    part = output.with_name(f"{output.name}.part")
     # Repeated up to the largest batch, and one more size for the trace.
     x = clips[torch.arange(max(BATCHES)) % clips.shape[0]]
-    try:
+    with whole(output) as part:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporters warn of their own future
             write(network, x[:3], part, json.dumps(metadata, ensure_ascii=False))
@@ -73,9 +71,6 @@ def export(network: nn.Module, clips: Tensor, format: Format, output: Path, meta
                 f"{output}: not written, because the {format} file computes something else than the network: "
                 f"outputs differ by {difference:.1e} of the largest, more than {TOLERANCE:.0e}"
             )
-        os.replace(part, output)
-    finally:
-        part.unlink(missing_ok=True)
     return difference
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -14,6 +12,7 @@ from matplotlib.animation import FFMpegWriter, PillowWriter
 from matplotlib.figure import Figure
 
 from skelcl.errors import InputError
+from skelcl.files import whole
 from skelcl.plotting.animation import SkeletonAnimation
 
 FIGURES = (".png", ".pdf", ".svg")
@@ -51,7 +50,7 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     """
     path = Path(path)
     check_target(path, FIGURES)
-    with _whole(path) as part:
+    with whole(path) as part:
         figure.savefig(part, dpi=150)
 
 
@@ -67,7 +66,7 @@ def save_animation(animation: SkeletonAnimation, path: str | Path) -> None:
     """
     path = Path(path)
     check_target(path, ANIMATIONS)
-    with _whole(path) as part:
+    with whole(path) as part:
         if path.suffix.lower() == ".html":
             part.write_text(animation.html(), encoding="utf-8")
             return
@@ -93,15 +92,3 @@ def _ffmpeg() -> str | None:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except RuntimeError:  # on a platform for which it brings none
         return None
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A place beside the file that takes its name when all is written, and is removed when not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.stem}.part{path.suffix}")  # writers look at the suffix
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from skelcl.files import whole
 from skelcl.sweeps.definition import Sweep
 from skelcl.sweeps.local import Result
 
@@ -21,18 +21,15 @@ def write_tables(folder: Path, sweep: Sweep, results: Sequence[Result]) -> None:
         results: Trials, the best first.
     """
     keys = [one.key for one in sweep.parameters]
-    part = folder / "table.csv.part"
-    with part.open("w", newline="", encoding="utf-8") as file:
+    with whole(folder / "table.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["trial", "state", "best", sweep.metric, "measured", *keys, "folder"])
         for place, one in enumerate(results):
             value = "" if one.objective is None else one.objective
             values = [one.values.get(key, "") for key in keys]
             table.writerow([one.number, one.state, int(is_best(place, one)), value, one.measured, *values, one.folder])
-    os.replace(part, folder / "table.csv")
-    part = folder / "table.md.part"
-    part.write_text(table_text(sweep, results), encoding="utf-8")
-    os.replace(part, folder / "table.md")
+    with whole(folder / "table.md") as part:
+        part.write_text(table_text(sweep, results), encoding="utf-8")
 
 
 def table_text(sweep: Sweep, results: Sequence[Result]) -> str:
@@ -74,9 +71,8 @@ def draw(folder: Path, sweep: Sweep, results: Sequence[Result]) -> Path | None:
         sweep.metric,
         {one.key for one in varied if one.logarithmic},
     )
-    part = folder / "sweep.part.png"
-    figure.savefig(part, dpi=150)
-    os.replace(part, folder / "sweep.png")
+    with whole(folder / "sweep.png") as part:
+        figure.savefig(part, dpi=150)
     return folder / "sweep.png"
 
 

@@ -44,7 +44,7 @@ def test_predict_writes_one_file_into_the_run_folder(method, data, trainer, enco
     path = tmp_path / "lightning_logs" / "version_0" / "features-test.npz"
     assert f"37 × 5 features: {path}" in capsys.readouterr().out
     check_file(path, method, data, encode, checkpoint=str(tmp_path / "weights.ckpt"))
-    assert not list(path.parent.glob("*.part"))
+    assert not list(path.parent.glob("*.part*"))
 
 
 def test_two_devices_write_the_same_file(method, data, trainer, encode, tmp_path) -> None:
