@@ -184,6 +184,8 @@ def _complete(
     if layout is None:
         raise InputError(f"{path}: its joints are of no layout that is known for {origin.name}; choose with --skeleton")
     sizes = {name: value for name, value in chosen.items() if value is not None}
+    if "heads" in sizes and origin.name != "scd-net":
+        raise InputError(f"--heads is for scd-net, not for {origin.name}")
     origin = dataclasses.replace(origin, **sizes)
     persons = origin.num_persons or (1 if layout == KINECT20.name else 2)
     return dataclasses.replace(origin, num_persons=persons), layout

@@ -295,7 +295,8 @@ def _train(config: Mapping[str, Any], folder: Path) -> None:
     last = _last(folder)
     cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=None if last is None else str(last), verbose=False)
     if cli.trainer.is_global_zero:
-        _replace(folder / FINISHED, f"{Path(str(cli.trainer.log_dir)).name}\n")
+        tested = next(version for version in reversed(_versions(folder)) if (version / "results.json").is_file())
+        _replace(folder / FINISHED, f"{tested.name}\n")
 
 
 def _finished(folder: Path, variant: str, seed: int) -> Run | None:

@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +163,15 @@ def test_called_again_after_a_kill_it_ends_in_the_same_table(monkeypatch):
     assert again["runs"][0]["folder"].endswith("pretrained-seed_1/version_1")
     tune("--seeds=0", "--scratch=false", *words[1:], "--trainer.max_epochs=1")
     assert sorted(path.name for path in Path("runs/killed").iterdir()) == ["version_0", "version_1"]
+
+
+@pytest.mark.slow
+def test_two_processes_fine_tune_every_seed():
+    words = [*SHORT, "--seeds=0,1", "--data.fraction=0.5", "--trainer.logger.name=two", "--trainer.max_epochs=1"]
+    command = [sys.executable, "-m", "skelcl", "fine-tune", "--config", str(SEMI), "--ckpt_path=X.ckpt", *words]
+    subprocess.run([*command, "--trainer.devices=2", "--trainer.strategy=ddp"], check=True, timeout=300)
+    table = json.loads(Path("runs/two/version_0/table.json").read_text())
+    assert [(run["variant"], run["seed"]) for run in table["runs"]] == [(v, s) for s in (0, 1) for v in VARIANTS]
 
 
 def test_a_run_is_a_run_like_any_other(capsys):

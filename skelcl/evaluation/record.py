@@ -194,7 +194,7 @@ def run_record(
         "parameters": sum(p.numel() for p in encoder.parameters()) if isinstance(encoder, nn.Module) else None,
         "stream": stream_name(pl_module),
         "view": _view(view),
-        "selection": _selection(path, content),
+        "selection": _selection(path, content, loops.get("processed"), _at(origin, "trainer").get("max_epochs")),
         "epochs": loops.get("processed"),
         "planned_epochs": _at(origin, "trainer").get("max_epochs"),
         "steps": content.get("global_step"),
@@ -207,15 +207,17 @@ def run_record(
     }
 
 
-def _selection(path: str | None, content: Mapping[str, Any]) -> str:
+def _selection(path: str | None, content: Mapping[str, Any], epochs: int | None, planned: int | None) -> str:
     """How the epoch of a checkpoint was chosen: as the last, by what one of its callbacks watches, or by others."""
+    name = Path(str(path)).name
     if REFERENCE_KEY in content:
         return "not known"
     for state in content.get("callbacks", {}).values():
-        best = state.get("best_model_path") if isinstance(state, dict) and state.get("monitor") else None
-        if best and Path(best).name == Path(str(path)).name:
-            return f"best {state['monitor']}"
-    return "last epoch"
+        if isinstance(state, dict) and state.get("monitor"):
+            best = {Path(kept).name for kept in (state.get("best_model_path"), *state.get("best_k_models", {})) if kept}
+            if name in best:
+                return f"best {state['monitor']}"
+    return "last epoch" if name == "last.ckpt" or None in (epochs, planned) or epochs == planned else f"epoch {epochs}"
 
 
 def _data(data: object, tested: Sequence[int], labelled: Sequence[int] | None) -> dict[str, Any] | None:

@@ -11,12 +11,17 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from skelcl.clips import Clips
 from skelcl.encoders import Encoder
 from skelcl.errors import InputError
 from skelcl.seeding import generator, seeded
 from skelcl.transforms import View
+
+OF_SCHEDULES = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum"}
+"""What schedules write among the settings of an optimiser."""
 
 
 class Features(TypedDict):
@@ -88,23 +93,28 @@ class Method(pl.LightningModule):
         PyTorch would take both from the checkpoint, and what the command line says of them would change nothing.
 
         Raises:
-            InputError: If the checkpoint's optimiser was of another kind.
+            InputError: If the checkpoint's optimiser has settings that this one does not know.
         """
         if self._trainer is None or not self.trainer.training or not checkpoint.get("optimizer_states"):
             return
         made: Any = self.configure_optimizers()
-        optimizer, schedule = (made["optimizer"], made["lr_scheduler"]) if isinstance(made, dict) else (made, None)
+        optimizer, schedule = (made["optimizer"], made.get("lr_scheduler")) if isinstance(made, dict) else (made, None)
+        other = not isinstance(optimizer, Optimizer) or not isinstance(schedule, LRScheduler | None)
+        if other or isinstance(schedule, ReduceLROnPlateau) or self.trainer.strategy.restore_checkpoint_after_setup:
+            return
         saved = checkpoint["optimizer_states"][0]["param_groups"]
-        unknown = sorted(saved[0].keys() - optimizer.param_groups[0].keys())
+        unknown = sorted(saved[0].keys() - optimizer.param_groups[0].keys() - OF_SCHEDULES)
         if unknown:
             raise InputError(
                 f"the checkpoint's optimiser has {', '.join(unknown)}, which {type(optimizer).__name__} lacks: "
                 "a run goes on with the optimiser that it began with"
             )
-        if schedule is not None and checkpoint["lr_schedulers"]:
+        if schedule is not None:
+            before = (checkpoint["lr_schedulers"] or [{}])[0]
+            epochs = before.get("last_epoch", checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
-                for _ in range(checkpoint["lr_schedulers"][0].get("last_epoch", checkpoint["epoch"] + 1)):
+                for _ in range(epochs):
                     schedule.step()
             checkpoint["lr_schedulers"] = [schedule.state_dict()]
         for group, own in zip(saved, optimizer.param_groups, strict=False):

@@ -331,6 +331,11 @@ def test_another_number_of_classes_than_said(command, published, capfd):
     assert "fc8.weight has shape (10, 512) instead of (12, 512)" in line
 
 
+def test_heads_of_a_network_that_has_none(command, published, capfd):
+    published("hcn")
+    assert "--heads is for scd-net, not for hcn" in refusal(capfd, import_, command, "--heads", "4")
+
+
 def test_a_checkpoint_is_replaced_only_when_asked_and_never_half(command, published, capfd, monkeypatch):
     published("hcn")
     Path("published.ckpt").write_text("precious")

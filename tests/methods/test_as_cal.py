@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import MultiStepLR
+from torch.optim.lr_scheduler import MultiStepLR, OneCycleLR
 from torch.utils.data import DataLoader
 
 from skelcl.encoders import LSTM
@@ -185,6 +185,28 @@ def test_schedule_of_supervised_training_in_the_paper():
     """The milestones of MultiStepLR mean what the paper's mean: 30 acts from epoch 31 on, counted from 1."""
     rates = schedule([30, 40], 0.5, 0.01, 60)
     assert [rates[epoch] for epoch in (30, 31, 40, 41)] == pytest.approx([0.01, 0.005, 0.005, 0.0025])
+
+
+@pytest.mark.parametrize("earlier", [None, partial(OneCycleLR, max_lr=0.1, total_steps=9)])
+def test_a_resumed_run_may_have_another_schedule(toy, tmp_path, earlier):
+    """Its own, as if it had had it from the start: at 0.01 until a milestone that is past."""
+    clips = toy(4)
+    first, second = as_cal(clips.skeleton), as_cal(clips.skeleton, scheduler=partial(MultiStepLR, milestones=[1, 3]))
+    first.make_scheduler = earlier
+    trainer, _ = fit(first, clips, 2)
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    _, trace = fit(second, clips, 5, checkpoint=tmp_path / "half.ckpt")
+    assert trace.lr == pytest.approx([1e-3, 1e-4, 1e-4])
+
+
+def test_a_resumed_run_may_have_no_schedule(toy, tmp_path):
+    clips = toy(4)
+    first, second = (as_cal(clips.skeleton, scheduler=partial(MultiStepLR, milestones=[1])) for _ in range(2))
+    trainer, _ = fit(first, clips, 2)
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    second.make_scheduler = None
+    _, trace = fit(second, clips, 3, checkpoint=tmp_path / "half.ckpt")
+    assert trace.lr == [0.01]
 
 
 class Forgetful(LSTM):
