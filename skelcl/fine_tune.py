@@ -302,9 +302,9 @@ def _train(config: Mapping[str, Any], folder: Path) -> None:
 def _finished(folder: Path, variant: str, seed: int) -> Run | None:
     """The run in a folder; None when its test has not ended yet."""
     mark = folder / FINISHED
-    if not mark.is_file():
+    version = folder / mark.read_text(encoding="utf-8").strip() if mark.is_file() else None
+    if version is None or not (version / "results.json").is_file():
         return None
-    version = folder / mark.read_text(encoding="utf-8").strip()
     labels = version / "labels.txt"
     names = read_labels(labels) if labels.is_file() else None
     metrics = json.loads((version / "results.json").read_text(encoding="utf-8"))["metrics"]

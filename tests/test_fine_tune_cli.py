@@ -156,6 +156,7 @@ def test_called_again_after_a_kill_it_ends_in_the_same_table(monkeypatch):
         assert {**ours, "folder": ""} == {**whole, "folder": ""}
 
     (study / "pretrained-seed_1" / "finished").unlink()  # as if it had been killed while it was tested
+    (version("pretrained", 0, study) / "results.json").unlink()  # as if somebody wanted it done again
     tune(*words[1:], "--seeds=1,0", "--scratch=false")
     assert sorted(path.name for path in Path("runs/killed").iterdir()) == ["version_0"], "more of the same study"
     again = json.loads((study / "table.json").read_text())

@@ -196,9 +196,10 @@ def test_the_verb_asks_for_what_is_missing(tmp_path, missing):
 
 def test_a_damaged_import_names_the_verb_that_mends_it(imported, tmp_path):
     npy_tree(tmp_path / "in", ["a"])
-    store = imported("npy", layout="coco17")
+    store = imported("npy", layout="coco17", max_bodies=1)
     (store.path / "joints.npy").write_bytes(b"")
-    with pytest.raises(StoreError, match="skelcl data import poses --format npy --input <files> --name mine"):
+    verb = "skelcl data import poses --format npy --input <files> --name mine .* --max_bodies 1 .* --overwrite true"
+    with pytest.raises(StoreError, match=verb):
         SkeletonStore(store.path)
 
 

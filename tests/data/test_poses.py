@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from skelcl.data.formats.pose_clip import Poses
 from skelcl.data.formats.tracking import track
 from skelcl.data.layouts import map_layout
 from skelcl.data.store import Flag, StoreError
@@ -296,3 +297,12 @@ def test_alphapose(imported, tmp_path, size, name):
     store = imported("alphapose")
     np.testing.assert_array_equal(store.recording(0), turned(joints))
     assert store.skeleton.name == name
+
+
+def test_a_window_keeps_how_sure_each_joint_is():
+    joints, sure = poses(2), np.random.default_rng(0).random((2, T, 3), np.float32)
+    part = Poses(joints, sure, label="wave", layout="coco17", others=1).window(2, 4)
+    np.testing.assert_array_equal(part.joints, joints[:, 2:4])
+    np.testing.assert_array_equal(part.confidence, sure[:, 2:4])
+    assert (part.label, part.layout, part.others) == (None, "coco17", 1)
+    assert Poses(joints).window(0, 1).confidence is None
