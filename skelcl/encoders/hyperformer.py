@@ -14,6 +14,7 @@ from skelcl.encoders.base import BodyEncoder
 from skelcl.errors import InputError
 from skelcl.nn.attention import hyperedge_attention, hyperedge_weights
 from skelcl.nn.graph import GraphBlock
+from skelcl.nn.memory import channels_last, lies_last
 from skelcl.nn.temporal import MultiScaleTemporal, shortcut
 from skelcl.skeleton import KINECT20, NTU25, Skeleton
 
@@ -83,7 +84,7 @@ class Hyperformer(BodyEncoder):
 
     def body_map(self, bodies: Tensor) -> Tensor:
         """Map (B, width, T', V) of normalised bodies (B, C, T, V)."""
-        return self.blocks(bodies)
+        return self.blocks(channels_last(bodies))
 
 
 class HyperSelfAttention(nn.Module):
@@ -137,7 +138,7 @@ class HyperSelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V) to (N, C', T, V)."""
-        x = rearrange(x, "n c t v -> n t v c")
+        last, x = lies_last(x), rearrange(x, "n c t v -> n t v c")
         q, k, v, edges = self._projected(x)
         y = hyperedge_attention(
             q,
@@ -151,8 +152,9 @@ class HyperSelfAttention(nn.Module):
             hops=self.hops,
             hyperedges=self.hyperedges,
         )
-        y = self.projection(rearrange(y, "n t v h c -> n (h c) t v"))
-        return y + rearrange(self.skip(x), "n t v c -> n c t v")
+        # Copied once, into the order of x.
+        y = rearrange(y.flatten(3), "n t v c -> n c t v") if last else rearrange(y, "n t v h c -> n (h c) t v")
+        return self.projection(y) + rearrange(self.skip(x), "n t v c -> n c t v")
 
     def mixing(self, x: Tensor) -> Tensor:
         """Attention of each head and frame, with the part that does not depend on the input, (N, H, T, V, V)."""

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from skelcl.errors import InputError
-from skelcl.nn.memory import recompute
+from skelcl.nn.memory import lies_last, recompute
 
 
 def joint_attention(query: Tensor, key: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ def aggregate(x: Tensor, graph: Tensor) -> Tensor:
     Returns:
         (N, S·C, T, V), in memory ordered as x.
     """
-    if x.is_contiguous(memory_format=torch.channels_last):
+    if lies_last(x):
         # The same product, whose result need not be turned round: it is the largest tensor of these networks.
         y = rearrange(graph, "n s v w -> n 1 (w s) v") @ rearrange(x, "n c t v -> n t v c")
         return rearrange(y, "n t (w s) c -> n (s c) t w", s=graph.shape[1])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -36,3 +37,26 @@ def channels_last(x: Tensor) -> Tensor:
     if not torch.is_autocast_enabled(x.device.type):
         return x
     return x.contiguous(memory_format=torch.channels_last)
+
+
+def lies_last(x: Tensor) -> bool:
+    """Whether ``x`` (N, C, T, V) lies in memory with its channels last, see :func:`channels_last`."""
+    return x.is_contiguous(memory_format=torch.channels_last)
+
+
+def concatenate(maps: Sequence[Tensor]) -> Tensor:
+    """Maps (N, C_i, T, V) side by side, (N, Σ C_i, T, V), channels last in memory if those of the first are.
+
+    The same as ``torch.cat``, which takes five times as long where channels lie last (16 bodies, 4·54 channels, 64
+    frames, 25 joints, bfloat16 on a CPU), unless it is told that they do.
+    """
+    if not lies_last(maps[0]):
+        return torch.cat(list(maps), 1)
+    return rearrange(torch.cat([rearrange(x, "n c t v -> n t v c") for x in maps], -1), "n t v c -> n c t v")
+
+
+def split(x: Tensor, pieces: int) -> list[Tensor]:
+    """``x`` (N, C, T, V) as views of C / pieces channels; their gradients come together as in :func:`concatenate`."""
+    if not lies_last(x):
+        return list(x.chunk(pieces, 1))
+    return [rearrange(piece, "n t v c -> n c t v") for piece in rearrange(x, "n c t v -> n t v c").chunk(pieces, -1)]

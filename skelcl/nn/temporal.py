@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from skelcl.errors import InputError
+from skelcl.nn.memory import concatenate, split
 
 
 def kaiming_(conv: nn.Conv1d | nn.Conv2d, pieces: int = 1) -> None:
@@ -65,7 +66,7 @@ def frame_maximum(x: Tensor, stride: int = 1) -> Tensor:
     which also keeps the place of every result in eight bytes.
     """
     if not torch.is_grad_enabled():  # plain operations, which exporters know
-        return _largest(*_neighbours(x, stride))
+        return _largest(*_windows(_padded(x), stride))
     maximum: Tensor = FrameMaximum.apply(x, stride)  # type: ignore[no-untyped-call]
     return maximum
 
@@ -78,32 +79,32 @@ class FrameMaximum(torch.autograd.Function):
         """The maxima."""
         ctx.save_for_backward(x)
         ctx.stride = stride
-        return _largest(*_neighbours(x, stride))
+        return _largest(*_windows(_padded(x), stride))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """Hands the gradient of each maximum to where it was found."""
         (x,) = ctx.saved_tensors
-        before, here, after = _neighbours(x, ctx.stride)
+        padded = _padded(x)
+        before, here, after = _windows(padded, ctx.stride)
         # Comparisons in place give 0 and 1 as numbers: products with truth values take twice as long.
         first = gradient * torch.maximum(here, after).le_(before)
         rest = gradient - first
         second = rest * here.clone().ge_(after)
-        n, c, t, v = x.shape
-        total = gradient.new_zeros(n, c, t + 2, v)
+        total = torch.zeros_like(padded)
         for part, share in zip(_windows(total, ctx.stride), (first, second, rest - second), strict=True):
             part.add_(share)
         return total[:, :, 1:-1], None
 
 
-def _neighbours(x: Tensor, stride: int) -> list[Tensor]:
-    """The frames before, at and after every ``stride``-th frame of x (N, C, T, V); −∞ beyond the ends."""
-    return _windows(F.pad(x, (0, 0, 1, 1), value=-torch.inf), stride)
+def _padded(x: Tensor) -> Tensor:
+    """A frame of −∞ at both ends of x (N, C, T, V)."""
+    return F.pad(x, (0, 0, 1, 1), value=-torch.inf)
 
 
 def _windows(padded: Tensor, stride: int) -> list[Tensor]:
-    """Views of a padded (N, C, T + 2, V), three times (N, C, ⌈T / stride⌉, V)."""
+    """The frames before, at and after every ``stride``-th frame: views of a padded (N, C, T + 2, V)."""
     frames = padded.shape[2] - 2
     return [padded[:, :, k : k + frames : stride] for k in range(3)]
 
@@ -153,7 +154,7 @@ class MultiScaleTemporal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V) to (N, C', T', V)."""
-        near, far, high = self.reduce_bn(self.reduce(x)).relu().chunk(3, dim=1)
+        near, far, high = split(self.reduce_bn(self.reduce(x)).relu(), 3)
         point = self.point(x[:, :, :: self.stride])
         branches = [self.near(near), self.far(far), frame_maximum(high, self.stride), point]
-        return self.bn(torch.cat(branches, dim=1))
+        return self.bn(concatenate(branches))

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from skelcl.encoders.hyperformer import Hyperformer, HyperSelfAttention, partition, tree
 from skelcl.errors import InputError
@@ -204,6 +205,32 @@ def test_half_precision_attention_is_close():
     with torch.autocast("cpu", torch.bfloat16):
         y = unit(x)
     assert (y.float() - unit(x)).norm() < 0.03 * unit(x).norm()
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_channels_come_last_in_memory_under_autocast_only(enabled):
+    encoder, seen = Hyperformer(KINECT20, strides=(1, 2), **SMALL), []
+    for layer in encoder.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.register_forward_hook(lambda _, arguments, result: seen.extend((arguments[0], result)))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+        encoder(torch.randn(2, 3, 16, 20, 2))
+    assert seen
+    assert all(y.is_contiguous(memory_format=torch.channels_last) == enabled for y in seen)
+
+
+def test_the_order_in_memory_changes_no_value():
+    unit = HyperSelfAttention(12, 24, 3, (0, 0, 1, 1, 2), torch.zeros(5, 5, dtype=torch.long)).double()
+    for parameter in unit.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    x, found = torch.randn(2, 12, 4, 5, dtype=torch.float64), []
+    for order in (torch.contiguous_format, torch.channels_last):
+        given = x.contiguous(memory_format=order).requires_grad_()
+        y = unit(given)
+        assert y.is_contiguous(memory_format=order)
+        found.append((y, *torch.autograd.grad(y.square().sum(), [given, *unit.parameters()])))
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(two, one)
 
 
 def test_widths_that_do_not_fit_are_told():

@@ -57,22 +57,25 @@ class Branches(nn.Module):
         return (a[1], b[1], c[1]), (a[4], b[4], c[4], d[1])
 
 
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("frames", [7, 8])
-def test_two_batch_norms_are_seven(stride, frames):
+def test_two_batch_norms_are_seven(stride, frames, order):
     fused = MultiScaleTemporal(6, 16, stride).double()
     for parameter in fused.parameters():
         nn.init.normal_(parameter, 0.3, 0.5)
     twin = Branches(6, 16, stride).double()
     twin.copy(fused)
     for _ in range(3):
-        x = torch.randn(3, 6, frames, 5, dtype=torch.float64)
+        x = torch.randn(3, 6, frames, 5, dtype=torch.float64).contiguous(memory_format=order)
         ours, theirs = (x.clone().requires_grad_(), x.clone().requires_grad_())
         y, expected = fused(ours), twin(theirs)
         torch.testing.assert_close(y, expected)
         (y * torch.linspace(-1, 1, y.numel()).view_as(y)).sum().backward()
         (expected * torch.linspace(-1, 1, y.numel()).view_as(y)).sum().backward()
         torch.testing.assert_close(ours.grad, theirs.grad)
+        assert y.is_contiguous(memory_format=order)
+        assert ours.grad.is_contiguous(memory_format=order)
     for mine, its in zip((fused.reduce_bn, fused.bn), twin.batch_norms(), strict=True):
         assert {bn.num_batches_tracked.item() for bn in its} == {mine.num_batches_tracked.item()} == {3}
         for name in ("running_mean", "running_var"):
@@ -134,9 +137,11 @@ def test_shortcut_is_the_input_where_it_can_be():
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("frames", [1, 2, 7, 8])
 @pytest.mark.parametrize("ties", [False, True])
-def test_the_maximum_is_that_of_pooling_in_values_and_gradients(stride, frames, ties):
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_the_maximum_is_that_of_pooling_in_values_and_gradients(stride, frames, ties, order):
     x = torch.randn(3, 4, frames, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     x = (2 * x).round().relu() if ties else x
+    x = x.contiguous(memory_format=order)
     inputs = [x.clone().requires_grad_() for _ in range(2)]
     pooled = nn.MaxPool2d((3, 1), (stride, 1), (1, 0))(inputs[0])
     found = frame_maximum(inputs[1], stride)
