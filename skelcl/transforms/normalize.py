@@ -206,6 +206,8 @@ def stretch(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
 def extent(clips: Clips, matrix: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Smallest and largest coordinate per axis over all frames of the shown bodies, two (N, C).
 
+    How many rows that are depends on the clips: on an accelerator this waits once for the data.
+
     Args:
         clips: N clips.
         matrix: One matrix per clip, (N, C, C), that is applied to every joint before; None for none.

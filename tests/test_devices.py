@@ -1,0 +1,158 @@
+"""Training stays on the device of its clips and never waits for them, whatever the device.
+
+No accelerator is needed: PyTorch's meta device stands for one. Its tensors have shapes and no values, so whatever asks
+for a value (a size, a branch, a copy to the CPU) fails, and a fake mode refuses operations between two devices.
+"""
+
+import contextlib
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
+
+from skelcl.clips import Clips
+from skelcl.lightning_cli import load
+from skelcl.skeleton import NTU25
+from skelcl.transforms import (
+    ChannelMask,
+    CropResize,
+    CubeMask,
+    EvenFrames,
+    Flip,
+    GaussianBlur,
+    GaussianNoise,
+    JointMask,
+    Normalize,
+    RandomFrames,
+    ReflectCrop,
+    Resize,
+    Reverse,
+    Rotate,
+    RotateMinMax,
+    Shear,
+    Stream,
+    StructureMask,
+    Truncate,
+    View,
+)
+
+MODE = FakeTensorMode(allow_non_fake_inputs=True)  # one for all: what is computed once for a device is kept
+
+FEW = ("--model.shrink_positives=true", "--model.negatives=2")
+RUNS = {
+    "supervised/agcn-ntu.yaml": (),
+    "supervised/ctr_gcn-ntu.yaml": (),
+    "supervised/hyperformer-ntu.yaml": (),
+    "supervised/std_cl-hcn-ntu.yaml": FEW,
+    "pretrain/as_cal-nw_ucla.yaml": (),
+    "pretrain/scd_net-nw_ucla-small.yaml": (),
+    "pretrain/sds_cl-nw_ucla-small.yaml": (),
+    "pretrain/skeleton_clr-nw_ucla-small.yaml": (),
+}
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """The meta device, which these functions of PyTorch do not know."""
+    autocast, enabled, generator = torch.autocast, torch.is_autocast_enabled, torch.Generator
+    known = {
+        "autocast": lambda name, *rest, **more: (
+            contextlib.nullcontext() if name == "meta" else autocast(name, *rest, **more)
+        ),
+        "is_autocast_enabled": lambda name: name != "meta" and enabled(name),
+        "Generator": lambda name="cpu": generator("cpu" if str(name) == "meta" else name),
+    }
+    for name, function in known.items():
+        monkeypatch.setattr(torch, name, function)
+    return torch.device("meta")
+
+
+@pytest.mark.parametrize("file", RUNS)
+def test_a_training_step_stays_on_its_device_and_never_waits(file, device, drawn_checkpoint, tmp_path, monkeypatch):
+    path = drawn_checkpoint(tmp_path / "run.ckpt", file, "--data.batch_size=2", *RUNS[file])
+    method, data = load(path)
+    options = {"limit_train_batches": 1, "limit_val_batches": 0, "max_epochs": 1, "accelerator": "cpu"}
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    pl.Trainer(**options, **quiet).fit(method.train(), data)
+    clips = next(iter(data.train_dataloader())).to(device)
+    monkeypatch.setattr(method, "log", lambda *_, **__: None)
+    monkeypatch.setattr(method, "log_dict", lambda *_, **__: None)
+    method.to(device).zero_grad()
+    with MODE:
+        loss = method.training_step(clips, 0)["loss"]
+        loss.backward()
+    gradients = [parameter.grad for parameter in method.parameters() if parameter.requires_grad]
+    assert loss.device == device
+    assert gradients
+    assert {gradient.device for gradient in gradients if gradient is not None} == {device}
+
+
+SAMPLERS = (
+    CropResize(16),
+    EvenFrames(16),
+    RandomFrames(16),
+    ReflectCrop(16),
+    Resize(16),
+    Truncate(16),
+)
+STEPS = (
+    ChannelMask(),
+    CubeMask(),
+    Flip(0.5, "x"),
+    GaussianBlur(),
+    GaussianNoise(),
+    JointMask(frames=(2, 6)),
+    Reverse(valid_only=True),
+    Rotate(),
+    Shear(),
+    StructureMask(),
+    Stream("bone_motion"),
+)
+RECIPES = ("root", "sgn", "agcn", "stgcn50", "hcn", "sds")
+
+
+def clips_on(device, gaps):
+    """Two clips with a body each, the second with another."""
+    frames, bodies = torch.tensor([20, 30]), torch.tensor([1, 2])
+    rows, number = frames * bodies, torch.arange(2)
+    joints = torch.randn(int(rows.sum()), 25, 3)
+    clips = Clips(joints, rows.cumsum(0) - rows, frames, bodies, 0 * number, number, number, NTU25, 2, gaps)
+    return clips.to(device)
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+@pytest.mark.parametrize(
+    "view",
+    [
+        *(pytest.param(View(sample), id=type(sample).__name__) for sample in SAMPLERS),
+        *(pytest.param(View(Resize(16), Normalize(recipe, "torso")), id=recipe) for recipe in RECIPES),
+        *(pytest.param(View(Resize(16), Normalize("sgn"), [step]), id=type(step).__name__) for step in STEPS),
+    ],
+)
+def test_a_view_stays_on_its_device_and_never_waits(view, gaps, device):
+    clips = clips_on(device, gaps)
+    generator = torch.Generator(device)
+    with MODE:
+        assert view(clips, generator).device == device
+        assert {x.device for x in (*view.pair(clips, generator), *view.with_motion(clips, generator))} == {device}
+
+
+@pytest.mark.parametrize("normalize", [Normalize("ucla_minmax"), RotateMinMax()], ids=["ucla_minmax", "RotateMinMax"])
+def test_only_the_box_of_a_clip_has_to_wait(normalize, device):
+    clips = clips_on(device, gaps=False)
+    with MODE, pytest.raises(DynamicOutputShapeException, match="repeat_interleave"):
+        View(Resize(16), normalize)(clips, torch.Generator(device))
+
+
+def test_the_device_notices_the_cpu_and_questions(device):
+    x = torch.zeros(3, device=device)
+    with MODE:
+        with pytest.raises(RuntimeError, match="same device"):
+            x + torch.zeros(3)
+        with pytest.raises(DataDependentOutputException):
+            x.max().item()
