@@ -126,7 +126,7 @@ class FrozenEvaluation(pl.Callback):
         """Judge on the first process, log on all.
 
         Raises:
-            InputError: If one of the two loaders gave no clips.
+            InputError: If one of the two loaders gave no clips, or the first process could not judge.
         """
         if not self._banks:
             return
@@ -135,10 +135,17 @@ class FrozenEvaluation(pl.Callback):
             raise InputError("FrozenEvaluation needs clips from two test loaders, the training part and the test part")
         self._banks, self._random = {}, None
         directory = run_directory(trainer)
-        metrics: dict[str, float] = {}
+        metrics, failure = {}, None
         if trainer.is_global_zero:
-            metrics = self._report(trainer, pl_module, features, directory)
-        metrics = trainer.strategy.broadcast(metrics)
+            try:
+                metrics = self._report(trainer, pl_module, features, directory)
+            except Exception as error:
+                # The other processes would wait for its results.
+                trainer.strategy.broadcast(({}, str(error)))
+                raise
+        metrics, failure = trainer.strategy.broadcast((metrics, failure))
+        if failure is not None:
+            raise InputError(f"evaluation failed on the first process: {failure}")
         pl_module.log_dict(metrics, batch_size=1, sync_dist=True)
 
     def _report(

@@ -122,7 +122,8 @@ def write_scores(
         subsets: Which clips belong to each subset of the test part, (N,) bool.
     """
     data = named_clips(trainer)
-    named = {name: which.numpy() for name, which in (subsets or {}).items() if name != "test"}
+    logits, label, index = logits.cpu(), label.cpu(), index.cpu()
+    named = {name: which.cpu().numpy() for name, which in (subsets or {}).items() if name != "test"}
     write_npz(
         path,
         id=index.numpy().astype(str) if data is None else np.asarray(data.ids, dtype=str)[index.numpy()],

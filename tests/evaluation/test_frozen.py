@@ -11,7 +11,8 @@ from lightning.pytorch.loggers import CSVLogger
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, top_k_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from skelcl.evaluation import PRESETS, FrozenEvaluation, linear_probe
+from skelcl.errors import InputError
+from skelcl.evaluation import PRESETS, FrozenEvaluation, SupervisedEvaluation, linear_probe
 from skelcl.evaluation.frozen import random_twin
 from skelcl.evaluation.fusion import read_scores
 
@@ -232,3 +233,54 @@ def test_plain_loaders_are_judged_without_names(method, data, trainer, tmp_path)
 def test_one_loader_is_an_error(method, data, trainer) -> None:
     with pytest.raises(ValueError, match="needs clips from two test loaders"):
         trainer(callbacks=[FrozenEvaluation()]).test(method, data.predict_dataloader(), verbose=False)
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor of another device, as far as NumPy is concerned."""
+
+    def numpy(self, **options):
+        raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+@pytest.mark.parametrize("callback", [FrozenEvaluation, SupervisedEvaluation])
+def test_what_is_elsewhere_reaches_the_files(method, data, trainer, monkeypatch, tmp_path, callback) -> None:
+    step, places = method.test_step, {"here": torch.Tensor, "elsewhere": Elsewhere}
+    with pytest.raises(TypeError, match="numpy"):
+        np.asarray(torch.zeros(3).as_subclass(Elsewhere) + 1)
+    for name, place in places.items():
+
+        def placed(*words, place=place):
+            given = step(*words)
+            logits = {"logits": given["features"] @ torch.eye(5, 6)} if callback is SupervisedEvaluation else {}
+            return {key: value.as_subclass(place) for key, value in (given | logits).items()}
+
+        monkeypatch.setattr(method, "test_step", placed)
+        run = trainer(callbacks=[callback()], logger=CSVLogger(tmp_path, name, version=0))
+        run.test(method, data, verbose=False)
+    here, there = (tmp_path / name / "version_0" for name in places)
+    assert (there / "confusion.png").is_file()
+    assert np.array_equal(read_scores(here / "scores.npz").logits, read_scores(there / "scores.npz").logits)
+    first, second = (json.loads((folder / "results.json").read_text())["metrics"] for folder in (here, there))
+    assert second == first
+
+
+def test_processes_do_not_wait_for_a_first_one_that_failed(method, data, trainer, monkeypatch) -> None:
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(FrozenEvaluation, "_report", full)
+    run, told = trainer(callbacks=[FrozenEvaluation(random_encoder=False)]), []
+    broadcast = run.strategy.broadcast
+    monkeypatch.setattr(run.strategy, "broadcast", lambda given, *rest: told.append(given) or broadcast(given, *rest))
+    with pytest.raises(OSError, match="no space left"):
+        run.test(method, data, verbose=False)
+    assert told[-1] == ({}, "no space left on device")
+
+    run = trainer(callbacks=[FrozenEvaluation(random_encoder=False)])
+    monkeypatch.setattr(type(run), "is_global_zero", False)
+    monkeypatch.setattr(run.strategy, "broadcast", lambda given, *_: told[-1] if isinstance(given, tuple) else given)
+    with pytest.raises(InputError, match="failed on the first process: no space left on device"):
+        run.test(method, data, verbose=False)
