@@ -3,8 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 # One process per core, each with one thread, so that they do not fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 8
+# What tests expect of numbers is what a CPU gives.
+ON_CPU := CUDA_VISIBLE_DEVICES= $(PYTEST)
 
-.PHONY: help install demo test test-all lint format clean
+.PHONY: help install demo test test-all test-gpu lint format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -22,10 +24,13 @@ demo: install ## raw files → store → four methods → one table and pictures
 	BIN=$(BIN) sh experiments/demo.sh
 
 test: install ## fast test suite (real-data tests run when SKELCL_NW_UCLA is set)
-	$(PYTEST)
+	$(ON_CPU)
 
 test-all: install ## the slow tests too
-	$(PYTEST) -m 'not gpu'
+	$(ON_CPU) -m 'not gpu'
+
+test-gpu: install ## the tests that need a CUDA device, one after the other
+	$(PYTEST) -n 0 -m gpu
 
 lint: install ## ruff and mypy
 	$(BIN)/ruff check .

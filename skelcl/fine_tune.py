@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ from skelcl.parsing import OptionParser
 PRETRAINED, SCRATCH = "pretrained", "scratch"
 FINISHED = "finished"
 """File of a seed and variant that names the part of its run whose test came to an end; later tests change nothing."""
+PATIENCE = 60
+"""Seconds that the other processes wait for the first."""
 TITLES = {PRETRAINED: "pre-trained", SCRATCH: "from scratch", "gain": "gain"}
 METRICS = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class"}
 EPILOG = """\
@@ -123,7 +126,7 @@ def fine_tune(
             if done is not None:  # but on a process that writes nothing
                 runs.append(done)
     table: dict[str, Any] = {}
-    if getattr(rank_zero_only, "rank", 0) == 0:
+    if getattr(rank_zero_only, "rank", 0) != 0 == 0:
         table = summary(runs, ckpt_path, config)
         text = table_text(table)
         _write(folder, table, runs, text)
@@ -257,15 +260,29 @@ def _folder(base: Path, config: Mapping[str, Any], ckpt_path: Path) -> Path:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     chosen = {**shared, "data": {**config["data"], "init_args": data}, "trainer": trainer}
     plan = json.dumps({"checkpoint": str(ckpt_path), "sha256": sha256, "config": chosen}, indent=2) + "\n"
+    found, late = _planned(base, plan), time.monotonic() + PATIENCE
+    # Where torchrun or srun started several processes, the first makes the folder for all.
+    while found is None and rank_zero_only.rank:  # type: ignore[attr-defined]
+        if time.monotonic() > late:
+            raise InputError(f"{base}: the first process made no folder for this study within {PATIENCE} seconds")
+        time.sleep(0.1)
+        found = _planned(base, plan)
+    if found is not None:
+        return found
     versions = _versions(base)
-    for version in versions:
-        study = version / "study.json"
-        if study.is_file() and study.read_text(encoding="utf-8") == plan:
-            return version
     folder = base / f"version_{_number(versions[-1]) + 1 if versions else 0}"
     folder.mkdir(parents=True)
     _replace(folder / "study.json", plan)
     return folder
+
+
+def _planned(base: Path, plan: str) -> Path | None:
+    """The folder below ``base`` that was made for this plan."""
+    for version in _versions(base):
+        study = version / "study.json"
+        if study.is_file() and study.read_text(encoding="utf-8") == plan:
+            return version
+    return None
 
 
 def _run_config(

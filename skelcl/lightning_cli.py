@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import re
 import time
@@ -95,7 +96,9 @@ class SkelCLI(LightningCLI):
             parser_class=Parser,
             parser_kwargs={"prog": "skelcl", "version": __version__},
             trainer_defaults={
-                "logger": {"class_path": "CSVLogger", "init_args": {"save_dir": "runs", "name": "default"}}
+                # Lightning would take all there are, and multiply the batch that the run files were written for.
+                "devices": 1,
+                "logger": {"class_path": "CSVLogger", "init_args": {"save_dir": "runs", "name": "default"}},
             },
             **kwargs,
         )
@@ -141,7 +144,8 @@ def run_lightning(words: Sequence[str]) -> SkelCLI:
 
     Args:
         words: The verb and its options. With ``--ckpt_path`` and without ``--config``, the config in the checkpoint is
-            taken; options on the command line win over it.
+            taken; options on the command line win over it. All verbs but ``fit`` then use one device, whatever it was
+            trained on.
 
     Raises:
         InputError: If the checkpoint cannot be read or belongs to another model.
@@ -151,8 +155,15 @@ def run_lightning(words: Sequence[str]) -> SkelCLI:
     stored = None
     if path is not None and _option(args, "--config", "-c") is None:
         stored = stored_config(Path(path))
+        if args[0] != "fit":
+            # Where a run was trained says nothing of where it is looked at; who kept away from the GPU still does.
+            here = "cpu" if stored["trainer"].get("accelerator") == "cpu" else "auto"
+            stored["trainer"] |= {"accelerator": here, "devices": 1, "num_nodes": 1, "strategy": "auto"}
         args[1:1] = ["--config", yaml.safe_dump(stored)]
     _hush_lightning()
+    if torch.cuda.is_available():
+        # The bar reads the loss, for which the GPU has to be waited for: not in every step.
+        os.environ.setdefault("TQDM_MINITERS", "10")
     try:
         with _explained(path):
             return SkelCLI(stored=stored, save_config_callback=SaveConfig, args=args)
@@ -256,6 +267,7 @@ def _hush_lightning() -> None:
         "The dirpath has changed from",  # a resumed or tested run has a folder of its own
         ".*does not have many workers",  # a batch is a copy of memory slices: workers would not pay
         ".*smaller than the logging interval",  # metrics are logged by epoch
+        "GPU available but not used",  # asked for, or a look at a run that needs none
     ):
         warnings.filterwarnings("ignore", message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)

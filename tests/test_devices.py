@@ -5,10 +5,13 @@ for a value (a size, a branch, a copy to the CPU) fails, and a fake mode refuses
 """
 
 import contextlib
+from pathlib import Path
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
 import torch
+import yaml
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -16,7 +19,9 @@ from torch._subclasses.fake_tensor import (
 )
 
 from skelcl.clips import Clips
-from skelcl.lightning_cli import load
+from skelcl.errors import InputError
+from skelcl.evaluation.record import surroundings
+from skelcl.lightning_cli import load, resolved_config
 from skelcl.skeleton import NTU25
 from skelcl.transforms import (
     ChannelMask,
@@ -79,7 +84,7 @@ def test_a_training_step_stays_on_its_device_and_never_waits(file, device, drawn
     options = {"limit_train_batches": 1, "limit_val_batches": 0, "max_epochs": 1, "accelerator": "cpu"}
     quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     pl.Trainer(**options, **quiet).fit(method.train(), data)
-    clips = next(iter(data.train_dataloader())).to(device)
+    clips = data.transfer_batch_to_device(next(iter(data.train_dataloader())), device, 0)
     monkeypatch.setattr(method, "log", lambda *_, **__: None)
     monkeypatch.setattr(method, "log_dict", lambda *_, **__: None)
     method.to(device).zero_grad()
@@ -156,3 +161,42 @@ def test_the_device_notices_the_cpu_and_questions(device):
             x + torch.zeros(3)
         with pytest.raises(DataDependentOutputException):
             x.max().item()
+
+
+def test_only_runs_on_a_gpu_pin_their_batches(drawn_checkpoint, tmp_path, monkeypatch):
+    _, data = load(drawn_checkpoint(tmp_path / "run.ckpt", "pretrain/as_cal-nw_ucla.yaml"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for kind in ("cpu", "cuda"):
+        data.trainer = SimpleNamespace(
+            world_size=1, global_rank=0, strategy=SimpleNamespace(root_device=torch.device(kind))
+        )
+        assert all(loader.pin_memory == (kind == "cuda") for loader in data.test_dataloader())
+
+
+def test_a_run_on_a_gpu_tells_how_exact_its_convolutions_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"a card at {device}")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    found = surroundings(torch.device("cuda:1"))
+    assert found["hardware"] == "a card at cuda:1"
+    assert found["tf32"] == {"convolutions": True, "products": False}
+    assert "tf32" not in surroundings(torch.device("cpu"))
+
+
+def test_a_run_takes_one_device_and_a_test_does_whatever_the_run_took(drawn_checkpoint, tmp_path, skelcl, capsys):
+    file = Path(__file__).parents[1] / "experiments" / "pretrain" / "as_cal-nw_ucla.yaml"
+    assert yaml.safe_load(resolved_config(["--config", str(file)]))["trainer"]["devices"] == 1
+    many = ("--trainer.devices=8", "--trainer.num_nodes=2", "--trainer.strategy=ddp")
+    path = drawn_checkpoint(tmp_path / "run.ckpt", "pretrain/as_cal-nw_ucla.yaml", *many)
+    method, _ = load(path)
+    saved = torch.load(path) | {"state_dict": method.state_dict()}
+    torch.save(saved, path)
+    skelcl("test", "--ckpt_path", path, "--evaluation.probe=moco_linear", "--evaluation.figures=false")
+    assert "linear probe" in capsys.readouterr().out
+
+
+def test_each_process_needs_a_clip_to_evaluate(drawn_checkpoint, tmp_path):
+    _, data = load(drawn_checkpoint(tmp_path / "run.ckpt", "pretrain/as_cal-nw_ucla.yaml"))
+    device = SimpleNamespace(root_device=torch.device("cpu"))
+    data.trainer = SimpleNamespace(world_size=1000, global_rank=0, strategy=device)
+    with pytest.raises(InputError, match="18 clips to evaluate on 1000 processes"):
+        data.test_dataloader()

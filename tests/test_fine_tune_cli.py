@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ import pytest
 import torch
 import yaml
 
+from skelcl import fine_tune
 from skelcl.cli import run
 from skelcl.data.subsets import read_labels
 from skelcl.encoders import LSTM
+from skelcl.errors import InputError
 from skelcl.fine_tune import starting_point
 from skelcl.lightning_cli import stored_config
 from skelcl.methods import FineTune
@@ -345,3 +348,21 @@ def test_a_run_file_is_what_its_paper_says_and_lies_over_a_checkpoint(capsys, fi
     assert model["augment"] == (file.stem != "semi-as_cal")
     source = resolved["data"]["class_path"].rpartition(".")[2]
     assert source == ("PKUMMD" if file.stem == "transfer" else "NWUCLA")
+
+
+def test_later_processes_wait_for_the_folder_of_the_first(monkeypatch, tmp_path):
+    config = {"data": {"init_args": {"root": "data"}}, "trainer": {"logger": False}, "model": {}}
+    first = fine_tune._folder(tmp_path / "first", config, Path("X.ckpt"))
+    monkeypatch.setattr(fine_tune.rank_zero_only, "rank", 1)
+    assert fine_tune._folder(tmp_path / "first", config, Path("X.ckpt")) == first
+
+    made = tmp_path / "second" / "version_0"
+    made.mkdir(parents=True)
+    plan = (first / "study.json").read_text()
+    threading.Timer(0.5, lambda: (made / "study.json").write_text(plan)).start()
+    assert fine_tune._folder(tmp_path / "second", config, Path("X.ckpt")) == made
+
+    monkeypatch.setattr(fine_tune, "PATIENCE", 0.2)
+    with pytest.raises(InputError, match="made no folder"):
+        fine_tune._folder(tmp_path / "third", config, Path("X.ckpt"))
+    assert not (tmp_path / "third").exists()

@@ -172,7 +172,8 @@ class Attention(nn.Module):
 
     def __init__(self, hops: Tensor, c_in: int, c_out: int, heads: int = 9) -> None:
         super().__init__()
-        self.heads, self.hops = heads, hops
+        self.heads = heads
+        self.register_buffer("hops", hops, persistent=False)
         self.rpe, self.w1 = randn(int(hops.max()) + 1, c_out), randn(heads, c_out // heads)
         self.outer = nn.Parameter(torch.eye(len(hops)).repeat(heads, 1, 1) + 0.1 * torch.randn(heads, *hops.shape))
         self.alpha = nn.Parameter(torch.full((1,), 0.5))

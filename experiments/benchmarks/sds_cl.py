@@ -173,6 +173,7 @@ def main(
     if threads is not None:
         torch.set_num_threads(threads)
     keep_freed_memory()
+    torch.backends.cudnn.allow_tf32 = False  # float32 is meant, for both forms and for the ceiling
     torch.backends.cudnn.benchmark = True
     warnings.filterwarnings("ignore", module="lightning|torch")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

@@ -336,7 +336,13 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
 
     def _ordered(self, part: str) -> DataLoader[Clips | Tensor]:
-        return self._loader(OrderedBatches(self.parts[part], self.batch_size, *self._ranks))
+        ranks, rank = self._ranks
+        if 0 < len(self.parts[part]) < ranks:
+            raise InputError(
+                f"{len(self.parts[part])} clips to evaluate on {ranks} processes: each needs one, use fewer "
+                "--trainer.devices"
+            )
+        return self._loader(OrderedBatches(self.parts[part], self.batch_size, ranks, rank))
 
     def _loader(self, batches: ShuffledBatches | OrderedBatches) -> DataLoader[Clips | Tensor]:
         on_device = self.preload == "device"
@@ -347,8 +353,19 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
             batch_size=None,  # the sampler yields whole batches
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available() and not on_device,
+            pin_memory=self._on_cuda() and not on_device,
         )
+
+    def _on_cuda(self) -> bool:
+        if self.trainer is None:
+            return torch.cuda.is_available()
+        return self.trainer.strategy.root_device.type == "cuda"
+
+    def transfer_batch_to_device(
+        self, batch: Clips | Tensor, device: torch.device, dataloader_idx: int
+    ) -> Clips | Tensor:
+        """The batch on its device, from page-locked memory without a wait; Lightning does so with tensors alone."""
+        return batch.to(device, non_blocking=device.type == "cuda")
 
     def on_after_batch_transfer(self, batch: Clips | Tensor, dataloader_idx: int) -> Clips:
         """Turns clip numbers into clips on their device, under ``preload="device"``; other batches pass.

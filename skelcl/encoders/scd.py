@@ -41,7 +41,8 @@ class SCD(Encoder):
         channels: C, the coordinates per joint.
         num_frames: T, the frames of every clip.
         extractor: Makes the extractor, once for each path; None for the lean CTR-GCN. On the command line
-            ``--model.encoder.init_args.extractor=AGCN`` swaps it.
+            ``--model.encoder.init_args.extractor=AGCN`` swaps it. Of HCN the last layer stays unused, which several
+            devices want to be told: ``--trainer.strategy ddp_find_unused_parameters_true``.
         widths: Channels of each block of the lean CTR-GCN, multiples of 4; another extractor has its own.
         dim: D, width of the tokens and of each clue, a multiple of the heads; the features have 2·D.
         heads: H, the attention heads.

@@ -127,10 +127,12 @@ def save_record(
 def surroundings(device: torch.device) -> dict[str, Any]:
     """Hardware and package versions that a run meets."""
     versions = {"python": platform.python_version(), "skelcl": _version("skelcl")}
-    return {
-        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {_processor()}",
-        "versions": versions | {name: _version(name) for name in PACKAGES},
-    }
+    versions |= {name: _version(name) for name in PACKAGES}
+    if device.type != "cuda":
+        return {"hardware": f"{device.type}, {_processor()}", "versions": versions}
+    # Convolutions of "32-true" have ten bits of mantissa where TF32 is allowed, as PyTorch does.
+    tf32 = {"convolutions": torch.backends.cudnn.allow_tf32, "products": torch.backends.cuda.matmul.allow_tf32}
+    return {"hardware": torch.cuda.get_device_name(device), "tf32": tf32, "versions": versions}
 
 
 def stream_name(pl_module: pl.LightningModule) -> str:

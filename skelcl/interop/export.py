@@ -44,7 +44,7 @@ def export(network: nn.Module, clips: Tensor, format: Format, output: Path, meta
     the last body slot.
 
     Args:
-        network: In eval mode: an encoder, or :class:`FeaturesAndLogits`.
+        network: In eval mode and on the CPU: an encoder, or :class:`FeaturesAndLogits`.
         clips: Some clips x (N, C, T, V, M) to trace with and to compare on.
         format: torch-export: an ``ExportedProgram``, for ``torch.export.load``. onnx: for ONNX Runtime and others;
             takes ``x``, gives ``features`` and, of a classifier, ``logits``. safetensors: the state dict of the

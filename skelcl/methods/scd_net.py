@@ -176,8 +176,8 @@ class SCDNet(Method):
         ranks = self.trainer.world_size
         if not self.shuffle_bn or ranks == 1:
             return self.levels(self.key(view))
-        everyone = generator("shuffle_bn", self.current_epoch, batch_idx)
-        order = torch.randperm(ranks * len(view), generator=everyone).to(self.device)
+        everyone = generator("shuffle_bn", self.current_epoch, batch_idx, device=self.device)
+        order = torch.randperm(ranks * len(view), generator=everyone, device=self.device)
         mine = self.levels(self.key(gather(view)[order.view(ranks, -1)[self.global_rank]]))
         back = order.argsort().view(ranks, -1)[self.global_rank]
         return {level: gather(keys)[back] for level, keys in mine.items()}

@@ -16,8 +16,9 @@ def gather(x: Tensor) -> Tensor:
     """Rows of all ranks in rank order, without gradient; ``x`` itself in one process. Shapes must agree."""
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
         return x
+    x = x.contiguous()  # the parts too: backends differ in what they do with other orders
     parts = [torch.empty_like(x) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, x.contiguous())
+    distributed.all_gather(parts, x)
     return torch.cat(parts)
 
 

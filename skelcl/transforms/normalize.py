@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional as F
 
 from skelcl.clips import Clips
 from skelcl.errors import InputError
@@ -240,7 +241,7 @@ def _sds(x: Tensor, clips: Clips) -> Moved:
     base, top = body[:, skeleton.up[0]], body[:, skeleton.center]
     upright = _turn(top - base, 2)
     arm = (upright @ (body[:, skeleton.joints.index("left elbow")] - top)[..., None])[..., 0]
-    level = arm * arm.new_tensor([1.0, 1.0, 0.0])
+    level = F.pad(arm[:, :2], (0, 1))
     length = torch.linalg.vector_norm(top - base, dim=1)
     matrix = _turn(level, 0) @ upright / torch.where(length < _TINY, 1.0, length)[:, None, None]
     return _subtract(x, _where_present(base, x)), matrix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
@@ -50,7 +51,7 @@ class Stream(Step):
 
 def bone(x: Tensor, skeleton: Skeleton) -> Tensor:
     """Joint minus parent joint of x (N, C, T, V, M); the root becomes zero."""
-    return x - x[:, :, :, list(skeleton.parents)]
+    return x - x[:, :, :, _parents(skeleton, x.device)]
 
 
 def motion(x: Tensor, seen: Tensor) -> Tensor:
@@ -59,3 +60,9 @@ def motion(x: Tensor, seen: Tensor) -> Tensor:
     both = (seen[:, 1:] & seen[:, :-1])[:, None, :, None]
     moved[:, :, :-1] = (x[:, :, 1:] - x[:, :, :-1]) * both
     return moved
+
+
+@lru_cache(maxsize=32)
+def _parents(skeleton: Skeleton, device: torch.device) -> Tensor:
+    """The parent of every joint, (V,) int64: copied to the device once."""
+    return torch.tensor(skeleton.parents, device=device)
