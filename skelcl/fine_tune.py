@@ -126,7 +126,7 @@ def fine_tune(
             if done is not None:  # but on a process that writes nothing
                 runs.append(done)
     table: dict[str, Any] = {}
-    if getattr(rank_zero_only, "rank", 0) != 0 == 0:
+    if getattr(rank_zero_only, "rank", 0) == 0:
         table = summary(runs, ckpt_path, config)
         text = table_text(table)
         _write(folder, table, runs, text)
@@ -262,7 +262,7 @@ def _folder(base: Path, config: Mapping[str, Any], ckpt_path: Path) -> Path:
     plan = json.dumps({"checkpoint": str(ckpt_path), "sha256": sha256, "config": chosen}, indent=2) + "\n"
     found, late = _planned(base, plan), time.monotonic() + PATIENCE
     # Where torchrun or srun started several processes, the first makes the folder for all.
-    while found is None and rank_zero_only.rank:  # type: ignore[attr-defined]
+    while found is None and getattr(rank_zero_only, "rank", 0) != 0:
         if time.monotonic() > late:
             raise InputError(f"{base}: the first process made no folder for this study within {PATIENCE} seconds")
         time.sleep(0.1)
