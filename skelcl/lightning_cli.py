@@ -134,6 +134,20 @@ class SkelCLI(LightningCLI):
                 if key in chosen and chosen[key] != value:
                     rank_zero_only(print)(f"{key}: {value} in the checkpoint, {chosen[key]} on the command line")
 
+    def instantiate_classes(self) -> None:
+        """Build all that the config names.
+
+        Raises:
+            InputError: If torchrun started several processes for a run on one device: each would do all of it.
+        """
+        super().instantiate_classes()
+        processes = int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+        if self.subcommand is not None and self.trainer.world_size < processes:
+            raise InputError(
+                f"torchrun started {processes} processes, but the run takes {self.trainer.world_size}: "
+                "add --trainer.devices, --trainer.num_nodes and --trainer.strategy ddp, see experiments/guides/scale.md"
+            )
+
     def before_test(self) -> None:
         """Evaluation prints a table of its own; Lightning's would repeat it for each loader."""
         self.config_init["test"]["verbose"] = False

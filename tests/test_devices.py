@@ -200,3 +200,14 @@ def test_each_process_needs_a_clip_to_evaluate(drawn_checkpoint, tmp_path):
     data.trainer = SimpleNamespace(world_size=1000, global_rank=0, strategy=device)
     with pytest.raises(InputError, match="18 clips to evaluate on 1000 processes"):
         data.test_dataloader()
+
+
+def test_processes_of_torchrun_do_not_each_run_it_all(monkeypatch, skelcl, ucla, capsys):
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    file = Path(__file__).parents[1] / "experiments" / "pretrain" / "as_cal-nw_ucla.yaml"
+    with pytest.raises(SystemExit) as stopped:
+        skelcl("fit", "--config", file, f"--data.root={ucla}")
+    assert stopped.value.code == 1
+    assert "torchrun started 2 processes, but the run takes 1: add --trainer.devices" in capsys.readouterr().err
+    assert not Path("runs").exists()
