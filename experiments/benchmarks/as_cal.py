@@ -323,7 +323,6 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     keep_freed_memory()
-    torch.backends.cudnn.allow_tf32 = False  # float32 is meant, for both forms and for the ceiling
     warnings.filterwarnings("ignore", module="lightning|torch")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     for setting in settings(args.batch):

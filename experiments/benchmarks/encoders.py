@@ -121,6 +121,16 @@ class Machine:
         return max(size for when, size in held if when >= start) - before
 
 
+def set_up(threads: int | None) -> None:
+    """What all comparisons of networks share; ``threads`` of torch, None for its own choice."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    keep_freed_memory()
+    torch.backends.cudnn.allow_tf32 = False  # float32 is meant, for both forms and for the ceiling
+    torch.backends.cudnn.benchmark = True
+    warnings.filterwarnings("ignore", module="lightning|torch")
+
+
 def resident() -> int:
     """The highest resident size of this process, in bytes."""
     return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
@@ -340,12 +350,7 @@ def main(
     """
     if quick:
         batch_size, frames, repeat = 2, 16, 1
-    if threads is not None:
-        torch.set_num_threads(threads)
-    keep_freed_memory()
-    torch.backends.cudnn.allow_tf32 = False  # float32 is meant, for both forms and for the ceiling
-    torch.backends.cudnn.benchmark = True
-    warnings.filterwarnings("ignore", module="torch")
+    set_up(threads)
     skeleton: Skeleton = {each.name: each for each in (NTU25, KINECT20)}[layout]
     missed = []
     for device in devices or (["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]):

@@ -29,7 +29,6 @@ the core do not lengthen; otherwise elapsed time. Both forms keep freed memory.
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -38,13 +37,13 @@ from typing import Literal, get_args
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from encoders import Machine, cast
+from encoders import Machine, cast, set_up
 from jsonargparse import auto_cli
 from plain_methods import Clues, Draw, SCDNetStep, SCDNetwork, scd_draw, scd_draws, scd_view
 from steps import Mode, Ours, Plain, compare_steps
 from torch import Tensor, nn
 from torch.nn import functional as F
-from views import keep_freed_memory, padded, random_clips
+from views import padded, random_clips
 
 from skelcl import losses
 from skelcl.clips import Clips
@@ -348,12 +347,7 @@ def main(
     if quick:
         batch_size, frames, dim, heads, widths, queue_size = 4, 16, 16, 2, (16, 16, 16), 32
         repeat, view_clips, epochs = 1, 8, 4
-    if threads is not None:
-        torch.set_num_threads(threads)
-    keep_freed_memory()
-    torch.backends.cudnn.allow_tf32 = False  # float32 is meant, for both forms and for the ceiling
-    torch.backends.cudnn.benchmark = True
-    warnings.filterwarnings("ignore", module="lightning|torch")
+    set_up(threads)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     machine = Machine(where, repeat, 64 if quick else 8192 if where.type == "cuda" else 2048)

@@ -20,12 +20,11 @@ the core do not lengthen; otherwise elapsed time. Both forms keep freed memory.
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Iterator
 from functools import partial
 
 import torch
-from encoders import Machine, cast
+from encoders import Machine, cast, set_up
 from jsonargparse import auto_cli
 from plain_methods import SDSCLNetwork, group_per_tensor, nine_losses
 from steps import Mode, Ours, Plain, compare_steps
@@ -33,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
 from torch.optim.lr_scheduler import MultiStepLR
-from views import keep_freed_memory, random_clips
+from views import random_clips
 
 from skelcl.encoders import DSTA
 from skelcl.encoders.dsta import BLOCKS
@@ -170,12 +169,7 @@ def main(
     """
     if quick:
         batch_size, frames, blocks, repeat = 4, 12, ((16, 4, 1), (16, 4, 1), (32, 8, 2)), 1
-    if threads is not None:
-        torch.set_num_threads(threads)
-    keep_freed_memory()
-    torch.backends.cudnn.allow_tf32 = False  # float32 is meant, for both forms and for the ceiling
-    torch.backends.cudnn.benchmark = True
-    warnings.filterwarnings("ignore", module="lightning|torch")
+    set_up(threads)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     machine = Machine(where, repeat, 64 if quick else 8192 if where.type == "cuda" else 2048)
