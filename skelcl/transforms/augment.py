@@ -14,7 +14,7 @@ from skelcl.errors import InputError
 from skelcl.skeleton import Skeleton
 from skelcl.transforms.normalize import require_3d, transform
 from skelcl.transforms.resample import present
-from skelcl.transforms.step import Mask, Step
+from skelcl.transforms.step import Mask, Step, joint_index
 
 P = TypeVar("P")
 
@@ -191,7 +191,7 @@ class Flip(Step):
 
     def augment(self, x: Tensor, params: Tensor, skeleton: Skeleton) -> Tensor:
         """The clips ``params`` (N,) of x flipped."""
-        swapped = _mirror(skeleton, x.device)
+        swapped = joint_index(skeleton.mirror, x.device)
         order = torch.where(params[:, None], swapped, torch.arange(len(swapped), device=x.device))
         # In the order of memory, which the view keeps planar.
         flat = x.permute(0, 4, 1, 2, 3)
@@ -370,12 +370,6 @@ def _axes(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Ten
     still = torch.diag_embed(eye)
     turned = torch.linalg.cross(eye.expand(3, 3, 3), eye[:, None].expand(3, 3, 3)).mT
     return still.to(device), (eye - still).to(device), turned.to(device)
-
-
-@lru_cache(maxsize=32)
-def _mirror(skeleton: Skeleton, device: torch.device) -> Tensor:
-    """The permutation that exchanges left and right joints, (V,) int64: copied to the device once."""
-    return torch.tensor(skeleton.mirror, device=device)
 
 
 def _share(value: float, name: str, option: str) -> float:

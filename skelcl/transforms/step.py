@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import lru_cache
 
+import torch
 from torch import Generator, Tensor, nn
 
 from skelcl.skeleton import Skeleton
@@ -29,3 +31,9 @@ class Mask(Step):
     Hence masks can be laid on each other before they touch any coordinate: a view hands ones (N, 1, T, V, 1) to masks
     that follow each other, and multiplies by what these leave.
     """
+
+
+@lru_cache(maxsize=64)
+def joint_index(joints: tuple[int, ...], device: torch.device) -> Tensor:
+    """Joints of a layout to choose with, (V,) int64: copied to the device once."""
+    return torch.tensor(joints, device=device)

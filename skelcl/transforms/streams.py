@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
@@ -10,7 +9,7 @@ from torch import Generator, Tensor
 
 from skelcl.skeleton import Skeleton
 from skelcl.transforms.resample import present
-from skelcl.transforms.step import Step
+from skelcl.transforms.step import Step, joint_index
 
 Kind = Literal["joint", "bone", "motion", "bone_motion"]
 
@@ -51,7 +50,7 @@ class Stream(Step):
 
 def bone(x: Tensor, skeleton: Skeleton) -> Tensor:
     """Joint minus parent joint of x (N, C, T, V, M); the root becomes zero."""
-    return x - x[:, :, :, _parents(skeleton, x.device)]
+    return x - x[:, :, :, joint_index(skeleton.parents, x.device)]
 
 
 def motion(x: Tensor, seen: Tensor) -> Tensor:
@@ -60,9 +59,3 @@ def motion(x: Tensor, seen: Tensor) -> Tensor:
     both = (seen[:, 1:] & seen[:, :-1])[:, None, :, None]
     moved[:, :, :-1] = (x[:, :, 1:] - x[:, :, :-1]) * both
     return moved
-
-
-@lru_cache(maxsize=32)
-def _parents(skeleton: Skeleton, device: torch.device) -> Tensor:
-    """The parent of every joint, (V,) int64: copied to the device once."""
-    return torch.tensor(skeleton.parents, device=device)
