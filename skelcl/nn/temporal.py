@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from skelcl.errors import InputError
-from skelcl.nn.memory import concatenate, split
+from skelcl.nn.memory import chunk, concatenate
 
 
 def kaiming_(conv: nn.Conv1d | nn.Conv2d, pieces: int = 1) -> None:
@@ -154,7 +154,7 @@ class MultiScaleTemporal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V) to (N, C', T', V)."""
-        near, far, high = split(self.reduce_bn(self.reduce(x)).relu(), 3)
+        near, far, high = chunk(self.reduce_bn(self.reduce(x)).relu(), 3)
         point = self.point(x[:, :, :: self.stride])
         branches = [self.near(near), self.far(far), frame_maximum(high, self.stride), point]
         return self.bn(concatenate(branches))
