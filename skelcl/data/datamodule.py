@@ -346,6 +346,7 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
 
     def _loader(self, batches: ShuffledBatches | OrderedBatches) -> DataLoader[Clips | Tensor]:
         on_device = self.preload == "device"
+        on_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         workers = 0 if on_device else self.num_workers
         return DataLoader(
             ClipDataset(self.store, self.num_persons, index_only=on_device),
@@ -353,13 +354,8 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
             batch_size=None,  # the sampler yields whole batches
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=self._on_cuda() and not on_device,
+            pin_memory=on_cuda and not on_device,
         )
-
-    def _on_cuda(self) -> bool:
-        if self.trainer is None:
-            return torch.cuda.is_available()
-        return self.trainer.strategy.root_device.type == "cuda"
 
     def transfer_batch_to_device(
         self, batch: Clips | Tensor, device: torch.device, dataloader_idx: int

@@ -135,7 +135,7 @@ class FrozenEvaluation(pl.Callback):
             raise InputError("FrozenEvaluation needs clips from two test loaders, the training part and the test part")
         self._banks, self._random = {}, None
         directory = run_directory(trainer)
-        metrics, failure = {}, None
+        metrics: dict[str, float] = {}
         if trainer.is_global_zero:
             try:
                 metrics = self._report(trainer, pl_module, features, directory)
@@ -143,7 +143,7 @@ class FrozenEvaluation(pl.Callback):
                 # The other processes would wait for its results.
                 trainer.strategy.broadcast(({}, str(error)))
                 raise
-        metrics, failure = trainer.strategy.broadcast((metrics, failure))
+        metrics, failure = trainer.strategy.broadcast((metrics, None))
         if failure is not None:
             raise InputError(f"evaluation failed on the first process: {failure}")
         pl_module.log_dict(metrics, batch_size=1, sync_dist=True)

@@ -123,7 +123,7 @@ def write_scores(
     """
     data = named_clips(trainer)
     logits, label, index = logits.cpu(), label.cpu(), index.cpu()
-    named = {name: which.cpu().numpy() for name, which in (subsets or {}).items() if name != "test"}
+    named = {name: which.numpy() for name, which in (subsets or {}).items() if name != "test"}
     write_npz(
         path,
         id=index.numpy().astype(str) if data is None else np.asarray(data.ids, dtype=str)[index.numpy()],
