@@ -5,8 +5,10 @@ for a value (a size, a branch, a copy to the CPU) fails, and a fake mode refuses
 """
 
 import contextlib
+import inspect
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import lightning.pytorch as pl
 import pytest
@@ -18,6 +20,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 
+from skelcl import transforms
 from skelcl.clips import Clips
 from skelcl.errors import InputError
 from skelcl.evaluation.record import surroundings
@@ -39,12 +42,15 @@ from skelcl.transforms import (
     Reverse,
     Rotate,
     RotateMinMax,
+    Sampler,
     Shear,
+    Step,
     Stream,
     StructureMask,
     Truncate,
     View,
 )
+from skelcl.transforms.normalize import Recipe
 
 MODE = FakeTensorMode(allow_non_fake_inputs=True)  # one for all: what is computed once for a device is kept
 
@@ -119,6 +125,14 @@ STEPS = (
     Stream("bone_motion"),
 )
 RECIPES = ("root", "sgn", "agcn", "stgcn50", "hcn", "sds")
+WAITING = (Normalize("ucla_minmax"), RotateMinMax())
+
+
+def test_no_part_of_a_view_is_forgotten():
+    parts = [value for value in vars(transforms).values() if isinstance(value, type) and not inspect.isabstract(value)]
+    given = {type(part) for part in (*SAMPLERS, *STEPS, *WAITING)}
+    assert {part for part in parts if issubclass(part, (Sampler, Step, Normalize))} == given
+    assert set(get_args(Recipe)) == {"none", *RECIPES, *(part.recipe for part in WAITING)}
 
 
 def clips_on(device, gaps):
@@ -147,7 +161,7 @@ def test_a_view_stays_on_its_device_and_never_waits(view, gaps, device):
         assert {x.device for x in (*view.pair(clips, generator), *view.with_motion(clips, generator))} == {device}
 
 
-@pytest.mark.parametrize("normalize", [Normalize("ucla_minmax"), RotateMinMax()], ids=["ucla_minmax", "RotateMinMax"])
+@pytest.mark.parametrize("normalize", WAITING, ids=["ucla_minmax", "RotateMinMax"])
 def test_only_the_box_of_a_clip_has_to_wait(normalize, device):
     clips = clips_on(device, gaps=False)
     with MODE, pytest.raises(DynamicOutputShapeException, match="repeat_interleave"):
