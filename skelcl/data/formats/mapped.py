@@ -105,7 +105,7 @@ class Archive:
         try:
             with zipfile.ZipFile(file) as archive:
                 self._members = {info.filename: info for info in archive.infolist() if not info.is_dir()}
-        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:  # the last: zipfile, of a newer zip
             raise InputError(f"{file}: a damaged or truncated zip archive ({error})") from error
         self.names = [name.removesuffix(".npy") for name in self._members]
 
