@@ -141,10 +141,7 @@ def evaluate(
     config = stored_config(ckpt_path)
     changes = _changes(config, data, root)
     model, source = load(ckpt_path, changes=changes, encoder_only=data is not None)
-    for part in ("train_all", "test"):
-        label = source.store.index["label"][source.parts[part]]
-        if unknown := int(((label < 0) | (label >= source.num_classes)).sum()):
-            raise InputError(f"{unknown} of {len(label)} {part} clips have no label, and all are judged by theirs")
+    source.require_labels("train_all", "test")
     own: ProbeName = (config.get("evaluation") or {}).get("probe") or "as_cal"
     presets = linear.presets or tuple(name for name, one in PRESETS.items() if one.streams == 1 or name == own)
     place = find_device(device)
@@ -186,6 +183,7 @@ def evaluate(
     scores = {name: judge.scores for name, judge in judges.items()}
     flat = {stat: _flat(scores, stat) for stat in ("mean", "sd", "interval")}
     notes = list(dict.fromkeys(note for one in scores.values() for note in one.notes))
+    notes += [f"{count} {part} clips without a label" for part, count in source.unlabelled.items() if count]
     notes += [f"robustness: these data have no room for {', '.join(left_out)}"] * bool(left_out and readings)
     options = {
         "linear": {**asdict(linear), "presets": presets},

@@ -343,19 +343,6 @@ def test_without_scikit_learn_clustering_and_maps_are_refused_before_anything_is
             evaluate(Path("nowhere.ckpt"), protocols, **options)
 
 
-def test_clips_without_labels_are_refused_before_anything_is_encoded(monkeypatch):
-    def unknown(*args, **options):
-        model, data = load(*args, **options)
-        label = data.store.index["label"].copy()
-        label[data.parts["test"][:2]] = -1
-        data.store.index["label"] = label
-        return model, data
-
-    monkeypatch.setattr("skelcl.evaluate.load", unknown)
-    with pytest.raises(InputError, match="2 of 36 test clips have no label"):
-        evaluate(PEOPLE_CKPT, "knn")
-
-
 def test_every_file_of_the_folder_belongs_to_one_command():
     others = [file for file in (EXPERIMENTS / "evaluate").glob("*.yaml") if file not in FILES]
     assert all(("skelcl fine-tune" in file.read_text()) != (file.stem == "fusion") for file in others)

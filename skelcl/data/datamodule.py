@@ -24,6 +24,15 @@ from skelcl.errors import InputError
 from skelcl.seeding import generator
 from skelcl.skeleton import Skeleton
 
+CLIPS = {
+    "train": "training clip",
+    "train_all": "training clip",
+    "test": "test clip",
+    "gallery": "clip of the validation gallery",
+    "query": "validation query",
+}
+"""What the clips of a part are called."""
+
 
 class ClipDataset(Dataset[Clips | Tensor]):
     """Batches of a store by the positions of their clips: the loader's "sample" is a whole batch.
@@ -139,6 +148,9 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
     gallery first, queries second. The gallery of ``test`` is the whole training part, queries of ``validation``
     included.
 
+    Clips without a label train methods that need none, and ``predict`` encodes them. Wherever a label is needed they
+    are left out, and counted in the line that tells the sizes.
+
     Args:
         root: Folder of the stores.
         batch_size: Clips per batch and process.
@@ -172,8 +184,9 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         class_names: Names of the classes by label.
         num_classes: Their number.
         ids: Names of the clips by position.
-        parts: ``train`` (what training sees), ``gallery`` and ``query`` (validation), ``train_all`` and ``test``;
-            positions in the store, (N,) int64.
+        parts: ``train`` (what training sees), and the labelled clips of ``gallery`` and ``query`` (validation),
+            ``train_all`` and ``test``; positions in the store, (N,) int64.
+        unlabelled: How many clips of the training and the test part have no label: ``train`` and ``test``.
         label_subset: Rule of the labelled clips, None when all are.
         subsets: Named parts of the test clips whose metrics are reported beside the whole: ``test_clean``, those whose
             coordinates do not occur in the whole training part; positions in the store, (N,) int64. Empty when no clip
@@ -229,11 +242,15 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         self.num_classes = len(self.class_names)
         self.ids: np.ndarray = self.store.ids
         self._labels = ""
-        self.parts = self._split()
+        self._whole_parts = self._split()
+        self.parts = {name: self._labelled(part) for name, part in self._whole_parts.items()}
+        self.unlabelled = {
+            name: len(self._whole_parts[part]) - len(self.parts[part])
+            for name, part in (("train", "train_all"), ("test", "test"))
+        }
         self.subsets = self._subsets()
         self._whole: dict[torch.device, Clips] = {}
-        self._place = torch.full((len(self.store),), -1)
-        self._place[self.parts["train"]] = torch.arange(len(self.parts["train"]))
+        self._train_on(self._whole_parts["train"])
         self._told = False
         # With fewer clips than processes some have none; padding would count clips twice.
         self.allow_zero_length_dataloader_with_multiple_devices = True
@@ -265,7 +282,7 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
             if self.validation == "held-out":
                 parts["train"] = parts["gallery"]
         if self.label_subset is not None:
-            choice = parts["train"]
+            choice = self._labelled(parts["train"])
             labelled = choice[self.label_subset.draw(self.ids[choice], self.store.index["label"][choice])]
             self._labels = f"{self.label_subset}: {len(labelled)} of {len(choice)} clips"
             parts["train"] = parts["train_all"] = labelled
@@ -275,18 +292,46 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
                     raise StoreError(f"{self.store.path}: every labelled clip is a validation query; take held-out")
         return parts
 
+    def _labelled(self, positions: np.ndarray) -> np.ndarray:
+        return positions[self.store.index["label"][positions] >= 0]
+
+    def _train_on(self, positions: np.ndarray) -> None:
+        """Makes these clips the training part, each with its slot."""
+        self.parts["train"] = positions
+        self._place = torch.full((len(self.store),), -1)
+        self._place[positions] = torch.arange(len(positions))
+
+    def require_labels(self, *parts: str) -> None:
+        """Refuses parts in which no clip has a label.
+
+        Args:
+            parts: Keys of ``parts``.
+
+        Raises:
+            InputError: If there is one.
+        """
+        for part in parts:
+            if not len(self._labelled(self.parts[part])):
+                remedy = "; use --data.validation none" if part in ("gallery", "query") else ""
+                raise InputError(f"{self.store.path}: no {CLIPS[part]} has a label, which is needed here{remedy}")
+
     def _subsets(self) -> dict[str, np.ndarray]:
         mask = np.ones(len(self.store), bool)
-        mask[self.parts["test"]] = False
-        clean = np.flatnonzero(~mask & ~leaked(self.store.index["content"], mask))
+        mask[self._whole_parts["test"]] = False
+        clean = self._labelled(np.flatnonzero(~mask & ~leaked(self.store.index["content"], mask)))
         return {"test_clean": clean} if self.always_clean or len(clean) < len(self.parts["test"]) else {}
 
     def setup(self, stage: str) -> None:
         """Tells the sizes of the split, once, and notes which clips are labelled in ``labels.txt`` of the run's folder.
 
         Args:
-            stage: ``fit`` and ``test`` write the file; everything else is ready after construction.
+            stage: ``fit`` and ``test`` write the file. The training part loses its clips without a label where the
+                method needs them; everything else is ready after construction.
+
+        Raises:
+            InputError: If labels are needed and no clip of a part has one.
         """
+        self._check_labels(stage)
         if self.label_subset is not None and self.trainer is not None and stage in ("fit", "test"):
             # Lightning asks all processes for the folder, though one of them writes.
             folder = self.trainer.log_dir if self.trainer.loggers else None
@@ -304,9 +349,25 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         line = f"{self.dataset}: {listed} clips, {self.num_classes} classes"
         if self.repeat > 1:
             line += f"; an epoch shows the training part {self.repeat} times"
+        if any(self.unlabelled.values()):
+            without = " and ".join(f"{count} {name}" for name, count in self.unlabelled.items() if count)
+            line += f"; left out where a label is needed, for want of one: {without} clips"
         if self.label_subset is not None:
             line += f"; labels: {self._labels}, sha {digest(self.ids[self.parts['train']].tolist())[:6]}"
         rank_zero_info(line)
+
+    def _check_labels(self, stage: str) -> None:
+        if self.trainer is None:
+            return
+        supervised = getattr(self.trainer.lightning_module, "needs_labels", False)
+        whole = self._whole_parts["train"]
+        self._train_on(self._labelled(whole) if supervised else whole)
+        if supervised and stage == "fit":
+            self.require_labels("train")
+        pair = {"fit": ("gallery", "query"), "validate": ("gallery", "query"), "test": ("train_all", "test")}
+        if stage in pair and (stage == "test" or self.validation != "none"):
+            # A supervised method has a classifier of its own, and asks no gallery.
+            self.require_labels(*pair[stage][supervised:])
 
     def train_dataloader(self) -> DataLoader[Clips | Tensor]:
         """The training part, ``repeat`` times, shuffled anew in every epoch."""
@@ -319,30 +380,28 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
             # An empty list is how Lightning is told that there is no validation; it still asks whether that was meant.
             warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")
             return []
-        return [self._ordered("gallery"), self._ordered("query")]
+        return [self._ordered(self.parts["gallery"]), self._ordered(self.parts["query"])]
 
     def test_dataloader(self) -> list[DataLoader[Clips | Tensor]]:
         """The training part as gallery and the test part as queries."""
-        return [self._ordered("train_all"), self._ordered("test")]
+        return [self._ordered(self.parts["train_all"]), self._ordered(self.parts["test"])]
 
     def predict_dataloader(self) -> DataLoader[Clips | Tensor]:
-        """The part named by ``predict_split``, in the order of the ids."""
-        if self.predict_split == "all":
-            return self._loader(OrderedBatches(np.arange(len(self.store)), self.batch_size, *self._ranks))
-        return self._ordered("train_all" if self.predict_split == "train" else "test")
+        """The part named by ``predict_split``, with labels or without, in the order of the ids."""
+        name = {"train": "train_all", "test": "test", "all": "all"}[self.predict_split]
+        return self._ordered(np.arange(len(self.store)) if name == "all" else self._whole_parts[name])
 
     @property
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
 
-    def _ordered(self, part: str) -> DataLoader[Clips | Tensor]:
+    def _ordered(self, positions: np.ndarray) -> DataLoader[Clips | Tensor]:
         ranks, rank = self._ranks
-        if 0 < len(self.parts[part]) < ranks:
+        if 0 < len(positions) < ranks:
             raise InputError(
-                f"{len(self.parts[part])} clips to evaluate on {ranks} processes: each needs one, use fewer "
-                "--trainer.devices"
+                f"{len(positions)} clips to evaluate on {ranks} processes: each needs one, use fewer --trainer.devices"
             )
-        return self._loader(OrderedBatches(self.parts[part], self.batch_size, ranks, rank))
+        return self._loader(OrderedBatches(positions, self.batch_size, ranks, rank))
 
     def _loader(self, batches: ShuffledBatches | OrderedBatches) -> DataLoader[Clips | Tensor]:
         on_device = self.preload == "device"

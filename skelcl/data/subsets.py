@@ -89,7 +89,7 @@ class LabelSubset:
             InputError: If that leaves no clip, a class has too few, or a listed clip is not among them.
         """
         if self.rule not in RULES:
-            return self._listed(ids)
+            return self._listed(ids, label)
         known = np.flatnonzero(label >= 0)
         if not len(known):
             raise InputError(f"labels: {self}, but no clip has a label")
@@ -110,12 +110,12 @@ class LabelSubset:
             raise InputError(f"labels: {self} of {len(known)} clips is less than one clip")
         return chosen
 
-    def _listed(self, ids: np.ndarray) -> np.ndarray:
+    def _listed(self, ids: np.ndarray, label: np.ndarray) -> np.ndarray:
         listed = read_labels(Path(self.rule))
-        if lacking := sorted(set(listed) - set(ids.tolist())):
+        if lacking := sorted(set(listed) - set(ids[label >= 0].tolist())):
             raise InputError(
-                f"{self.rule}: clip {lacking[0]!r} cannot be labelled here: unknown, a test clip, or a held-out "
-                f"validation query ({len(lacking)} of {len(listed)} listed clips)"
+                f"{self.rule}: clip {lacking[0]!r} cannot be labelled here: unknown, of unknown class, a test clip, or "
+                f"a held-out validation query ({len(lacking)} of {len(listed)} listed clips)"
             )
         return np.isin(ids, listed)
 

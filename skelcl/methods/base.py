@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import AbstractContextManager
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import lightning.pytorch as pl
 import torch
@@ -40,7 +40,12 @@ class Method(pl.LightningModule):
         eval_view: Deterministic view under which features are taken.
         optimizer: From trainable parameters to an optimiser.
         scheduler: From the optimiser to a schedule that steps once an epoch; None keeps the learning rate.
+
+    Attributes:
+        needs_labels: Whether training reads the classes of the clips: those without one are then left out.
     """
+
+    needs_labels: ClassVar[bool] = False
 
     def __init__(
         self,

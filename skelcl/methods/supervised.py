@@ -58,7 +58,12 @@ class Supervised(Method):
         optimizer: Defaults to CTR-GCN's SGD: lr 0.1, Nesterov momentum 0.9, weight decay 4e-4.
         scheduler: Defaults to CTR-GCN's: five epochs of warm-up, factor 0.1 from epochs 35 and 55 on.
         label_smoothing: Share of the target that is spread evenly over all classes; no reference code uses any.
+
+    Raises:
+        InputError: If there are no classes.
     """
+
+    needs_labels = True
 
     def __init__(
         self,
@@ -70,6 +75,8 @@ class Supervised(Method):
         scheduler: LRSchedulerCallable | None = None,
         label_smoothing: float = 0.0,
     ) -> None:
+        if num_classes < 1:
+            raise InputError(f"{type(self).__name__}: no training clip has a label, so there are no classes")
         super().__init__(
             encoder,
             eval_view,
