@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -180,17 +180,47 @@ class Skeleton:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Skeleton:
-        """The inverse of :meth:`to_dict`; accepts lists where JSON turned tuples into lists."""
+        """The inverse of :meth:`to_dict`; accepts lists where JSON turned tuples into lists.
+
+        Raises:
+            ValueError: A value is missing, of another type, or no layout follows from them.
+        """
+
+        def fail(key: str, what: str) -> NoReturn:
+            raise ValueError(f"skeleton: {key} must be {what}")
+
+        def name(value: Any, key: str) -> str:
+            return value if type(value) is str else fail(key, "text")
+
+        def joint(value: Any, key: str) -> int:
+            return value if type(value) is int else fail(key, "places of joints")
+
+        def items(value: Any, key: str, count: int | None = None) -> Sequence[Any]:
+            fits = isinstance(value, (list, tuple)) and count in (None, len(value))
+            return value if fits else fail(key, f"a list{'' if count is None else f' of {count}'}")
+
+        def joints(value: Any, key: str) -> tuple[int, ...]:
+            return tuple(joint(item, key) for item in items(value, key))
+
+        def two(value: Any, key: str) -> tuple[int, int]:
+            first, second = items(value, key, 2)
+            return joint(first, key), joint(second, key)
+
+        if missing := [field.name for field in fields(cls) if field.name not in values]:
+            raise ValueError(f"skeleton: {missing[0]} is missing")
+        parts = values["parts"]
+        if not isinstance(parts, Mapping):
+            fail("parts", "names with lists of joints")
         return cls(
-            name=str(values["name"]),
-            joints=tuple(values["joints"]),
-            parents=tuple(values["parents"]),
-            pairs=tuple((left, right) for left, right in values["pairs"]),
-            parts={name: tuple(joints) for name, joints in values["parts"].items()},
-            center=values["center"],
-            origin=values["origin"],
-            up=(values["up"][0], values["up"][1]),
-            across=(values["across"][0], values["across"][1]),
+            name=name(values["name"], "name"),
+            joints=tuple(name(item, "joints") for item in items(values["joints"], "joints")),
+            parents=joints(values["parents"], "parents"),
+            pairs=tuple(two(pair, "pairs") for pair in items(values["pairs"], "pairs")),
+            parts={name(part, "parts"): joints(listed, "parts") for part, listed in parts.items()},
+            center=joint(values["center"], "center"),
+            origin=joint(values["origin"], "origin"),
+            up=two(values["up"], "up"),
+            across=two(values["across"], "across"),
         )
 
 

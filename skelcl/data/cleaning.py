@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from skelcl.data.recording import Notice, ReadError, Recording
-from skelcl.data.store import COLUMNS, Flag
+from skelcl.data.schema import COLUMNS, Flag
 from skelcl.skeleton import Skeleton
 
 

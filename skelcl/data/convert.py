@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from skelcl.data.cleaning import clean
 from skelcl.data.recording import DatasetInfo, Notice, Reader, ReadError, Recording, Source
-from skelcl.data.store import COLUMNS, FILES, SCHEMA, SkeletonStore, StoreError, npy_header, sha256
+from skelcl.data.schema import CHECKED, COLUMNS, FILES, SCHEMA
+from skelcl.data.store import SkeletonStore, StoreError, npy_header, sha256
 
 FILES_PER_SHARD = 128
 
@@ -272,7 +273,7 @@ def _lay_out(
     np.savez(folder / "index.npz", **ordered)
     _write_json(folder / "report.json", report)
     counts = {"sequences": len(ids), "rows": rows, "frames": int(index["n_frames"].sum()), "files": report["files"]}
-    checksums = {name: sha256(folder / name) for name in ("joints.npy", "index.npz", "report.json")}
+    checksums = {name: sha256(folder / name) for name in CHECKED}
     _write_json(folder / "meta.json", {**header, "counts": counts, "sha256": checksums})
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from skelcl.data.protocols import protocols
-from skelcl.data.store import Flag, SkeletonStore, StoreError, leaked
+from skelcl.data.schema import Flag
+from skelcl.data.store import SkeletonStore, StoreError, leaked
 
 JUMP, FAR, LONG = 0.5, 10.0, 2.0
 """Metres: what a joint hardly moves between two frames, what the sensor does not reach, what no bone measures."""

@@ -10,7 +10,8 @@ import torch
 from skelcl.clips import Clips
 from skelcl.data.cleaning import clean
 from skelcl.data.recording import Notice, Recording
-from skelcl.data.store import Flag, fill_joints
+from skelcl.data.schema import Flag
+from skelcl.data.store import fill_joints
 from skelcl.skeleton import Skeleton
 
 

@@ -8,10 +8,11 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
+from skelcl.errors import InputError
 from skelcl.skeleton import Skeleton
 
 
-class ReadError(ValueError):
+class ReadError(InputError):
     """A raw file cannot be used.
 
     Args:

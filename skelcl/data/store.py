@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
-from enum import IntFlag
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -15,52 +13,18 @@ import numpy as np
 import torch
 
 from skelcl.clips import Clips
+from skelcl.data.formats.containers import read_json, read_npz
+from skelcl.data.schema import COLUMNS, Flag, check_index, checked_meta
 from skelcl.errors import InputError
-from skelcl.skeleton import Skeleton
-
-SCHEMA = 1
-
-COLUMNS: dict[str, type] = {
-    "id": np.str_,
-    "row": np.int64,
-    "n_bodies": np.int8,
-    "n_frames": np.int32,
-    "n_frames_declared": np.int32,
-    "first": np.int32,
-    "label": np.int16,
-    "label_original": np.int16,
-    "subject": np.int16,
-    "camera": np.int8,
-    "setup": np.int16,
-    "replication": np.int8,
-    "video": np.str_,
-    "start": np.int32,
-    "end": np.int32,
-    "flags": np.int32,
-    "content": np.str_,
-}
-"""Columns of ``index.npz``, one entry per clip, sorted by ``id``."""
 
 _PREPARED = re.compile(r"nw-ucla|ntu60|ntu120|pku-mmd-[12]")
 """Stores that ``skelcl data prepare`` makes."""
-_KEYS = {"dataset", "skeleton", "classes", "counts", "sha256", "sources"}
-
-FILES = ("joints.npy", "index.npz", "report.json", "meta.json")
+_LARGEST_COLUMN = 1 << 30
+"""Bytes of a column of the index; those of the names of 114,000 clips have 9 MB."""
 
 
 class StoreError(InputError):
     """A store is missing, damaged, foreign or cannot be made; the message is one line that says what to do."""
-
-
-class Flag(IntFlag):
-    """Bits of the index column ``flags``."""
-
-    REPAIRED = 1
-    """Single joints are missing (NaN); they are interpolated when the clip is loaded."""
-    GAP = 2
-    """A stored body is missing in whole frames (rows of NaN)."""
-    SINGLE_FRAME = 4
-    """The clip has one frame."""
 
 
 class SkeletonStore:
@@ -82,10 +46,20 @@ class SkeletonStore:
         self.path = Path(path)
         self.in_memory = in_memory
         self._joints: np.ndarray | None = None
-        self.meta = self._read_meta()
-        self.skeleton = Skeleton.from_dict(self.meta["skeleton"])
+        if not self.path.is_dir():
+            raise StoreError(f"no store at {self.path}: {self.again}")
+        file = self.path / "meta.json"
+        if not file.is_file():
+            raise StoreError(f"{self.path} is not a skelcl store (it has no meta.json): {self.again}")
+        try:
+            self.meta, self.skeleton = checked_meta(read_json(file))
+        except ValueError as error:
+            raise StoreError(f"{file} is not the description of a skelcl store ({error}): {self.again}") from error
+        self._check_joints()
         self.index = self._read_index()
-        self._verify()
+        self._row = self.index["row"].astype(np.int64)
+        self._frames = self.index["n_frames"].astype(np.int64)
+        self._bodies = self.index["n_bodies"].astype(np.int64)
 
     @property
     def again(self) -> str:
@@ -100,66 +74,44 @@ class SkeletonStore:
         replace = " --overwrite true" if hasattr(self, "meta") else ""
         if own is not None or not _PREPARED.fullmatch(self.path.name):
             names = ("min_confidence", "max_bodies", "y_down", "fill_unseen", "zero_missing")
-            options = "".join(f" --{key} {str(parameters[key]).lower()}" for key in names if key in parameters)
+            options = "".join(f" --{key} {_word(parameters[key])}" for key in names if key in parameters)
             options += " --layout <layout>" * (own == "csv")
-            return (
-                f"run `skelcl data import poses --format {own or 'FORMAT'} --input <files> {where}{options}{replace}`"
-            )
+            format = _word(own or "FORMAT")
+            return f"run `skelcl data import poses --format {format} --input <files> {where}{options}{replace}`"
         name = re.sub(r"-([12])$", r" --part \1", self.path.name)
         # Without its options the command would make another store.
-        given = {key: "<list>" if len(str(value)) == 64 else str(value).lower() for key, value in parameters.items()}
-        name += "".join(f" --{key} {value}" for key, value in given.items() if value != "false")
+        given = {key: "<list>" if len(str(value)) == 64 else _word(value) for key, value in parameters.items()}
+        name += "".join(f" --{_word(key)} {value}" for key, value in given.items() if value != "false")
         return f"run `skelcl data prepare {name} --raw <files> --root {quote(str(self.path.parent))}{replace}`"
 
-    def _read_meta(self) -> dict[str, Any]:
-        if not self.path.is_dir():
-            raise StoreError(f"no store at {self.path}: {self.again}")
-        file = self.path / "meta.json"
-        if not file.is_file():
-            raise StoreError(f"{self.path} is not a skelcl store (it has no meta.json): {self.again}")
-        try:
-            meta = json.loads(file.read_text("utf-8"))
-            schema = meta["schema"]
-            complete = schema != SCHEMA or set(meta) >= _KEYS
-        except (ValueError, KeyError, TypeError):
-            complete = False
-        if not complete:
-            raise StoreError(f"{file} is not the description of a skelcl store: {self.again}")
-        if schema != SCHEMA:
-            raise StoreError(f"{self.path} has store format {schema!r}, this version reads {SCHEMA}: {self.again}")
-        return dict(meta)
-
-    def _read_index(self) -> dict[str, np.ndarray]:
-        file = self.path / "index.npz"
-        try:
-            # numpy leaves a file open when it is no archive, hence the stream of our own
-            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as columns:
-                index = {name: columns[name] for name in COLUMNS}
-        except Exception as error:  # whatever a damaged zip makes numpy raise
-            raise StoreError(f"{file} is missing or damaged ({type(error).__name__}): {self.again}") from error
-        return index
-
-    def _verify(self) -> None:
-        counts = self.meta["counts"]
-        if {len(column) for column in self.index.values()} != {counts["sequences"]}:
-            raise StoreError(f"{self.path}: index.npz and meta.json disagree on the number of clips: {self.again}")
-        self._row = self.index["row"].astype(np.int64)
-        self._frames = self.index["n_frames"].astype(np.int64)
-        self._bodies = self.index["n_bodies"].astype(np.int64)
-        sizes = self._frames * self._bodies
-        consistent = np.array_equal(self._row, np.cumsum(sizes) - sizes) and sizes.sum() == counts["rows"]
-        if not consistent or (sizes < 1).any():
-            raise StoreError(f"{self.path}: index.npz does not describe {counts['rows']} rows of joints: {self.again}")
-        file = self.path / "joints.npy"
-        header = npy_header(counts["rows"], self.skeleton.num_joints, self.channels)
-        expected = len(header) + counts["rows"] * self.skeleton.num_joints * self.channels * 4
+    def _check_joints(self) -> None:
+        """Compares size and header of the array with ``meta.json``."""
+        file, rows = self.path / "joints.npy", self.meta["counts"]["rows"]
+        header = npy_header(rows, self.skeleton.num_joints, self.channels)
+        expected = len(header) + rows * self.skeleton.num_joints * self.channels * 4
         actual = file.stat().st_size if file.is_file() else -1
         if actual != expected:
             found = "is missing" if actual < 0 else f"has {actual} bytes instead of {expected}"
             raise StoreError(f"{file} {found}: {self.again}")
-        with file.open("rb") as stream:
-            if stream.read(len(header)) != header:
-                raise StoreError(f"{file} is not the array that meta.json describes: {self.again}")
+        try:
+            with file.open("rb") as stream:
+                begin = stream.read(len(header))
+        except OSError as error:
+            raise StoreError(f"{file} cannot be read ({error.strerror}): {self.again}") from error
+        if begin != header:
+            raise StoreError(f"{file} is not the array that meta.json describes: {self.again}")
+
+    def _read_index(self) -> dict[str, np.ndarray]:
+        file, counts = self.path / "index.npz", self.meta["counts"]
+        try:
+            index = read_npz(file, dict.fromkeys(COLUMNS, _LARGEST_COLUMN))
+        except InputError as error:
+            raise StoreError(f"{file} is missing or damaged ({error}): {self.again}") from error
+        try:
+            check_index(index, len(self.meta["classes"]), counts["sequences"], counts["rows"])
+        except ValueError as error:
+            raise StoreError(f"{file} {error}: {self.again}") from error
+        return index
 
     def __len__(self) -> int:
         return len(self._row)
@@ -193,8 +145,17 @@ class SkeletonStore:
 
     @property
     def report(self) -> dict[str, Any]:
-        """What the conversion skipped, repaired and warned about: ``files``, ``summary`` and ``notices``."""
-        report: dict[str, Any] = json.loads((self.path / "report.json").read_text("utf-8"))
+        """What the conversion skipped, repaired and warned about: ``files``, ``summary`` and ``notices``.
+
+        Raises:
+            StoreError: It is missing or damaged.
+        """
+        try:
+            report = read_json(self.path / "report.json")
+        except InputError as error:
+            raise StoreError(f"{error}: {self.again}") from error
+        if not isinstance(report, dict) or not isinstance(report.get("summary"), list):
+            raise StoreError(f"{self.path / 'report.json'} is not the report of a conversion: {self.again}")
         return report
 
     def position(self, clip: str) -> int:
@@ -308,6 +269,12 @@ def sha256(file: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _word(value: Any) -> str:
+    """A value of ``meta.json`` as a word of a command: somebody else may have chosen it."""
+    text = " ".join(str(value).split())
+    return quote(text.lower() if isinstance(value, bool) else text[:80])
 
 
 def npy_header(rows: int, num_joints: int, channels: int = 3) -> bytes:

@@ -5,7 +5,7 @@ import pytest
 
 from skelcl.data.convert import convert
 from skelcl.data.recording import DatasetInfo, Recording, Source
-from skelcl.data.store import Flag
+from skelcl.data.schema import Flag
 from skelcl.skeleton import KINECT20
 
 V = 20

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import shutil
@@ -161,3 +162,20 @@ def test_list_shows_stores_and_damage(own_root, tmp_path, capsys):
     assert "bytes instead of" in capsys.readouterr().out
     assert list_stores(tmp_path / "nothing") == 0
     assert "no stores in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["skeleton", "classes", "counts", "index", "no array"])
+def test_list_shows_the_good_stores_beside_a_damaged_one(own_root, damage, capsys):
+    for name in ("a", "z"):
+        shutil.copytree(own_root / "nw-ucla", own_root / name)
+    if damage == "index":
+        np.savez(own_root / "a" / "index.npz", id=np.zeros(75))
+    elif damage == "no array":
+        (own_root / "a" / "joints.npy").unlink()
+    else:
+        meta = json.loads((own_root / "a" / "meta.json").read_text())
+        (own_root / "a" / "meta.json").write_text(json.dumps({**meta, damage: {"joints": 3}}))
+    assert run("list", "--root", own_root) == 1
+    told, header, *lines = capsys.readouterr().out.splitlines()
+    assert told.startswith(str(own_root / "a"))
+    assert [line.split()[0] for line in (header, *lines)] == ["store", str(own_root / "nw-ucla"), str(own_root / "z")]

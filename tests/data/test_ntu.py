@@ -17,7 +17,7 @@ from skelcl.data.formats.ntu_release import NOVEL_ACTIONS, fields, missing_skele
 from skelcl.data.formats.ntu_skeleton import parse, write_skeleton
 from skelcl.data.inspection import statistics
 from skelcl.data.recording import ReadError
-from skelcl.data.store import Flag
+from skelcl.data.schema import Flag
 from skelcl.parsing import call
 
 NAME = "S001C002P003R002A013"

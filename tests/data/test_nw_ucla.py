@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from skelcl.data import NWUCLA, SkeletonStore, StoreError
 from skelcl.data.formats.nw_ucla import ACTIONS, INFO, find, parse, prepare, read, sequence_id, write_json
 from skelcl.data.recording import ReadError, Recording
-from skelcl.data.store import Flag
+from skelcl.data.schema import Flag
 
 STEM = "a08_s03_e01_v02"  # label 7 in the file, 6 for us
 

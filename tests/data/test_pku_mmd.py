@@ -12,7 +12,7 @@ from skelcl.data.formats import pku_release
 from skelcl.data.formats.pku_mmd import find, frames_of, prepare, read
 from skelcl.data.formats.pku_text import write_skeleton, write_split
 from skelcl.data.recording import ReadError, Recording
-from skelcl.data.store import Flag
+from skelcl.data.schema import Flag
 
 ABSENT = (12, 14, 16, 18, 21, 24, 26, 27, 29, 38)  # labels that part 2 does not have
 

@@ -9,7 +9,8 @@ import pytest
 from skelcl.data.formats.pose_clip import Poses
 from skelcl.data.formats.tracking import track
 from skelcl.data.layouts import map_layout
-from skelcl.data.store import Flag, StoreError
+from skelcl.data.schema import Flag
+from skelcl.data.store import StoreError
 from skelcl.skeleton import COCO17, H36M17, MEDIAPIPE33, NTU25, OPENPOSE25
 
 T = 4

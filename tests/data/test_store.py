@@ -251,6 +251,128 @@ def test_preparing_again_mends_any_damage(own_root, raw_folder, name):
     assert content(own_root / "nw-ucla") == before
 
 
+# A store from somebody else: each is accepted by a check of keys and lengths alone.
+
+_FOREIGN_META = {
+    "dataset": [None, 3, ["nw-ucla"]],
+    "reader": [-1, 1.5, "1", True],
+    "skeleton": [None, {}, [], "kinect20"],
+    "classes": ["abc", [1, 2], {"a": 1}, None, ["x"] * 32_768],
+    "units": [None, 1],
+    "axes": [None, ["y"]],
+    "fps": ["30", 0, -1, True, [30]],
+    "recipe": [None, 4],
+    "parameters": [None, [], "x"],
+    "source": [None, {}],
+    "sources": [None, []],
+    "channels": [4, "3", True, None],
+    "counts": [None, {}, {"sequences": 75}, {"sequences": "75", "rows": 1, "frames": 1, "files": 1}],
+    "sha256": [None, {}, {"joints.npy": 1}, {"../../secret": "0" * 64}],
+    "schema": [None, "1", True, [1]],
+}
+_FOREIGN_SKELETON = {
+    "name": [None, 3],
+    "joints": [None, 20, ["a"] * 20, [1] * 20, []],
+    "parents": [None, "x", [0.0] * 20, [99] * 20, [-1] * 20, [True] * 20],
+    "pairs": [None, [[1]], [[1, 2, 3]], [["a", "b"]], 7],
+    "parts": [None, [], {"body": 3}, {"body": ["a"]}, {"body": [0]}],
+    "center": [None, "hip", 99, 1.0, -1],
+    "origin": [[], 20],
+    "up": [None, [1], [1, 2, 3], "ab"],
+    "across": [{}, [1, None]],
+}
+_FOREIGN_INDEX = {
+    "id": lambda column: column[::-1],
+    "id ": lambda column: np.where(column == column[1], column[0], column),
+    "id  ": lambda column: np.arange(len(column)),
+    "id   ": lambda column: np.where(column == column[0], "", column),
+    "id    ": lambda column: np.char.replace(column, "a", chr(0xD800)),
+    "video": lambda column: column.astype("S4"),
+    "content": lambda column: np.zeros(len(column)),
+    "row": lambda column: column.astype(np.float64),
+    "n_bodies": lambda column: column.astype(np.int64),
+    "n_frames": lambda column: column.astype(np.uint32),
+    "n_frames_declared": lambda column: column - 1_000,
+    "first": lambda column: column + 1_000,
+    "first ": lambda column: column - 1,
+    "label": lambda column: column + np.int16(6),
+    "label ": lambda column: column - np.int16(2),
+    "label  ": lambda column: np.array(["a"] * len(column)),
+    "label_original": lambda column: column - np.int16(99),
+    "subject": lambda column: column - np.int16(99),
+    "camera": lambda column: column.astype("S1"),
+    "setup": lambda column: column - np.int16(1),
+    "replication": lambda column: column.astype(bool),
+    "start": lambda column: column + 5,
+    "end": lambda column: column - 5,
+    "flags": lambda column: column + 8,
+    "flags ": lambda column: column | 4,
+    "flags  ": lambda column: column.reshape(1, -1),
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, bad in _FOREIGN_META.items() for value in bad])
+def test_every_entry_of_meta_is_checked(own_root, key, value):
+    edit_meta(lambda meta: meta.update({key: value}))(own_root / "nw-ucla")
+    with pytest.raises(StoreError, match=rf"meta\.json is not .*{'format' if key == 'schema' else key}") as caught:
+        SkeletonStore(own_root / "nw-ucla")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, bad in _FOREIGN_SKELETON.items() for value in bad])
+def test_every_entry_of_the_skeleton_is_checked(own_root, key, value):
+    edit_meta(lambda meta: meta["skeleton"].update({key: value}))(own_root / "nw-ucla")
+    with pytest.raises(StoreError, match=r"meta\.json is not .*skeleton"):
+        SkeletonStore(own_root / "nw-ucla")
+
+
+@pytest.mark.parametrize("key", ["dataset", "units", "axes", "fps", "recipe", "parameters", "source", "classes"])
+def test_every_entry_of_meta_is_needed(own_root, key):
+    edit_meta(lambda meta: meta.pop(key))(own_root / "nw-ucla")
+    with pytest.raises(StoreError, match=rf"meta\.json is not .*{key} is missing"):
+        SkeletonStore(own_root / "nw-ucla")
+
+
+@pytest.mark.parametrize("name", _FOREIGN_INDEX)
+def test_every_column_of_the_index_is_checked(own_root, name):
+    edit_index(lambda index: index.update({name.strip(): _FOREIGN_INDEX[name](index[name.strip()])}))(
+        own_root / "nw-ucla"
+    )
+    with pytest.raises(StoreError, match=rf"index\.npz .*\b{name.strip()}") as caught:
+        SkeletonStore(own_root / "nw-ucla")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "{", "1" * 5000, "\xff"])
+def test_a_damaged_report_is_told(own_root, content):
+    store = SkeletonStore(own_root / "nw-ucla")
+    (store.path / "report.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(StoreError, match=r"report\.json"):
+        store.report  # noqa: B018
+
+
+def test_an_index_that_unpacks_to_far_more_than_it_has_is_refused(own_root, monkeypatch):
+    monkeypatch.setattr("skelcl.data.store._LARGEST_COLUMN", 1 << 16)
+    file = own_root / "nw-ucla" / "index.npz"
+    with np.load(file) as columns:
+        index = dict(columns)
+    np.savez_compressed(file, **{**index, "video": np.array([""] * 74 + ["x" * 10_000])})
+    assert file.stat().st_size < 1 << 16
+    with pytest.raises(StoreError, match=r"index\.npz: video: unpacks to 3,000,000 bytes, of which 65,536"):
+        SkeletonStore(own_root / "nw-ucla")
+
+
+def test_the_advice_of_a_foreign_store_is_one_harmless_command(own_root):
+    folder = own_root / "mine"
+    (own_root / "nw-ucla").rename(folder)
+    edit_meta(lambda meta: meta.update(parameters={"format": "x; touch marker\n", "max_bodies": "$(touch marker)"}))(
+        folder
+    )
+    again = SkeletonStore(folder).again
+    assert "--format 'x; touch marker' " in again
+    assert "--max_bodies '$(touch marker)'" in again
+
+
 def test_checksums_find_a_flipped_bit(own_root):
     store = SkeletonStore(own_root / "nw-ucla")
     assert store.damage() == []
