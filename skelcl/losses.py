@@ -138,11 +138,12 @@ def bank_contrast(
         own: Slots (N,) that are no positives of their anchors; None keeps all.
 
     Returns:
-        Loss of each anchor (N,) float32, ln(K + 1) when all similarities are equal; and which anchors are valid, (N,)
-        bool.
+        Loss of each anchor (N,), float32 or float64 if that is what went in, ln(K + 1) when all similarities are equal;
+        and which anchors are valid, (N,) bool.
     """
     with torch.autocast(anchor.device.type, enabled=False):
-        direction, bank = F.normalize(anchor.float(), dim=1), bank.float()
+        direction = F.normalize(wide(anchor), dim=1)
+        bank = bank.to(direction.dtype)
         with torch.no_grad():
             # (S, N), the long side first: on a CPU 20 against 26 ms for 64 anchors and 40,091 slots of width 256.
             similarity = torch.addmm(torch.where(filled, 0.0, -torch.inf).to(bank)[:, None], bank, direction.T)

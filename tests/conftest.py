@@ -1,5 +1,6 @@
 """What all tests share: one thread, no network, no global state left behind."""
 
+import importlib
 import os
 import re
 import shutil
@@ -37,6 +38,23 @@ def _clean_process(monkeypatch, tmp_path):
     yield
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+@pytest.fixture
+def double():
+    """All that is made in this test is float64."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def by_hand(monkeypatch):
+    """Imports a module in which training is written out plainly: of tests/methods, or of the benchmarks."""
+    tests = Path(__file__).parent
+    for folder in (tests / "methods", tests.parent / "experiments" / "benchmarks"):
+        monkeypatch.syspath_prepend(folder)
+    return importlib.import_module
 
 
 @pytest.fixture

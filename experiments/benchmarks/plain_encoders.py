@@ -1,21 +1,54 @@
 """The four encoders as their papers describe them, one operation after the other, for comparison.
 
 Tensors carry the names of the reference repositories, so `skelcl.interop.load_reference` turns the state of a plain
-network into ours. Weights are random, and none of those that start at zero is zero, so every path takes part.
+network into ours. Weights are random, and none of those that start at zero is zero, so every path takes part. Nothing
+of skelcl is in them but the layout of the joints, so tests train them beside ours.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skelcl.encoders.hyperformer import PARTITIONS, tree
-from skelcl.nn.graph import directed_graph
 from skelcl.skeleton import Skeleton
 
 WIDTHS = (64, 64, 64, 64, 128, 128, 128, 256, 256, 256)
 STRIDES = (1, 1, 1, 1, 2, 1, 1, 2, 1, 1)
+GROUPS = {
+    25: (0, 4, 2, 2, 2, 2, 1, 1, 2, 2, 1, 1, 2, 3, 3, 3, 2, 3, 3, 3, 1, 0, 1, 0, 1),
+    20: (0,) * 4 + (1,) * 8 + (2,) * 8,
+}
+"""Hyperformer's hyperedge of each joint, of NTU RGB+D and of NW-UCLA, for streams of joints."""
+
+
+def graphs(skeleton: Skeleton) -> Tensor:
+    """Self-links, bones inward, bones outward, (3, V, V); their columns sum to one or to zero."""
+    graph = torch.zeros(3, skeleton.num_joints, skeleton.num_joints)
+    for child, parent in enumerate(skeleton.parents):
+        graph[0, child, child] = 1.0
+        if child != parent:
+            graph[1, parent, child] = 1.0
+            graph[2, child, parent] = 1.0
+    return graph / graph.sum(1, keepdim=True).clamp(min=1)
+
+
+def hops(skeleton: Skeleton) -> Tensor:
+    """Bones between any two joints, (V, V) int64; Hyperformer hangs the fingers of NTU RGB+D on the hands."""
+    parents = list(skeleton.parents)
+    if skeleton.num_joints == 25:
+        parents[21], parents[23] = 7, 11
+    distance = torch.full((len(parents),) * 2, -1)
+    for start in range(len(parents)):
+        reached, number = {start}, 0
+        while reached:
+            for joint in reached:
+                distance[start, joint] = number
+            near = {j for j, p in enumerate(parents) if p in reached} | {parents[j] for j in reached}
+            reached, number = {j for j in near if distance[start, j] < 0}, number + 1
+    return distance
 
 
 def randn(*shape: int) -> nn.Parameter:
@@ -23,20 +56,27 @@ def randn(*shape: int) -> nn.Parameter:
 
 
 class Bodies(nn.Module):
-    """Batch norm of the coordinates, ten blocks over single bodies, the mean, a linear layer."""
+    """Batch norm of the coordinates, blocks over single bodies, the mean, a linear layer."""
 
-    def __init__(self, skeleton: Skeleton, persons: int, classes: int, width: int) -> None:
+    def __init__(self, skeleton: Skeleton, persons: int, classes: int, blocks: Sequence[nn.Module], width: int) -> None:
         super().__init__()
         self.data_bn = nn.BatchNorm1d(persons * skeleton.num_joints * 3)
+        self.depth = len(blocks)
+        for number, block in enumerate(blocks, 1):
+            self.add_module(f"l{number}", block)
         self.fc = nn.Linear(width, classes)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def maps(self, x: Tensor) -> Tensor:
+        """Clips (N, C, T, V, M) to maps of their bodies (N, M, C', T', V)."""
         n, c, t, v, m = x.shape
         x = x.permute(0, 4, 3, 1, 2).contiguous().view(n, m * v * c, t)
         x = self.data_bn(x).view(n, m, v, c, t).permute(0, 1, 3, 4, 2).contiguous().view(n * m, c, t, v)
-        for number in range(1, 11):
+        for number in range(1, self.depth + 1):
             x = getattr(self, f"l{number}")(x)
-        return self.fc(x.view(n, m, x.shape[1], -1).mean(3).mean(1))
+        return x.view(n, m, *x.shape[1:])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.maps(x).flatten(3).mean(3).mean(1))
 
 
 class Conv(nn.Module):
@@ -112,7 +152,7 @@ class RefinedGraph(nn.Module):
 
     def __init__(self, skeleton: Skeleton, c_in: int, c_out: int) -> None:
         super().__init__()
-        self.PA = nn.Parameter(directed_graph(skeleton))
+        self.PA = nn.Parameter(graphs(skeleton))
         self.alpha = nn.Parameter(torch.full((1,), 0.5))
         self.convs = nn.ModuleList(Refinement(c_in, c_out) for _ in range(3))
         self.bn, self.down = nn.BatchNorm2d(c_out), down(c_in, c_out)
@@ -125,12 +165,20 @@ class RefinedGraph(nn.Module):
 
 
 class CTRGCN(Bodies):
-    def __init__(self, skeleton: Skeleton, persons: int, classes: int, frames: int) -> None:
-        super().__init__(skeleton, persons, classes, WIDTHS[-1])
-        for i, (c_in, c_out, stride) in enumerate(zip((3, *WIDTHS), WIDTHS, STRIDES, strict=False)):
+    def __init__(
+        self,
+        skeleton: Skeleton,
+        persons: int,
+        classes: int,
+        frames: int,
+        widths: Sequence[int] = WIDTHS,
+        strides: Sequence[int] = STRIDES,
+    ) -> None:
+        blocks = []
+        for c_in, c_out, stride in zip((3, *widths), widths, strides, strict=False):
             spatial, temporal = RefinedGraph(skeleton, c_in, c_out), MultiScale(c_out, c_out, stride)
-            block = Block("gcn1", spatial, temporal, residual(c_in, c_out, stride) if i else None)
-            self.add_module(f"l{i + 1}", block)
+            blocks.append(Block("gcn1", spatial, temporal, residual(c_in, c_out, stride) if blocks else None))
+        super().__init__(skeleton, persons, classes, blocks, widths[-1])
 
 
 class AdaptiveGraph(nn.Module):
@@ -140,7 +188,7 @@ class AdaptiveGraph(nn.Module):
         super().__init__()
         c = c_out // 4
         self.PA = randn(3, skeleton.num_joints, skeleton.num_joints)
-        self.register_buffer("A", directed_graph(skeleton), persistent=False)
+        self.register_buffer("A", graphs(skeleton), persistent=False)
         self.conv_a, self.conv_b, self.conv_d = (
             nn.ModuleList(nn.Conv2d(c_in, width, 1) for _ in range(3)) for width in (c, c, c_out)
         )
@@ -160,11 +208,11 @@ class AdaptiveGraph(nn.Module):
 
 class AGCN(Bodies):
     def __init__(self, skeleton: Skeleton, persons: int, classes: int, frames: int) -> None:
-        super().__init__(skeleton, persons, classes, WIDTHS[-1])
-        for i, (c_in, c_out, stride) in enumerate(zip((3, *WIDTHS), WIDTHS, STRIDES, strict=False)):
+        blocks = []
+        for c_in, c_out, stride in zip((3, *WIDTHS), WIDTHS, STRIDES, strict=False):
             spatial, temporal = AdaptiveGraph(skeleton, c_in, c_out), Conv(c_out, c_out, 9, stride)
-            block = Block("gcn1", spatial, temporal, residual(c_in, c_out, stride) if i else None)
-            self.add_module(f"l{i + 1}", block)
+            blocks.append(Block("gcn1", spatial, temporal, residual(c_in, c_out, stride) if blocks else None))
+        super().__init__(skeleton, persons, classes, blocks, WIDTHS[-1])
 
 
 class Attention(nn.Module):
@@ -202,9 +250,9 @@ class HyperAttention(nn.Module):
 
     def __init__(self, skeleton: Skeleton, c_in: int, c_out: int) -> None:
         super().__init__()
-        self.groups = list(PARTITIONS[skeleton, "joint"])
+        self.groups = list(GROUPS[skeleton.num_joints])
         self.norm1 = nn.LayerNorm(c_in)
-        self.attn = Attention(tree(skeleton).hops(), c_in, c_out)
+        self.attn = Attention(hops(skeleton), c_in, c_out)
         self.pe_proj = nn.Conv2d(c_in, c_out, 1, bias=False)
         self.skip_proj = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1, bias=False)
 
@@ -217,10 +265,11 @@ class HyperAttention(nn.Module):
 
 class Hyperformer(Bodies):
     def __init__(self, skeleton: Skeleton, persons: int, classes: int, frames: int, width: int = 216) -> None:
-        super().__init__(skeleton, persons, classes, width)
-        for i, (c_in, stride) in enumerate(zip((3, *[width] * 9), STRIDES, strict=True)):
+        blocks = []
+        for c_in, stride in zip((3, *[width] * 9), STRIDES, strict=True):
             spatial, temporal = HyperAttention(skeleton, c_in, width), MultiScale(width, width, stride)
-            self.add_module(f"l{i + 1}", Block("vit1", spatial, temporal, residual(c_in, width, stride)))
+            blocks.append(Block("vit1", spatial, temporal, residual(c_in, width, stride)))
+        super().__init__(skeleton, persons, classes, blocks, width)
 
 
 class HCN(nn.Module):

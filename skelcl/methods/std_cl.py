@@ -11,6 +11,7 @@ from einops import rearrange, reduce
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from skelcl import losses
 from skelcl.clips import Clips
@@ -85,6 +86,7 @@ class STDCL(Supervised):
 
     Deviation: the released code draws the random negatives anew for each anchor. Here they are as random for each, but
     all anchors of a step read them from one shuffle of the bank, each from a random place on (``Bank.candidates``).
+    As there, a step in which no anchor counts leaves the heads alone, weight decay and momentum included.
 
     Options away from the reference, all off by default: ``pool="attn"``; ``exclude_self``, because a clip's own slot,
     written a moment ago, counts among its positives; ``shrink_positives``, for small classes; ``contrast_start_epoch``.
@@ -149,6 +151,8 @@ class STDCL(Supervised):
         self.contrast_start_epoch = contrast_start_epoch
         self.heads = nn.ModuleDict()
         self.banks = nn.ModuleDict()
+        self._banks_serve = False
+        self._anchors: Tensor | int = 0
         self.register_load_state_dict_pre_hook(  # type: ignore[no-untyped-call]
             _drop_what_only_training_has
         )
@@ -221,23 +225,26 @@ class STDCL(Supervised):
             feature_map, features = self.encoder.with_map(self.view(clips, self.step_generator(batch_idx)))
             logits = self.classify(features)
         loss = self.cross_entropy(logits, clips.label)
-        terms = {"train/cross_entropy": loss}
+        terms, counts = {"train/cross_entropy": loss}, self.current_epoch >= self.contrast_start_epoch
         slots = cast(TrainingData, self.data).slots(clips)
         random = generator("negatives", self.current_epoch, batch_idx, device=self.device)
         for name, weight in self.weights.items():
-            term, valid = self._contrast(name, self.heads[name](feature_map), clips.label, slots, random)
+            term, valid, number = self._contrast(name, self.heads[name](feature_map), clips.label, slots, random)
             # Times zero rather than left out: distributed training wants a gradient for every weight.
-            loss = loss + weight * (self.current_epoch >= self.contrast_start_epoch) * term
+            loss = loss + weight * counts * term
+            self._anchors = self._anchors + counts * number
             terms |= {f"train/{name}": term, f"train/{name}_valid": valid.float().mean()}
         self._log(loss, logits, clips.label, terms)
         return {"loss": loss}
 
     def _contrast(
         self, name: str, half: Tensor, label: Tensor, slots: Tensor, random: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Write the vectors (N, D) into their bank, then contrast them with it.
 
-        The loss is scaled so that its mean over ranks is the mean over the valid anchors of all ranks.
+        Returns:
+            Loss, scaled so that its mean over ranks is the mean over the valid anchors of all ranks; which anchors
+            (N,) are valid; how many of all ranks are.
         """
         bank = cast(Bank, self.banks[name])
         bank.write(half, slots)
@@ -258,7 +265,21 @@ class STDCL(Supervised):
             slots if self.exclude_self else None,
         )
         counts = gather(valid.sum().reshape(1))
-        return rows.sum() * len(counts) / counts.sum().clamp(min=1), valid
+        return rows.sum() * len(counts) / counts.sum().clamp(min=1), valid, counts.sum()
+
+    def on_train_epoch_start(self) -> None:
+        """Once the banks serve every anchor, no step has to look any more whether one of its own was valid."""
+        positives = self.num_positives + self.exclude_self if self.banks else 0
+        self._banks_serve = self.current_epoch >= self.contrast_start_epoch and all(
+            cast(Bank, bank).serves(positives, self.negatives) for bank in self.banks.values()
+        )
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Heads whose gradient is that of no anchor have none at all, so weight decay and momentum pass them by."""
+        if not self._banks_serve and not self._anchors:
+            for parameter in self.heads.parameters():
+                parameter.grad = None
+        self._anchors = 0
 
 
 def _drop_what_only_training_has(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:

@@ -15,6 +15,7 @@ from torch.optim import SGD
 from skelcl.clips import Clips
 from skelcl.encoders import Encoder
 from skelcl.errors import InputError
+from skelcl.losses import wide
 from skelcl.methods.base import Features, Method
 from skelcl.methods.schedules import WarmupMultiStepLR
 from skelcl.skeleton import Skeleton
@@ -118,8 +119,8 @@ class Supervised(Method):
         return logits
 
     def cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Mean cross-entropy of logits (N, K) with labels (N,), in float32."""
-        return F.cross_entropy(logits.float(), label, label_smoothing=self.label_smoothing)
+        """Mean cross-entropy of logits (N, K) with labels (N,), in float32 or, of such logits, in float64."""
+        return F.cross_entropy(wide(logits), label, label_smoothing=self.label_smoothing)
 
     def training_step(self, clips: Clips, batch_idx: int) -> dict[str, Tensor]:
         """Classify one random view of each clip."""

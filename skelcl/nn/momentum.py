@@ -172,6 +172,13 @@ class Bank(nn.Module):
         round_filled = ((start * filled).long()[:, None] + step) % filled.clamp(min=1)
         return order[torch.where(step < filled, round_filled, step)]
 
+    def serves(self, positives: int, negatives: int) -> bool:
+        """Whether each class finds so many filled slots of its own and of other classes; waits for the device."""
+        there = self.label.bincount()
+        filled = self.label[self.filled].bincount(minlength=len(there))
+        enough = (filled >= positives) & (filled.sum() - filled >= negatives)
+        return bool((enough | (there == 0)).all())
+
     @torch.no_grad()
     def write(self, features: Tensor, slots: Tensor) -> None:
         """Overwrite slots with the directions of the features of every rank, so that the banks of all ranks are equal.
@@ -180,7 +187,7 @@ class Bank(nn.Module):
             features: (N, dim) of any length.
             slots: (N,) int64; of features for the same slot the first stays, lower ranks first.
         """
-        features = gather(functional.normalize(features.float(), dim=1).to(self.features.dtype))
+        features = gather(functional.normalize(features.to(self.features.dtype), dim=1))
         slots = gather(slots)
         # Writing the same slot twice has no defined order on a GPU; writing the same value twice needs none.
         first = (slots[:, None] == slots).int().argmax(1)

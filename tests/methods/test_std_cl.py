@@ -238,6 +238,37 @@ def test_without_weights_it_is_supervised_training(build, ucla):
     assert loss[3] > expected[3]
 
 
+class Heads(Callback):
+    """Remembers the weights of the heads before each batch and after the last."""
+
+    def __init__(self):
+        self.weights = []
+
+    def on_train_batch_start(self, trainer, method, batch, batch_idx):
+        self.weights.append([p.clone() for p in method.heads.parameters()])
+
+    def on_train_end(self, trainer, method):
+        self.on_train_batch_start(trainer, method, None, 0)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("options", [{"positives": 5}, {"positives": 1, "negatives": 1, "contrast_start_epoch": 1}])
+def test_heads_rest_until_an_anchor_counts(build, ucla, monkeypatch, options, accumulate):
+    """Without momentum and weight decay: the released heads have no gradient then."""
+    decay = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=0.5)
+    method, heads, valid = build(random=False, optimizer=decay, **options), Heads(), []
+    monkeypatch.setattr(method, "log_dict", lambda terms, **_: valid.append(terms["train/spatial_valid"].item()))
+    trainer = pl.Trainer(max_epochs=3, callbacks=[heads], accumulate_grad_batches=accumulate, **QUIET)
+    trainer.fit(method, NWUCLA(ucla, batch_size=10))
+    counts = [share > 0 and step // 6 >= options.get("contrast_start_epoch", 0) for step, share in enumerate(valid)]
+    expected = [(step + 1) % accumulate == 0 and any(counts[step + 1 - accumulate : step + 1]) for step in range(18)]
+    moved = [not all(map(torch.equal, a, b)) for a, b in zip(heads.weights, heads.weights[1:], strict=False)]
+    assert moved == expected
+    assert not any(moved[:accumulate])
+    assert moved[-1]
+    assert method._banks_serve
+
+
 def test_one_term_alone_needs_one_head_and_one_bank(build, ucla):
     method = build(w_spa=0)
     trainer, _ = fit(method, ucla, 1)

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -153,6 +154,19 @@ def test_bank_is_in_the_state_and_stays_float32():
 
 def test_bank_lists_the_slots_of_each_class():
     assert Bank(torch.tensor([3, 0, 1, 0, 1, 0]), 2).members.tolist() == [[1, 3, 5], [2, 4, -1], [-1] * 3, [0, -1, -1]]
+
+
+def test_a_bank_serves_when_every_class_finds_enough():
+    """Counted class by class, for every set of filled slots; a class that has no slot at all does not count."""
+    label = [3, 0, 1, 0, 1, 0]
+    bank = Bank(torch.tensor(label), 2)
+    for full in itertools.product((False, True), repeat=6):
+        bank.filled = torch.tensor(full)
+        written = [own for own, on in zip(label, full, strict=True) if on]
+        for positives, negatives in ((1, 1), (1, 4), (2, 1)):
+            mine = [written.count(own) for own in set(label)]
+            expected = all(count >= positives and len(written) - count >= negatives for count in mine)
+            assert bank.serves(positives, negatives) == expected
 
 
 @pytest.mark.parametrize("filled", [0, 1, 4, 9, 30])
