@@ -8,6 +8,10 @@ class InputError(ValueError):
     """A file, folder or option that cannot be used; its message is one line that names the place and the fix."""
 
 
+class OptionError(InputError):
+    """An option that makes no sense, alone or beside the others; told with the exit code of a wrong command line."""
+
+
 def fail(message: str, code: int) -> NoReturn:
     """Print one line on stderr and leave with an exit code."""
     print(f"skelcl: error: {' '.join(message.split())}", file=sys.stderr)

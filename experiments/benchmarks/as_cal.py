@@ -5,7 +5,7 @@
 The plain step augments one clip after the other in NumPy, collates float64 and casts it; it clones the whole queue
 because it enqueues before the backward pass, concatenates all logits for a cross-entropy, and moves the key encoder
 parameter by parameter. Its random numbers are drawn beforehand and its clips are already cut to T frames, which
-favours it. Ours is the library's own code: `training_step`, `optimizer_step` and `on_train_batch_end` called as
+favours it. Ours is the library's own code: `training_step`, `optimizer_step` and `on_after_backward` called as
 Lightning calls them. Both start from the same weights, see the same views and must give the same losses before
 anything is timed. The two take turns, and every number is a median.
 
@@ -125,10 +125,10 @@ class Ours:
             outputs.update(self.method.training_step(clips, batch_idx))
             self.optimizer.zero_grad()
             outputs["loss"].backward()
+            self.method.on_after_backward()
             return outputs["loss"]
 
         self.method.optimizer_step(0, batch_idx, self.optimizer, closure)
-        self.method.on_train_batch_end(outputs, clips, batch_idx)
         return outputs["loss"].detach()
 
     def parts(self, batch_idx: int) -> Iterator[str]:

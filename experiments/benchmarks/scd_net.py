@@ -5,7 +5,7 @@
 The plain form (plain_methods.py) makes views of one clip after the other in NumPy, loops over the three subsets of
 CTR-GCN and its seven batch norms, clones queues, concatenates logits and moves the key network parameter by parameter.
 Its clips were normalised beforehand, which favours it. Ours is the library's own code: `training_step`,
-`optimizer_step` and `on_train_batch_end` called as Lightning calls them. Before anything is timed, both forms train for
+`optimizer_step` and `on_after_backward` called as Lightning calls them. Before anything is timed, both forms train for
 three steps without dropout, on the same random numbers, and must agree in views, losses and queues.
 
 How to read the output:
@@ -120,7 +120,7 @@ class Pretraining(Ours):
             terms = {name: losses.info_nce(*pair) for name, pair in logits.items()}
             loss = torch.stack([method.weights[name] * term for name, term in terms.items()]).sum()
         loss.backward()
-        method.on_train_batch_end({"keys": key, "index": clips.index}, clips, batch_idx)
+        method.enqueue(key, clips.index)
         yield "loss and queues"
         method._log(loss, terms, logits)
         yield "metrics"

@@ -49,10 +49,10 @@ class Ours:
                 outputs.update(self.method.training_step(clips, batch_idx))
             self.optimizer.zero_grad()
             outputs["loss"].backward()
+            self.method.on_after_backward()
             return outputs["loss"]
 
         self.method.optimizer_step(0, batch_idx, self.optimizer, closure)
-        self.method.on_train_batch_end(outputs, clips, batch_idx)
         return outputs["loss"].detach()
 
     def parts(self, batch_idx: int) -> Iterator[str]:

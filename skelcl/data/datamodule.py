@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -15,13 +15,12 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from skelcl.clips import Clips
+from skelcl.data.batches import ClipDataset, ClipLoader, FirstBatches, OrderedBatches, ShuffledBatches
 from skelcl.data.store import SkeletonStore, StoreError, leaked
 from skelcl.data.subsets import LabelSubset, digest, write_labels
-from skelcl.errors import InputError
-from skelcl.seeding import generator
+from skelcl.errors import InputError, OptionError
 from skelcl.skeleton import Skeleton
 
 CLIPS = {
@@ -32,112 +31,6 @@ CLIPS = {
     "query": "validation query",
 }
 """What the clips of a part are called."""
-
-
-class ClipDataset(Dataset[Clips | Tensor]):
-    """Batches of a store by the positions of their clips: the loader's "sample" is a whole batch.
-
-    Position n of a store of S clips is asked for as n + r · S where the batch shows the clip as repeat r.
-
-    Args:
-        store: The store.
-        num_persons: Bodies to keep of each clip.
-        index_only: Yield what was asked for, (N,) int64, instead of the clips.
-    """
-
-    def __init__(self, store: SkeletonStore, num_persons: int, index_only: bool = False) -> None:
-        self.store = store
-        self.num_persons = num_persons
-        self.index_only = index_only
-
-    def __len__(self) -> int:
-        return len(self.store)
-
-    def __getitem__(self, positions: int | Sequence[int] | np.ndarray) -> Clips | Tensor:
-        where = np.atleast_1d(np.asarray(positions, np.int64))
-        if self.index_only:
-            return torch.from_numpy(where)
-        repeat, position = np.divmod(where, len(self.store))
-        return replace(self.store.clips(position, self.num_persons), repeat=torch.from_numpy(repeat))
-
-
-class ShuffledBatches(DistributedSampler[np.ndarray]):
-    """Batches of positions in an order that depends on the run's seed and the epoch alone.
-
-    The permutation is cut into global batches of ``batch_size · ranks`` clips, and each of these into one block per
-    rank, so R ranks see together exactly what one process with an R times larger batch sees, in rank order. With
-    several ranks the last batch is filled up from the start of the permutation until it divides evenly.
-
-    Being a DistributedSampler it is left in place by Lightning, which also tells it the epoch.
-
-    Args:
-        positions: Clips to shuffle, (N,).
-        batch_size: Clips per batch and rank.
-        ranks: Number of processes.
-        rank: Number of this process.
-        drop_last: Leave out the last batch when it is not full.
-    """
-
-    def __init__(
-        self, positions: np.ndarray, batch_size: int, ranks: int = 1, rank: int = 0, drop_last: bool = False
-    ) -> None:
-        super().__init__(ClipPositions(positions), num_replicas=ranks, rank=rank)
-        self.positions = np.asarray(positions, np.int64)
-        self.batch_size = batch_size
-        self.drop_last = drop_last
-
-    def __len__(self) -> int:
-        whole, rest = divmod(len(self.positions), self.batch_size * self.num_replicas)
-        return whole + (rest > 0 and not self.drop_last)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        order = torch.randperm(len(self.positions), generator=generator("shuffle", self.epoch)).numpy()
-        shuffled = self.positions[order]
-        step = self.batch_size * self.num_replicas
-        for first in range(0, len(self) * step, step):
-            batch = shuffled[first : first + step]
-            block = -(-len(batch) // self.num_replicas)
-            batch = np.concatenate([batch, np.resize(shuffled, block * self.num_replicas - len(batch))])
-            yield batch[self.rank * block : (self.rank + 1) * block]
-
-
-class OrderedBatches(DistributedSampler[np.ndarray]):
-    """Batches of positions in their given order, each clip exactly once over all ranks.
-
-    Every rank owns one contiguous part; parts differ by one clip at most, and a part may be empty.
-
-    Args:
-        positions: Clips in order, (N,).
-        batch_size: Clips per batch and rank.
-        ranks: Number of processes.
-        rank: Number of this process.
-    """
-
-    def __init__(self, positions: np.ndarray, batch_size: int, ranks: int = 1, rank: int = 0) -> None:
-        super().__init__(ClipPositions(positions), num_replicas=ranks, rank=rank, shuffle=False)
-        self.part = np.array_split(np.asarray(positions, np.int64), ranks)[rank]
-        self.batch_size = batch_size
-
-    def __len__(self) -> int:
-        return -(-len(self.part) // self.batch_size)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for first in range(0, len(self.part), self.batch_size):
-            yield self.part[first : first + self.batch_size]
-
-
-class ClipPositions(Dataset[int]):
-    """Gives a sampler the number of its clips.
-
-    Args:
-        positions: Clips, (N,).
-    """
-
-    def __init__(self, positions: np.ndarray) -> None:
-        self.positions = positions
-
-    def __len__(self) -> int:
-        return len(self.positions)
 
 
 class SkeletonDataModule(pl.LightningDataModule, ABC):
@@ -330,7 +223,10 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
 
         Raises:
             InputError: If labels are needed and no clip of a part has one.
+            OptionError: If the trainer's limit leaves nothing to train on.
         """
+        if stage == "fit" and self.trainer is not None and not self.trainer.limit_train_batches:
+            self._check_epoch(self.batches_per_epoch)
         self._check_labels(stage)
         if self.label_subset is not None and self.trainer is not None and stage in ("fit", "test"):
             # Lightning asks all processes for the folder, though one of them writes.
@@ -369,12 +265,51 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
             # A supervised method has a classifier of its own, and asks no gallery.
             self.require_labels(*pair[stage][supervised:])
 
-    def train_dataloader(self) -> DataLoader[Clips | Tensor]:
-        """The training part, ``repeat`` times, shuffled anew in every epoch."""
-        asked = np.arange(self.repeat)[:, None] * len(self.store) + self.parts["train"]
-        return self._loader(ShuffledBatches(asked.ravel(), self.batch_size, *self._ranks, self.drop_last))
+    def train_dataloader(self) -> ClipLoader:
+        """The training part, ``repeat`` times, shuffled anew in every epoch.
 
-    def val_dataloader(self) -> list[DataLoader[Clips | Tensor]]:
+        Under the trainer's ``overfit_batches`` the same batches in every epoch, in the order of the ids.
+
+        Raises:
+            OptionError: If an epoch would have no batch.
+        """
+        batches = self._training_batches()
+        self._check_epoch(len(batches))
+        if self.trainer is not None and self.trainer.fit_loop.restarting:
+            # Lightning wants a loader that remembers where it was; this one asks.
+            warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the epoch ended")
+            progress = self.trainer.fit_loop.epoch_loop.batch_progress
+            batches.seen = lambda: progress.current.ready
+        return self._loader(batches)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Training batches of an epoch on each process."""
+        return len(self._training_batches())
+
+    def _training_batches(self) -> ShuffledBatches:
+        asked = np.arange(self.repeat)[:, None] * len(self.store) + self.parts["train"]
+        order = FirstBatches if self._overfits else ShuffledBatches
+        return order(asked.ravel(), self.batch_size, *self._ranks, self.drop_last)
+
+    def _check_epoch(self, batches: int) -> None:
+        """Refuses what would train nothing and say nothing of it."""
+        clips, ranks = len(self.parts["train"]) * self.repeat, self._ranks[0]
+        whole = f"{self.batch_size}" if ranks == 1 else f"{self.batch_size} on each of {ranks} processes"
+        if not batches:
+            raise OptionError(
+                f"{clips} training clips fill no batch of batch_size {whole}, and drop_last leaves an incomplete one "
+                "out: use a smaller --data.batch_size, or --data.drop_last false"
+            )
+        limit = 1.0 if self.trainer is None else self.trainer.limit_train_batches
+        if not (limit if isinstance(limit, int) else int(limit * batches)):
+            name = "overfit_batches" if self._overfits else "limit_train_batches"
+            raise OptionError(
+                f"--trainer.{name} {limit} leaves none of the {batches} batches of an epoch: {clips} training clips, "
+                f"batch_size {whole}"
+            )
+
+    def val_dataloader(self) -> list[ClipLoader]:
         """Gallery and queries of the validation part; empty without one."""
         if self.validation == "none":
             # An empty list is how Lightning is told that there is no validation; it still asks whether that was meant.
@@ -382,20 +317,24 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
             return []
         return [self._ordered(self.parts["gallery"]), self._ordered(self.parts["query"])]
 
-    def test_dataloader(self) -> list[DataLoader[Clips | Tensor]]:
+    def test_dataloader(self) -> list[ClipLoader]:
         """The training part as gallery and the test part as queries."""
         return [self._ordered(self.parts["train_all"]), self._ordered(self.parts["test"])]
 
-    def predict_dataloader(self) -> DataLoader[Clips | Tensor]:
+    def predict_dataloader(self) -> ClipLoader:
         """The part named by ``predict_split``, with labels or without, in the order of the ids."""
         name = {"train": "train_all", "test": "test", "all": "all"}[self.predict_split]
         return self._ordered(np.arange(len(self.store)) if name == "all" else self._whole_parts[name])
 
     @property
+    def _overfits(self) -> bool:
+        return bool(getattr(self.trainer, "overfit_batches", 0))
+
+    @property
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer is not None else (1, 0)
 
-    def _ordered(self, positions: np.ndarray) -> DataLoader[Clips | Tensor]:
+    def _ordered(self, positions: np.ndarray) -> ClipLoader:
         ranks, rank = self._ranks
         if 0 < len(positions) < ranks:
             raise InputError(
@@ -403,11 +342,11 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
             )
         return self._loader(OrderedBatches(positions, self.batch_size, ranks, rank))
 
-    def _loader(self, batches: ShuffledBatches | OrderedBatches) -> DataLoader[Clips | Tensor]:
+    def _loader(self, batches: ShuffledBatches | OrderedBatches) -> ClipLoader:
         on_device = self.preload == "device"
         on_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         workers = 0 if on_device else self.num_workers
-        return DataLoader(
+        return ClipLoader(
             ClipDataset(self.store, self.num_persons, index_only=on_device),
             sampler=batches,
             batch_size=None,  # the sampler yields whole batches

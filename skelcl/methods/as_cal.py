@@ -101,7 +101,8 @@ class ASCAL(Method):
         positive, negative = losses.contrast(query, key, self.queue.keys, self.temperature, same)
         loss = self.loss(positive, negative)
         self._log(loss, positive, negative, query)
-        return {"loss": loss, "keys": key, "index": clips.index}
+        self._fresh = key, clips.index
+        return {"loss": loss}
 
     def optimizer_step(
         self,
@@ -122,9 +123,12 @@ class ASCAL(Method):
         inner.zero_grad()
         inner.step()
 
-    def on_train_batch_end(self, outputs: dict[str, Tensor], batch: Clips, batch_idx: int) -> None:  # type: ignore[override]
-        """Enqueue after the backward pass, which still needed the rows that are overwritten now."""
-        self.queue.push(outputs["keys"], outputs["index"])
+    def on_after_backward(self) -> None:
+        """Enqueue after the backward pass, which still needed the rows that are overwritten now.
+
+        By then no callback has had the batch: a checkpoint that one saves at its end holds its keys.
+        """
+        self.queue.push(*self._fresh)
 
     def on_train_epoch_end(self) -> None:
         """Warn when all features point the same way and the loss is that of guessing."""

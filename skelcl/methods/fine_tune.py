@@ -25,8 +25,9 @@ from skelcl.transforms import View
 class RepeatedData(TrainingData, Protocol):
     """Training data whose epochs can be made longer."""
 
-    def train_dataloader(self) -> object:
-        """Batches of an epoch, which have a length."""
+    @property
+    def batches_per_epoch(self) -> int:
+        """Training batches of an epoch on each process."""
 
 
 class FineTune(Supervised):
@@ -164,8 +165,7 @@ class FineTune(Supervised):
 
     def _steps(self, data: RepeatedData) -> int:
         """Optimiser steps of an epoch."""
-        batches = len(data.train_dataloader())  # type: ignore[arg-type]
-        return -(-batches // self.trainer.accumulate_grad_batches)
+        return -(-data.batches_per_epoch // self.trainer.accumulate_grad_batches)
 
 
 def load_encoder(encoder: nn.Module, path: Path) -> None:

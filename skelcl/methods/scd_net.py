@@ -139,7 +139,8 @@ class SCDNet(Method):
         # Times zero rather than left out: distributed training wants a gradient for every weight.
         loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
         self._log(loss, terms, logits)
-        return {"loss": loss, "keys": key, "index": clips.index}
+        self._fresh = key, clips.index
+        return {"loss": loss}
 
     def contrast(
         self, query: dict[str, Tensor], key: dict[str, Tensor], index: Tensor
@@ -193,10 +194,17 @@ class SCDNet(Method):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         self.key.update(self.query)
 
-    def on_train_batch_end(self, outputs: dict[str, Any], batch: Clips, batch_idx: int) -> None:  # type: ignore[override]
-        """Enqueue after the backward pass, which still needed the rows that are overwritten now."""
+    def enqueue(self, keys: dict[str, Tensor], index: Tensor) -> None:
+        """Put the keys (N, P) of each level into its queue, if it has one, with the clips (N,) that they show."""
         for level in self.queues:
-            self.queue(level).push(outputs["keys"][level], outputs["index"])
+            self.queue(level).push(keys[level], index)
+
+    def on_after_backward(self) -> None:
+        """Enqueue after the backward pass, which still needed the rows that are overwritten now.
+
+        By then no callback has had the batch: a checkpoint that one saves at its end holds its keys.
+        """
+        self.enqueue(*self._fresh)
 
     @torch.no_grad()
     def _log(self, loss: Tensor, terms: dict[str, Tensor], logits: dict[str, tuple[Tensor, Tensor]]) -> None:

@@ -96,7 +96,8 @@ class SkeletonCLR(Method):
         positive, negative = losses.contrast(query, key, self.queue.keys, self.temperature, same)
         loss = losses.info_nce(positive, negative)
         self._log(loss, positive, negative)
-        return {"loss": loss, "keys": key, "index": clips.index}
+        self._fresh = key, clips.index
+        return {"loss": loss}
 
     def optimizer_step(
         self,
@@ -109,9 +110,12 @@ class SkeletonCLR(Method):
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         self.key.update(self.query)
 
-    def on_train_batch_end(self, outputs: dict[str, Tensor], batch: Clips, batch_idx: int) -> None:  # type: ignore[override]
-        """Enqueue after the backward pass, which still needed the rows that are overwritten now."""
-        self.queue.push(outputs["keys"], outputs["index"])
+    def on_after_backward(self) -> None:
+        """Enqueue after the backward pass, which still needed the rows that are overwritten now.
+
+        By then no callback has had the batch: a checkpoint that one saves at its end holds its keys.
+        """
+        self.queue.push(*self._fresh)
 
     @torch.no_grad()
     def _log(self, loss: Tensor, positive: Tensor, negative: Tensor) -> None:

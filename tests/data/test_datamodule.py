@@ -9,9 +9,10 @@ from lightning.pytorch.loggers import CSVLogger
 
 from skelcl.clips import Clips
 from skelcl.data import NWUCLA, SkeletonDataModule, StoreError
-from skelcl.data.datamodule import OrderedBatches, ShuffledBatches, validation_queries
+from skelcl.data.batches import FirstBatches, OrderedBatches, ShuffledBatches
+from skelcl.data.datamodule import validation_queries
 from skelcl.data.subsets import LabelSubset, digest, read_labels
-from skelcl.errors import InputError
+from skelcl.errors import InputError, OptionError
 from skelcl.skeleton import KINECT20
 
 
@@ -338,6 +339,67 @@ def test_resuming_continues_the_order(root, tmp_path):
     run.save_checkpoint(tmp_path / "last.ckpt")
     trainer(tmp_path, max_epochs=2).fit(second, NWUCLA(root, batch_size=16), ckpt_path=tmp_path / "last.ckpt")
     assert second.seen == {"train1": whole.seen["train1"]}
+
+
+# A part of an epoch
+
+
+@pytest.mark.parametrize(("amount", "share"), [(2, 0.2), (0.5, 0.5), (100, 1)])
+def test_overfitting_shows_the_first_batches_of_the_training_part_alone(root, tmp_path, recwarn, amount, share):
+    """Shuffled in no epoch, with the run's batches; so do the queries and the gallery of validation."""
+    data = NWUCLA(root, batch_size=5, validation="seen")
+    model = Watcher()
+    trainer(tmp_path, max_epochs=2, overfit_batches=amount).fit(model, data)
+    train = data.parts["train"].tolist()
+    expected = [train[first : first + 5] for first in range(0, int(share * 50), 5)]
+    assert model.seen["train0"] == model.seen["train1"] == expected
+    for loader, part in enumerate(("gallery", "query")):
+        clips = data.parts[part].tolist()
+        limit = 5 * amount if isinstance(amount, int) else int(share * len(clips))
+        assert flat(model.seen[f"val{loader}"]) == 2 * clips[:limit]
+    assert not [warning for warning in recwarn if "overfit" in str(warning.message)]
+
+
+@given(**sizes)
+def test_processes_that_overfit_see_what_one_does(count, batch, ranks, epoch):
+    positions = np.arange(count) + 100
+    samplers = [FirstBatches(positions, batch, ranks, rank) for rank in range(ranks)]
+    for sampler in samplers:
+        sampler.set_epoch(epoch)
+    together = [np.concatenate(parts).tolist() for parts in zip(*samplers, strict=True)]
+    assert flat(together)[:count] == positions.tolist()
+    assert [part.tolist() for part in FirstBatches(positions, batch * ranks)] == [
+        some[: len(some) if n + 1 < len(together) else count - n * batch * ranks] for n, some in enumerate(together)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "choice", "told"),
+    [
+        ({}, {"drop_last": True, "batch_size": 51}, "50 training clips fill no batch of batch_size 51, and drop_last"),
+        ({}, {"drop_last": True, "batch_size": 101, "repeat": 2}, "100 training clips fill no batch of batch_size 101"),
+        (
+            {"limit_train_batches": 0.2},
+            {"batch_size": 16},
+            "limit_train_batches 0.2 leaves none of the 4 batches of an",
+        ),
+        (
+            {"limit_train_batches": 0},
+            {},
+            "limit_train_batches 0 leaves none of the 1 .*: 50 training clips, batch_size 64",
+        ),
+        ({"overfit_batches": 0.1}, {"batch_size": 16}, "overfit_batches 0.1 leaves none of the 4 batches of an epoch"),
+    ],
+)
+def test_an_epoch_without_a_batch_is_refused(root, tmp_path, options, choice, told):
+    with pytest.raises(OptionError, match=told):
+        trainer(tmp_path, max_epochs=1, **options).fit(Watcher(), NWUCLA(root, **choice))
+
+
+def test_a_batch_that_is_just_full_is_kept(root, tmp_path):
+    model = Watcher()
+    trainer(tmp_path, max_epochs=1).fit(model, NWUCLA(root, drop_last=True, batch_size=50))
+    assert [len(batch) for batch in model.seen["train0"]] == [50]
 
 
 # Repeats

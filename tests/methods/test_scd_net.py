@@ -143,7 +143,7 @@ def test_numbers_of_the_published_network(build):
         [0.3047490473789751, 3.769793679364938, 0.12240867561372942, 4.728743591599077], abs=1e-8
     )
     assert sum(terms) == pytest.approx(8.92569499395672, abs=1e-8)
-    method.on_train_batch_end({"keys": key, "index": torch.arange(2)}, None, 0)
+    method.enqueue(key, torch.arange(2))
     queue = method.queue("temporal")
     assert queue.pointer == 2
     column = [-0.2650081349049484, -0.6221216914, -0.1532538820, 0.7205890210]
