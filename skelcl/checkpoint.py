@@ -208,6 +208,7 @@ def _config(run: Path, origin: Origin, stream: str, judged: bool) -> str:
     options |= {f"{view}.sample.frames": origin.num_frames for view in ("view", "eval_view")}
     # In float32 the outputs are those of the reference, whatever precision the run trains in.
     words = [f"--data.num_persons={origin.num_persons}", f"--stream.kind={stream}", "--trainer.precision=32-true"]
+    words += ["--stream.masked_motion=false"] * stream.endswith("motion")  # as released
     words += [f"--model.{name}={value}" for name, value in options.items() if value is not None]
     text = resolved_config(["--config", str(run), *words])
     config = yaml.safe_load(text)

@@ -10,8 +10,9 @@ import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from skelcl.evaluation.fusion import WEIGHTS
-from skelcl.methods import STDCL, WarmupMultiStepLR
+from skelcl.methods import STDCL, SCDNet, Supervised, WarmupMultiStepLR
 from skelcl.methods.sds_cl import PAIRS
+from skelcl.transforms import Stream, StructureMask
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 RUNS = sorted((EXPERIMENTS / "pretrain").glob("*.yaml"))
@@ -66,6 +67,62 @@ def test_a_run_file_says_what_it_is(run):
         assert re.search(rf"^# {field}\b", header, re.MULTILINE), field
     logger = yaml.safe_load(run.read_text())["trainer"]["logger"][0]
     assert logger == {"class_path": "CSVLogger", "init_args": {"save_dir": "runs", "name": run.stem}}
+
+
+def options_of(header):
+    """Options of a run, with a value each, that a header offers: name to value."""
+    found = re.findall(r"--((?:data|model|stream|trainer)\.[\w.]+) ([\w.-]*\w)", header)
+    return {option: yaml.safe_load(value) for option, value in found}
+
+
+@pytest.mark.parametrize("run", [run for run in RUNS + SUPERVISED if options_of(header_of(run))], ids=name)
+def test_options_that_a_header_offers_are_options(skelcl, capsys, run):
+    """Each arrives where its name says."""
+    options = options_of(header_of(run))
+    with pytest.raises(SystemExit) as stop:
+        skelcl("fit", "--config", run, *(f"--{option}={value}" for option, value in options.items()), "--print_config")
+    assert stop.value.code == 0
+    resolved = yaml.safe_load(capsys.readouterr().out)
+    for option, value in options.items():
+        place = resolved
+        for part in option.split("."):
+            place = place[part] if part in place else place["init_args"][part]
+        assert place == value, option
+
+
+DEVIATIONS = {
+    "--data.drop_last true": SUPERVISED,
+    "--stream.masked_motion false": [*SUPERVISED, *(run for run in SCD_NET_RUNS if "small" not in run.stem)],
+    "--bodies agcn --compact_gaps true": [run for run in SCD_NET_RUNS if "-ntu" in run.stem],
+    "--model.optimizer.lr 0.01 --model.scheduler.gamma 0.025": [
+        run for run in SUPERVISED if run.stem.endswith("hyperformer-ntu")
+    ],
+}
+
+
+@pytest.mark.parametrize("words", DEVIATIONS)
+def test_what_a_run_does_otherwise_than_its_authors_is_named(words):
+    """With the options that do it to the letter."""
+    assert DEVIATIONS[words]
+    for run in DEVIATIONS[words]:
+        assert words in header_of(run), run
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        (SCDNet, "appears late or ends early"),
+        (SCDNet, "unstable sort"),
+        (SCDNet, "does not jump"),
+        (STDCL, "smaller batch of an epoch"),
+        (STDCL, "leaves the heads alone"),
+        (Stream, "a deviation: False lets it jump"),
+        (StructureMask, "unstable sort"),
+        (Supervised, "--data.drop_last true"),
+    ],
+)
+def test_what_a_class_does_otherwise_than_its_authors_is_named(part, words):
+    assert words in " ".join(part.__doc__.split())
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=name)

@@ -47,7 +47,8 @@ def select(bodies: BodyFrames, selection: Selection, compact_gaps: bool = False)
     Args:
         bodies: The recording.
         selection: ``sgn``, ``agcn`` or ``first-two``, the function of that name.
-        compact_gaps: See :func:`sgn`; the others keep every frame in its place.
+        compact_gaps: Close gaps in time as the published code does, see :func:`sgn` and :func:`agcn`; ``first-two``
+            keeps every frame in its place.
 
     Returns:
         (M, T, V, 3) float32 with M ≤ 2, NaN where a body was not seen; M = 0 when nobody ever was. Then remarks on what
@@ -59,6 +60,8 @@ def select(bodies: BodyFrames, selection: Selection, compact_gaps: bool = False)
     chosen = agcn(seen) if selection == "agcn" else first_two(seen)
     kept = int((~np.isnan(chosen).all((2, 3))).sum())
     lost = len(seen.joints) - kept
+    if selection == "agcn" and compact_gaps:
+        chosen = _continuous(chosen)
     return chosen, [f"{lost} of {len(seen.joints)} bodies in single frames were left out ({selection})"] if lost else []
 
 
@@ -175,7 +178,9 @@ def agcn(bodies: BodyFrames) -> np.ndarray:
     """Selection of 2s-AGCN (Shi et al., CVPR 2019), which most contrastive methods use.
 
     Of the first four places of the frame records, the two whose coordinates spread most, the larger spread first;
-    identities play no part.
+    identities play no part. With ``compact_gaps`` of :func:`select`, as published: of a body that is not there at the
+    start the frames without it are cut out, and a body that ends before the clip starts again from its first frame, as
+    often as it takes. So two bodies may show different moments, and none is ever gone again.
 
     Args:
         bodies: The recording, NaN where a joint is missing.
@@ -187,6 +192,16 @@ def agcn(bodies: BodyFrames) -> np.ndarray:
     energy = [float(_points(slot).std(0).sum()) for slot in slots]
     order = sorted(range(len(slots)), key=lambda n: -energy[n])
     return slots[order[:2]]
+
+
+def _continuous(chosen: np.ndarray) -> np.ndarray:
+    """Bodies (M, T, V, 3) from the first frame to the last, see :func:`agcn`; gaps in between stay NaN."""
+    filled = chosen.copy()
+    for body in filled:
+        there = np.flatnonzero(~np.isnan(body).all((1, 2)))
+        content = body[: there[-1] + 1] if there[0] == 0 else body[there]
+        body[:] = content[np.arange(len(body)) % len(content)]
+    return filled
 
 
 def first_two(bodies: BodyFrames) -> np.ndarray:

@@ -64,8 +64,9 @@ def prepare_ntu60(
         bodies: Which two bodies of a clip are kept. sgn: by track, without short and wide ones, ids that changed joined
             again. agcn: the two places of the frame records whose coordinates spread most. first-two: the first two
             places.
-        compact_gaps: Close gaps in time as the published code of sgn does: frames without a body are cut out, and a
-            body that was lost for a while is shifted. By default every frame stays in its place.
+        compact_gaps: Close gaps in time as the published code does. sgn: frames without a body are cut out, and a body
+            that was lost for a while is shifted. agcn: a body that appears late is moved to the front, one that ends
+            early is repeated from its start. By default every frame stays in its place.
         missing: Names to leave out: default for the 302 names that the data set's authors list as missing skeletons,
             none, or a text file with a name per line.
         salvage: Keep the complete frames of files that end too early.
@@ -100,8 +101,9 @@ def prepare_ntu120(
         bodies: Which two bodies of a clip are kept. sgn: by track, without short and wide ones, ids that changed joined
             again. agcn: the two places of the frame records whose coordinates spread most. first-two: the first two
             places.
-        compact_gaps: Close gaps in time as the published code of sgn does: frames without a body are cut out, and a
-            body that was lost for a while is shifted. By default every frame stays in its place.
+        compact_gaps: Close gaps in time as the published code does. sgn: frames without a body are cut out, and a body
+            that was lost for a while is shifted. agcn: a body that appears late is moved to the front, one that ends
+            early is repeated from its start. By default every frame stays in its place.
         missing: Names to leave out: default for the 535 names that the data set's authors list as missing skeletons,
             none, or a text file with a name per line.
         salvage: Keep the complete frames of files that end too early.

@@ -48,9 +48,14 @@ class SCDNet(Method):
     Deviations: the twin follows right after the optimiser's step instead of within the next step, which is the same for
     all steps but leaves a twin that is one step ahead when training ends; keys join the queues after the backward pass,
     so that nothing has to be cloned; the twin's weights are no part of the optimiser; K need not be a multiple of the
-    batch size. On several devices keys of all ranks are enqueued in rank order. One process with the whole batch
-    and several with parts of it are then the same, given the same views and no dropout, for an encoder without batch
-    norm; with ``--trainer.sync_batchnorm true`` for SCD's, too, which the run files ask for.
+    batch size. A body that appears late or ends early stays in its frames, where the release moves it to the front and
+    repeats it up to frame 300, so that two people of a clip may be shown at different moments (as released:
+    ``--compact_gaps true`` when the data are prepared). Which of the joints that tie are masked is left to chance, the
+    release leaves it to an unstable sort, whose choice depends on the processor
+    (:class:`~skelcl.transforms.StructureMask`). Motion does not jump where a body is missing
+    (:class:`~skelcl.transforms.Stream`). On several devices keys of all ranks are enqueued in rank order. One process
+    with the whole batch and several with parts of it are then the same, given the same views and no dropout, for an
+    encoder without batch norm; with ``--trainer.sync_batchnorm true`` for SCD's, too, which the run files ask for.
 
     Options away from the reference, all off by default: ``weights`` of the terms; ``key_dropout=False``, because a
     slowly moving target need not be noisy; ``shuffle_bn``, which spreads the keys over the ranks anew so that a batch

@@ -84,8 +84,9 @@ class STDCL(Supervised):
     until the banks hold P positives and K negatives, and would be for ever in a class of fewer than P slots, which is
     therefore refused.
 
-    Deviation: the released code draws the random negatives anew for each anchor. Here they are as random for each, but
-    all anchors of a step read them from one shuffle of the bank, each from a random place on (``Bank.candidates``).
+    Deviations: the released code draws the random negatives anew for each anchor. Here they are as random for each, but
+    all anchors of a step read them from one shuffle of the bank, each from a random place on (``Bank.candidates``). And
+    the last, smaller batch of an epoch, as with ``Supervised``, whose clips would keep their old slots without it.
     As there, a step in which no anchor counts leaves the heads alone, weight decay and momentum included.
 
     Options away from the reference, all off by default: ``pool="attn"``; ``exclude_self``, because a clip's own slot,

@@ -51,6 +51,9 @@ class Supervised(Method):
 
     ``forward`` gives features, as with every method; :meth:`classify` turns them into logits.
 
+    Deviation of the run files: an epoch ends with a batch of what is left, so that every clip is seen and even a small
+    set is trained on; the programs of the four encoders leave it out (``--data.drop_last true``).
+
     Args:
         encoder: Maps views to features.
         view: Random view that training sees.

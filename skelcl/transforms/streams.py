@@ -19,25 +19,30 @@ class Stream(Step):
 
     Args:
         kind: ``joint`` leaves x as it is; ``bone`` is child − parent, zero at the root; ``motion`` is
-            x[t + 1] − x[t], zero in the last frame and wherever either frame of that body is missing;
+            x[t + 1] − x[t], zero in the last frame;
             ``bone_motion`` is the motion of the bones.
         trajectory: Show joints relative to the root joint of their frame, and the path of the root itself in its own
             place, which bones leave empty; motion comes afterwards (Hyperformer, arXiv 2211.09590).
+        masked_motion: Motion is zero where a body is missing in either frame, a deviation: False lets it jump from zero
+            to where the body appears, and back, as the released programs of all encoders and methods do. A jump is as
+            large as the distance from the origin and tells no movement, only when a sensor found or lost somebody.
 
     Raises:
         ValueError: If ``kind`` is none of these.
     """
 
-    def __init__(self, kind: Kind = "joint", trajectory: bool = False) -> None:
+    def __init__(self, kind: Kind = "joint", trajectory: bool = False, masked_motion: bool = True) -> None:
         super().__init__()
         if kind not in get_args(Kind):
             raise ValueError(f"Stream: kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
         self.kind = kind
         self.trajectory = trajectory
+        self.masked_motion = masked_motion
 
     def forward(self, x: Tensor, skeleton: Skeleton, generator: Generator | None = None) -> Tensor:
         """The stream of x (N, C, T, V, M), in the same shape."""
-        seen = present(x) if self.kind.endswith("motion") else None
+        moves = self.kind.endswith("motion")
+        seen = present(x) if moves and self.masked_motion else None
         root = x[:, :, :, skeleton.root : skeleton.root + 1]
         if self.kind.startswith("bone"):
             x = bone(x, skeleton)
@@ -45,7 +50,7 @@ class Stream(Step):
             x = x - root
         if self.trajectory:
             x[:, :, :, skeleton.root : skeleton.root + 1] = root
-        return x if seen is None else motion(x, seen)
+        return motion(x, seen) if moves else x
 
 
 def bone(x: Tensor, skeleton: Skeleton) -> Tensor:
@@ -53,9 +58,10 @@ def bone(x: Tensor, skeleton: Skeleton) -> Tensor:
     return x - x[:, :, :, joint_index(skeleton.parents, x.device)]
 
 
-def motion(x: Tensor, seen: Tensor) -> Tensor:
+def motion(x: Tensor, seen: Tensor | None = None) -> Tensor:
     """x[t + 1] − x[t] of x (N, C, T, V, M); zero in the last frame and where ``seen`` (N, T, M) fails in either."""
     moved = torch.zeros_like(x)
-    both = (seen[:, 1:] & seen[:, :-1])[:, None, :, None]
-    moved[:, :, :-1] = (x[:, :, 1:] - x[:, :, :-1]) * both
+    moved[:, :, :-1] = x[:, :, 1:] - x[:, :, :-1]
+    if seen is not None:
+        moved[:, :, :-1] *= (seen[:, 1:] & seen[:, :-1])[:, None, :, None]
     return moved

@@ -220,6 +220,40 @@ def test_a_fifth_place_is_never_looked_at_by_agcn():
     assert remarks == ["15 of 25 bodies in single frames were left out (agcn)"]
 
 
+def continuous_twin(chosen, length=300):
+    """As released, on dense zeros, person after person: cut what is empty at the start, loop what ends early."""
+    dense = np.zeros((len(chosen), length, V, 3), np.float32)
+    dense[:, : chosen.shape[1]] = np.nan_to_num(chosen)
+    for person in dense:
+        if person[0].sum() == 0:
+            content = [frame.copy() for frame in person if frame.sum() != 0]
+            person[:] = 0
+            person[: len(content)] = content
+        for t, frame in enumerate(person):
+            if frame.sum() == 0 and person[t:].sum() == 0:
+                for place in range(t, length):
+                    person[place] = person[(place - t) % t]
+                break
+    return dense[:, : chosen.shape[1]]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bodies_of_agcn_are_there_from_the_first_frame_to_the_last_when_gaps_are_closed(seed):
+    bodies = random_recording(seed)
+    kept, remarks = select(bodies, "agcn")
+    closed, told = select(bodies, "agcn", compact_gaps=True)
+    assert told == remarks
+    np.testing.assert_array_equal(np.nan_to_num(closed), continuous_twin(kept))
+
+
+def test_a_body_that_comes_late_is_moved_to_the_front_and_repeated():
+    rng = np.random.default_rng(6)
+    there, late = body(rng, range(8), size=2), body(rng, [3, 4, 6])
+    closed, _ = select(recording([there, late], 8), "agcn", compact_gaps=True)
+    np.testing.assert_array_equal(closed[0], [*there.values()])
+    np.testing.assert_array_equal(closed[1], [late[t] for t in (3, 4, 6, 3, 4, 6, 3, 4)])
+
+
 @pytest.mark.parametrize("selection", ["sgn", "agcn", "first-two"])
 def test_nobody_is_no_body(selection):
     zeros = BodyFrames(np.zeros((2, V, 3), np.float32), np.arange(2), np.zeros(2, int), np.zeros(2, int), 2)

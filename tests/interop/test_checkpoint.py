@@ -362,6 +362,7 @@ def test_the_stream_and_the_frames_of_the_training(command, published):
     config = yaml.safe_load(torch.load("published.ckpt", weights_only=True)["skelcl_config"])
     model = config["model"]["init_args"]
     assert config["stream"]["kind"] == "bone_motion"
+    assert config["stream"]["masked_motion"] is False, "the published programs let motion jump"
     assert model["encoder"]["init_args"]["hyperedges"] == "bone"
     assert [model[view]["init_args"]["sample"]["init_args"]["frames"] for view in ("view", "eval_view")] == [40, 40]
     assert config["trainer"]["precision"] == "32-true"

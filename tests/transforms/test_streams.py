@@ -10,7 +10,7 @@ from skelcl.transforms import Resize, Rotate, Stream, Truncate
 KINDS = ["joint", "bone", "motion", "bone_motion"]
 
 
-def slow(kind: str, x: np.ndarray) -> np.ndarray:
+def slow(kind: str, x: np.ndarray, masked: bool = True) -> np.ndarray:
     """One joint, body and frame after the other."""
     out = x.copy()
     if kind.startswith("bone"):
@@ -22,18 +22,28 @@ def slow(kind: str, x: np.ndarray) -> np.ndarray:
     for n in range(x.shape[0]):
         for m in range(x.shape[4]):
             for t in range(x.shape[2] - 1):
-                if x[n, :, t, :, m].any() and x[n, :, t + 1, :, m].any():
+                if not masked or (x[n, :, t, :, m].any() and x[n, :, t + 1, :, m].any()):
                     moved[n, :, t, :, m] = out[n, :, t + 1, :, m] - out[n, :, t, :, m]
     return moved
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("frames", [1, 2, 30])
-def test_streams_equal_slow_twins(make_clips, kind, frames):
+@pytest.mark.parametrize("masked", [True, False])
+def test_streams_equal_slow_twins(make_clips, kind, frames, masked):
     for sampler in (Truncate(frames), Resize(frames)):
         x = sampler(make_clips(gaps=True))
-        y = Stream(kind)(x, NTU25)
-        np.testing.assert_allclose(y.numpy(), slow(kind, x.double().numpy()), atol=1e-6)
+        y = Stream(kind, masked_motion=masked)(x, NTU25)
+        np.testing.assert_allclose(y.numpy(), slow(kind, x.double().numpy(), masked), atol=1e-6)
+
+
+def test_as_released_motion_jumps_where_a_body_comes_and_goes():
+    x = torch.zeros(1, 3, 5, 25, 1)
+    x[:, :, 1:3] = 2.0
+    x[:, :, 2] += 0.5
+    jumps = Stream("motion", masked_motion=False)(x, NTU25)
+    assert jumps[0, 0, :, 7, 0].tolist() == [2.0, 0.5, -2.5, 0.0, 0.0]
+    assert Stream("motion")(x, NTU25)[0, 0, :, 7, 0].tolist() == [0.0, 0.5, 0.0, 0.0, 0.0]
 
 
 def slow_trajectory(kind: str, x: np.ndarray) -> np.ndarray:

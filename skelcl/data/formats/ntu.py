@@ -44,7 +44,7 @@ def prepare(
         root: Folder of the stores.
         release: ``ntu60`` takes setups 1–17 alone, ``ntu120`` all.
         bodies: Which two bodies are kept, see :func:`skelcl.data.bodies.select`.
-        compact_gaps: Whether ``sgn`` closes gaps in time, as published.
+        compact_gaps: Whether ``sgn`` or ``agcn`` closes gaps in time, as published.
         missing: Files to leave out: ``default`` for the list of the data set's authors, ``none``, or a file of names.
         salvage: Keep the complete frames of files that end too early.
         overwrite: Replace a complete store that was made from other files or with other options.
@@ -160,7 +160,7 @@ def read(where: str, bodies: Selection = "sgn", compact_gaps: bool = False, salv
     Args:
         where: The file; its name is trusted for everything but the coordinates.
         bodies: See :func:`skelcl.data.bodies.select`.
-        compact_gaps: See :func:`skelcl.data.bodies.sgn`.
+        compact_gaps: See :func:`skelcl.data.bodies.select`.
         salvage: Keep the complete frames of a file that ends too early.
 
     Returns:
