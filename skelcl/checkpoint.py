@@ -17,14 +17,15 @@ from torch import Tensor
 from skelcl.errors import InputError
 from skelcl.evaluation.record import REFERENCE_KEY
 from skelcl.files import whole
-from skelcl.interop import load_reference, scd_net, sds_cl
-from skelcl.interop.files import Origin, count_parameters, find_state, read_file, recognise
+from skelcl.interop import as_cal, load_reference, scd_net, sds_cl
+from skelcl.interop.files import Origin, count_parameters, find_state, recognise
 from skelcl.interop.reference import find_skeleton
-from skelcl.lightning_cli import CONFIG_KEY, resolved_config
+from skelcl.lightning_cli import resolved_config
 from skelcl.parsing import Commands
 from skelcl.skeleton import KINECT20, NTU25, Skeleton
+from skelcl.stored import CONFIG_KEY, parsed, read_file
 
-Reference = Literal["ctr-gcn", "2s-agcn", "hyperformer", "hcn", "scd-net", "sds-cl"]
+Reference = Literal["ctr-gcn", "2s-agcn", "hyperformer", "hcn", "scd-net", "sds-cl", "as-cal"]
 
 
 def _classifier_state(state_dict: Mapping[str, Tensor], origin: Origin, skeleton: Skeleton) -> dict[str, Tensor]:
@@ -48,6 +49,7 @@ class Home:
         encoder: Class of its encoder.
         run: How the names of its run files start, from experiments on.
         ntu: How that for NTU RGB+D ends.
+        ucla: How that for NW-UCLA ends.
         state: State of the method, from the file, its sizes and the skeleton.
         options: Of the model, away from its run file, from the sizes and the stream.
     """
@@ -56,6 +58,7 @@ class Home:
     encoder: str
     run: str
     ntu: str = "ntu"
+    ucla: str = "nw_ucla"
     state: Callable[[Mapping[str, Tensor], Origin, Skeleton], dict[str, Tensor]] = _classifier_state
     options: Callable[[Origin, str], dict[str, object]] = _nothing
 
@@ -77,13 +80,21 @@ def _sds_cl_options(origin: Origin, stream: str) -> dict[str, object]:
     return {"person_pool": "mean", "masked_motion": "false", "shared_time_indices": "false"}  # as released
 
 
+def _as_cal_options(origin: Origin, stream: str) -> dict[str, object]:
+    sizes: dict[str, object] = {"encoder.hidden": origin.dim, "encoder.layers": origin.layers}
+    return sizes if origin.num_classes else {**sizes, "queue_size": origin.queue_size or as_cal.QUEUE}
+
+
 HOMES: dict[str, Home] = {
     "ctr-gcn": Home("Supervised", "CTRGCN", "supervised/ctr_gcn"),
     "2s-agcn": Home("Supervised", "AGCN", "supervised/agcn"),
     "hyperformer": Home("Supervised", "Hyperformer", "supervised/hyperformer", options=_hyperformer_options),
     "hcn": Home("Supervised", "HCN", "supervised/hcn", options=_hcn_options),
-    "scd-net": Home("SCDNet", "SCD", "pretrain/scd_net", "ntu60", scd_net.method_state, _scd_net_options),
-    "sds-cl": Home("SDSCL", "DSTA", "pretrain/sds_cl", "ntu60", sds_cl.method_state, _sds_cl_options),
+    "scd-net": Home("SCDNet", "SCD", "pretrain/scd_net", "ntu60", state=scd_net.method_state, options=_scd_net_options),
+    "sds-cl": Home("SDSCL", "DSTA", "pretrain/sds_cl", "ntu60", state=sds_cl.method_state, options=_sds_cl_options),
+    "as-cal": Home(
+        "ASCAL", "LSTM", "pretrain/as_cal", "ntu60", "nw_ucla-default", as_cal.method_state, _as_cal_options
+    ),
 }
 """By the name of the reference network."""
 
@@ -103,8 +114,9 @@ def import_reference(
 ) -> None:
     """Weights of a published network to a checkpoint that ``skelcl test --ckpt_path OUTPUT`` judges.
 
-    A supervised network is judged by its own classifier, and so is a file of SCD-Net's linear evaluation. The frozen
-    encoders of SCD-Net's pre-training and of SDS-CL are judged by nearest neighbours and a linear probe.
+    A supervised network is judged by its own classifier, and so is a file of SCD-Net's linear evaluation or of AS-CAL's
+    training with labels. The frozen encoders of SCD-Net's and AS-CAL's pre-training and of SDS-CL are judged by nearest
+    neighbours and a linear probe. Heads that STD-CL trained beside a network are left out.
 
     Args:
         reference: The network; by default the one that the names in the file belong to.
@@ -137,7 +149,7 @@ def import_reference(
     origin, layout = _complete(input, state, reference, skeleton, chosen)
     state = _converted(input, origin, layout, state)
     home = HOMES[origin.name]
-    run = run or Path(f"experiments/{home.run}-{'nw_ucla' if layout == KINECT20.name else home.ntu}.yaml")
+    run = run or Path(f"experiments/{home.run}-{home.ucla if layout == KINECT20.name else home.ntu}.yaml")
     config = _config(run, origin, stream, judged="classifier.weight" in state)
     _save(output, origin, state, config)
     print(f"{input}: {_told(origin)}")
@@ -177,6 +189,10 @@ def _complete(
     origin = recognise(state)
     if reference is not None and origin is not None and origin.name != reference:
         raise InputError(f"{path}: the names in it are those of {origin.name}, not of {reference}")
+    if origin is None and set(state) == {"weight", "bias"}:
+        raise InputError(
+            f"{path}: one linear layer alone, as AS-CAL's linear evaluation saves; import the file of its pre-training"
+        )
     if origin is None and reference is None:
         raise InputError(f"{path}: of no known network ({', '.join(HOMES)}); it holds {next(iter(state))} and so on")
     origin = origin or Origin(str(reference))
@@ -240,7 +256,7 @@ def _save(path: Path, origin: Origin, state: dict[str, Tensor], config: str) -> 
 
 def _ours(path: Path, content: Mapping[str, Any]) -> dict[str, str]:
     """What there is to tell about a checkpoint of skelcl."""
-    config = yaml.safe_load(content[CONFIG_KEY])
+    config = parsed(path, content[CONFIG_KEY])
     model, data = config["model"], config["data"]
     chosen = {key: value for key, value in data.get("init_args", {}).items() if value is not None}
     trained = f"up to epoch {content.get('epoch')} (counted from 0), step {content.get('global_step')}"
@@ -249,7 +265,7 @@ def _ours(path: Path, content: Mapping[str, Any]) -> dict[str, str]:
     return {
         "what": f"checkpoint of skelcl: {_short(model)} with {_short(model['init_args']['encoder'])}",
         "data": f"{_short(data)}: {', '.join(f'{key} {value}' for key, value in chosen.items())}",
-        "stream": config["stream"]["kind"],
+        "stream": config.get("stream", {}).get("kind", "joint"),
         "trained": trained,
         "use": f"skelcl test --ckpt_path {path}",
     }

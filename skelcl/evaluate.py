@@ -27,10 +27,11 @@ from skelcl.evaluation.retrieval import RetrievalOptions
 from skelcl.evaluation.robustness import Reading, RobustnessOptions, suite
 from skelcl.evaluation.session import Session
 from skelcl.files import whole
-from skelcl.lightning_cli import load, stored_config
+from skelcl.lightning_cli import load
 from skelcl.methods import Supervised
 from skelcl.plane import require_tsne
-from skelcl.seeding import run_seed
+from skelcl.seeding import run_seed, untouched, use_seed
+from skelcl.stored import stored_config
 
 Protocol = Literal["linear", "knn", "retrieval", "clustering", "collapse", "few_shot", "robustness"]
 VERSIONS: dict[str, int] = dict.fromkeys(get_args(Protocol), 1)
@@ -82,6 +83,7 @@ def command(ckpt_path: Path | list[Path] | None = None, **options: Any) -> None:
         print(f"\n{found.table}\nfiles: {found.folder}")
 
 
+@untouched()
 def evaluate(
     ckpt_path: Path,
     protocols: list[Protocol] | str = "all",
@@ -99,6 +101,7 @@ def evaluate(
     collapse: CollapseOptions = COLLAPSE,
     few_shot: FewShotOptions = FEW_SHOT,
     robustness: RobustnessOptions = ROBUSTNESS,
+    trust: str | None = None,
 ) -> Evaluation:
     """Judge the frozen encoder of a checkpoint.
 
@@ -122,6 +125,7 @@ def evaluate(
         collapse: Diagnostics of collapse.
         few_shot: Few-shot episodes; on the split one-shot of NTU-120 also its exemplars.
         robustness: Damaged test clips.
+        trust: Modules, with commas between, whose classes the checkpoint may name beside skelcl's and torch.optim's.
 
     Raises:
         InputError: If the checkpoint, the data or an option cannot be used.
@@ -138,9 +142,11 @@ def evaluate(
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():
         raise InputError(f"--output {folder}: {there} is a file, and a folder is wanted")
-    config = stored_config(ckpt_path)
+    config = stored_config(ckpt_path, trust)
+    seed = config.get("seed_everything")
+    use_seed(seed if isinstance(seed, int) else 0)
     changes = _changes(config, data, root)
-    model, source = load(ckpt_path, changes=changes, encoder_only=data is not None)
+    model, source = load(ckpt_path, changes=changes, encoder_only=data is not None, trust=trust)
     source.require_labels("train_all", "test")
     own: ProbeName = (config.get("evaluation") or {}).get("probe") or "as_cal"
     presets = linear.presets or tuple(name for name, one in PRESETS.items() if one.streams == 1 or name == own)

@@ -13,8 +13,9 @@ from skelcl import __version__
 from skelcl.data import SkeletonDataModule
 from skelcl.errors import InputError
 from skelcl.interop.export import FeaturesAndLogits, Format, export
-from skelcl.lightning_cli import load, stored_config
+from skelcl.lightning_cli import load
 from skelcl.methods import Method, Supervised
+from skelcl.stored import stored_config
 
 
 def export_checkpoint(
@@ -22,6 +23,7 @@ def export_checkpoint(
     format: Format | None = None,
     output: Path | None = None,
     overwrite: bool = False,
+    trust: str | None = None,
 ) -> None:
     """Write the encoder of a run, and its classifier if it has one, as one file for other programs.
 
@@ -35,6 +37,7 @@ def export_checkpoint(
             weights alone, as the state dict of the encoder or, with a classifier, of skelcl.nn.Classifier.
         output: File to write.
         overwrite: Replace OUTPUT.
+        trust: Modules, with commas between, whose classes the checkpoint may name beside skelcl's and torch.optim's.
 
     Raises:
         InputError: The checkpoint cannot be used, OUTPUT exists, or the file disagrees with the network.
@@ -45,9 +48,9 @@ def export_checkpoint(
         raise InputError(f"--{lacking} is missing: {example}")
     if output.exists() and not overwrite:
         raise InputError(f"{output} exists; --overwrite true replaces it")
-    method, data = load(ckpt_path)
+    method, data = load(ckpt_path, trust=trust)
     network, x, note = exported(method, data)
-    facts = {**_facts(ckpt_path, method, data), "input": {"x": ["N", *x.shape[1:]]}}
+    facts = {**_facts(ckpt_path, method, data, trust), "input": {"x": ["N", *x.shape[1:]]}}
     facts["outputs"] = ["features", "logits"] if isinstance(network, FeaturesAndLogits) else ["features"]
     if note:
         facts["note"] = note
@@ -80,8 +83,8 @@ def exported(method: Method, data: SkeletonDataModule) -> tuple[nn.Module, torch
     return method.encoder, x, ""
 
 
-def _facts(path: Path, method: Method, data: SkeletonDataModule) -> dict[str, Any]:
-    config = stored_config(path)
+def _facts(path: Path, method: Method, data: SkeletonDataModule, trust: str | None) -> dict[str, Any]:
+    config = stored_config(path, trust)
     model = config["model"]["init_args"]
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

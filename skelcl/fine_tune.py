@@ -22,9 +22,10 @@ from skelcl.data.subsets import digest, read_labels
 from skelcl.errors import InputError
 from skelcl.evaluation.report import short
 from skelcl.files import whole
-from skelcl.lightning_cli import resolved_config, run_lightning, stored_config
+from skelcl.lightning_cli import resolved_config, run_lightning
 from skelcl.methods import FineTune, Method
 from skelcl.parsing import OptionParser
+from skelcl.stored import stored_config
 
 PRETRAINED, SCRATCH = "pretrained", "scratch"
 FINISHED = "finished"
@@ -78,12 +79,15 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument(
         "--scratch", choices=["true", "false"], default="true", help="train the twins from scratch (default: true)"
     )
+    parser.add_argument(
+        "--trust", action="append", metavar="MODULE", help="its classes may be named by the checkpoint (several times)"
+    )
     own, rest = parser.parse_known_args(list(words) or ["--help"])
-    fine_tune(own.ckpt_path, rest, own.seeds, own.scratch == "true")
+    fine_tune(own.ckpt_path, rest, own.seeds, own.scratch == "true", ",".join(own.trust or []))
 
 
 def fine_tune(
-    ckpt_path: Path, words: Sequence[str], seeds: Sequence[int] = (0, 1, 2), scratch: bool = True
+    ckpt_path: Path, words: Sequence[str], seeds: Sequence[int] = (0, 1, 2), scratch: bool = True, trust: str = ""
 ) -> dict[str, Any]:
     """Train and test every seed and variant that is not finished yet, and write the table of all of them.
 
@@ -96,6 +100,7 @@ def fine_tune(
         words: ``--config FILE`` and options as of ``skelcl fit``; they win over the config in the checkpoint.
         seeds: Seeds of the runs; each also chooses the labelled clips, the same for both variants.
         scratch: Train every seed from scratch as well, with the same head, views, schedule and labelled clips.
+        trust: Modules, with commas between, whose classes the checkpoint may name beside skelcl's and torch.optim's.
 
     Returns:
         What ``table.json`` holds.
@@ -103,7 +108,7 @@ def fine_tune(
     Raises:
         InputError: If the checkpoint or the config cannot be used.
     """
-    start = starting_point(stored_config(ckpt_path))
+    start = starting_point(stored_config(ckpt_path, trust, words))
     config = yaml.safe_load(resolved_config(["--config", yaml.safe_dump(start), *words]))
     if not issubclass(_class(config["model"]["class_path"]), FineTune):
         raise InputError(f"model {config['model']['class_path']}: this command trains FineTune; leave the class out")
@@ -310,7 +315,8 @@ def _train(config: Mapping[str, Any], folder: Path) -> None:
     last = _last(folder)
     cli = run_lightning(words if last is None else [*words, f"--ckpt_path={last}"])
     last = _last(folder)
-    cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=None if last is None else str(last), verbose=False)
+    weights = None if last is None else str(last)
+    cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=weights, verbose=False, weights_only=True)
     if cli.trainer.is_global_zero:
         tested = next(version for version in reversed(_versions(folder)) if (version / "results.json").is_file())
         _replace(folder / FINISHED, f"{tested.name}\n")

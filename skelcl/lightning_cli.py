@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import re
 import time
 import warnings
@@ -16,27 +15,36 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 import yaml
-from jsonargparse import set_parsing_settings
+from jsonargparse import ArgumentError, set_parsing_settings
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
+from torch import nn
 
 import skelcl.encoders
 import skelcl.transforms  # noqa: F401  (imported so that bare class names resolve in YAML)
 from skelcl import __version__
 from skelcl.data import SkeletonDataModule
-from skelcl.errors import InputError
+from skelcl.errors import InputError, fail
 from skelcl.evaluation import FeatureWriter, FrozenEvaluation, OnlineKNN, SupervisedEvaluation
-from skelcl.evaluation.record import CONFIG_KEY as CONFIG_KEY
 from skelcl.evaluation.record import RUN_KEY, surroundings
 from skelcl.methods import Method
-from skelcl.parsing import OneLineErrors
+from skelcl.parsing import OneLineErrors, reason
+from skelcl.seeding import untouched, use_seed
 from skelcl.skeleton import Skeleton
+from skelcl.stored import CONFIG_KEY, load_weights, read_checkpoint, stored_config
 from skelcl.transforms import Stream
 
 # A dataclass would be spelt out field by field on the command line; a link hands the whole object over.
 set_parsing_settings(subclasses_enabled=[Skeleton])
+
+
+TRUST = (
+    "with --ckpt_path and no --config: --trust MODULE, several times if need be, lets the checkpoint name classes of "
+    "that module; without it, a checkpoint names those of skelcl and torch.optim only"
+)
+"""What the help says at its end."""
 
 
 class Parser(OneLineErrors, LightningArgumentParser):
@@ -94,7 +102,11 @@ class SkelCLI(LightningCLI):
             seed_everything_default=0,
             auto_configure_optimizers=False,
             parser_class=Parser,
-            parser_kwargs={"prog": "skelcl", "version": __version__},
+            parser_kwargs={
+                "prog": "skelcl",
+                "version": __version__,
+                **{verb: {"epilog": TRUST} for verb in self.subcommands()},
+            },
             trainer_defaults={
                 # Lightning would take all there are, and multiply the batch that the run files were written for.
                 "devices": 1,
@@ -124,6 +136,14 @@ class SkelCLI(LightningCLI):
                 "checkpoint.save_on_train_epoch_end": True,
             }
         )
+
+    def _parse_ckpt_path(self) -> None:
+        """What Lightning reads off a checkpoint here, ``hyper_parameters``, may name any class; ours are elsewhere."""
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Lightning reads tensors and plain values alone out of a checkpoint, unless asked for more."""
+        given = super()._prepare_subcommand_kwargs(subcommand)
+        return {**given, "weights_only": True if given.get("weights_only") is None else given["weights_only"]}
 
     def before_instantiate_classes(self) -> None:
         """Say which options of the command line win over the checkpoint's config."""
@@ -158,21 +178,24 @@ def run_lightning(words: Sequence[str]) -> SkelCLI:
 
     Args:
         words: The verb and its options. With ``--ckpt_path`` and without ``--config``, the config in the checkpoint is
-            taken; options on the command line win over it. All verbs but ``fit`` then use one device, whatever it was
-            trained on.
+            taken, as far as it is :func:`~skelcl.stored.stored_config`; options on the command line win over it. All
+            verbs but ``fit`` leave out its trainer, but for how much and how precisely it computes, and use one device.
 
     Raises:
         InputError: If the checkpoint cannot be read or belongs to another model.
     """
-    args = list(words)
+    args, trust = _without(words, "--trust")
     path = _option(args, "--ckpt_path")
     stored = None
     if path is not None and _option(args, "--config", "-c") is None:
-        stored = stored_config(Path(path))
+        stored = stored_config(Path(path), trust, args[1:], training=args[0] == "fit")
         if args[0] != "fit":
             # Where a run was trained says nothing of where it is looked at; who kept away from the GPU still does.
             here = "cpu" if stored["trainer"].get("accelerator") == "cpu" else "auto"
             stored["trainer"] |= {"accelerator": here, "devices": 1, "num_nodes": 1, "strategy": "auto"}
+            args[1:1] = ["--config", yaml.safe_dump({"trainer": {"logger": [_logger_beside(Path(path))]}})]
+            # Those that the run was trained with are left out on purpose.
+            warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks")
         args[1:1] = ["--config", yaml.safe_dump(stored)]
     _hush_lightning()
     if torch.cuda.is_available():
@@ -203,9 +226,36 @@ def resolved_config(words: Sequence[str]) -> str:
     Args:
         words: ``--config FILE`` and further options.
     """
-    _hush_lightning()
-    cli = _Resolver(save_config_callback=None, run=False, args=list(words))
-    return str(cli.parser.dump(cli.config, skip_none=False))
+    with _hushed():
+        cli = _Resolver(save_config_callback=None, run=False, args=list(words))
+        return str(cli.parser.dump(cli.config, skip_none=False))
+
+
+class _Viewer(SkelCLI):
+    """Builds model and data of a checkpoint and no trainer; its config is told by the file that it comes from."""
+
+    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
+        self.path = path
+        super().__init__(save_config_callback=None, run=False, args=config)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the config.
+
+        Raises:
+            InputError: It is of no run of this version.
+        """
+        parser.exit_on_error = False
+        try:
+            super().parse_arguments(parser, args)
+        except (ArgumentError, TypeError, ValueError, KeyError, AttributeError) as error:
+            raise InputError(f"{self.path}: the config in it does not fit: {reason(str(error))}") from error
+
+    def _set_seed(self) -> None:
+        seed = self.config.get("seed_everything")
+        use_seed(seed if isinstance(seed, int) else 0)
+
+    def instantiate_trainer(self, **kwargs: Any) -> None:  # type: ignore[override]  # looking at a run needs none
+        """None is made: the machine that it was trained on may be another, and its loggers would write."""
 
 
 def load(
@@ -213,64 +263,50 @@ def load(
     weights: bool = True,
     changes: Mapping[str, Any] | None = None,
     encoder_only: bool = False,
+    trust: str | Sequence[str] | None = None,
 ) -> tuple[Method, SkeletonDataModule]:
-    """Rebuild a run from its checkpoint, for notebooks and pictures.
+    """Rebuild a run from its checkpoint, for notebooks and pictures. What is global in the process stays as it is.
 
     Args:
         path: Checkpoint written by ``skelcl fit``.
         weights: Load the weights too; False leaves the model as it was initialised.
         changes: Parts of its config that are replaced, ``{"data": …}`` for another data set.
         encoder_only: Load the weights of the encoder and no others, which may belong to other classes or clips.
+        trust: Modules whose classes its config may name, beside those of skelcl and torch.optim; a text separates them
+            by commas.
 
     Returns:
         The method in eval mode, and its data module, set up.
 
     Raises:
-        InputError: If the file is no checkpoint, holds no config, or its weights do not fit model and data.
+        InputError: If the file is no checkpoint, holds no config, one that names classes which are not trusted, or its
+            weights do not fit model and data.
     """
-    _hush_lightning()
-    # Looking at a run needs neither the machine that it ran on nor its loggers.
-    trainer = {"accelerator": "cpu", "logger": False}
-    config = {**stored_config(Path(path)), **(changes or {}), "trainer": trainer}
-    cli = SkelCLI(save_config_callback=None, run=False, args=config)
-    if weights:
-        state = read_checkpoint(Path(path))["state_dict"]
-        with _explained(path):
+    path = Path(path)
+    config = {**stored_config(path, trust), **(changes or {}), "trainer": {}}
+    with untouched(), _hushed():
+        cli = _Viewer(path, config)
+        if weights:
+            state: Mapping[str, Any] = read_checkpoint(path)["state_dict"]
+            module: nn.Module = cli.model.encoder if encoder_only else cli.model
             if encoder_only:
-                own = {name.removeprefix("encoder."): one for name, one in state.items() if name.startswith("encoder.")}
-                cli.model.encoder.load_state_dict(own)
-            else:
-                cli.model.load_state_dict(state)
-    cli.datamodule.setup("predict")
-    return cli.model.eval(), cli.datamodule
+                state = {key.removeprefix("encoder."): one for key, one in state.items() if key.startswith("encoder.")}
+            load_weights(module, state, path)
+        cli.datamodule.setup("predict")
+        return cli.model.eval(), cli.datamodule
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The contents of a checkpoint, tensors on the CPU; never runs code from the file.
-
-    Raises:
-        InputError: If there is no such file or it is not a checkpoint.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise InputError(f"{path}: not a checkpoint, or a damaged one ({str(error).splitlines()[0]})") from error
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise InputError(f"{path}: not a checkpoint written by `skelcl fit` (it has no state_dict)")
-    return content
-
-
-def stored_config(path: Path) -> dict[str, Any]:
-    """The resolved config that a checkpoint carries, without what belongs to the verb that wrote it."""
-    text = read_checkpoint(path).get(CONFIG_KEY)
-    if text is None:
-        raise InputError(f"{path}: carries no config, since `skelcl fit` did not write it; add --config FILE")
-    config: dict[str, Any] = yaml.safe_load(text)
-    for key in ("config", "ckpt_path", "weights_only", "verbose", "return_predictions"):
-        config.pop(key, None)
-    return config
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Lightning silenced, and afterwards as it was."""
+    with warnings.catch_warnings():
+        logger = logging.getLogger(_ADVERTISER)
+        before = list(logger.filters)
+        _hush_lightning()
+        try:
+            yield
+        finally:
+            logger.filters[:] = before
 
 
 def _hush_lightning() -> None:
@@ -284,7 +320,10 @@ def _hush_lightning() -> None:
         "GPU available but not used",  # asked for, or a look at a run that needs none
     ):
         warnings.filterwarnings("ignore", message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
+    logging.getLogger(_ADVERTISER).addFilter(_no_advertisement)
+
+
+_ADVERTISER = "lightning.pytorch.utilities.rank_zero"
 
 
 def _no_advertisement(record: logging.LogRecord) -> bool:
@@ -299,6 +338,33 @@ def _option(args: Sequence[str], *names: str) -> str | None:
         if name in names:
             value = rest if equals else next(iter(args[position + 1 :]), None)
     return value
+
+
+def _without(words: Sequence[str], name: str) -> tuple[list[str], list[str]]:
+    """A command line without an option that may be given several times, and the values of that option."""
+    kept: list[str] = []
+    values: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        own, equals, value = word.partition("=")
+        if own != name:
+            kept.append(word)
+        elif equals or (value := next(rest, "")):
+            values += value.split(",")
+        else:
+            fail(f"{name} needs a value: the module whose classes the checkpoint may name", 2)
+    return kept, values
+
+
+def _logger_beside(path: Path) -> dict[str, Any]:
+    """The logger of a look at a checkpoint: in the folder of its run, whatever its config says."""
+    run = path.absolute().parent.parent
+    place, name = Path("runs"), path.stem
+    if path.absolute().parent.name == "checkpoints" and (run / "config.yaml").is_file():
+        place, name = run.parent.parent, run.parent.name
+        if place.is_relative_to(Path.cwd()):
+            place = place.relative_to(Path.cwd())
+    return {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": str(place), "name": name}}
 
 
 def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -318,15 +384,17 @@ def _explained(path: str | Path | None) -> Iterator[None]:
     except RuntimeError as error:
         if "Error(s) in loading state_dict" not in str(error):
             raise
-        raise InputError(f"{path}: not a checkpoint of this model: {_mismatch(str(error))}") from error
+        raise InputError(f"{path}: not a checkpoint of this model: {_in_our_words(str(error))}") from error
 
 
-def _mismatch(message: str) -> str:
+def _in_our_words(message: str) -> str:
     """The first few wrong weights of PyTorch's message, on one line."""
     parts = []
     for kind, keys in re.findall(r"(Missing|Unexpected) key\(s\) in state_dict: ([^\n]*)", message):
         names = re.findall(r'"([^"]+)"', keys)
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         parts.append(f"{kind.lower()} {', '.join(names[:3])}{more}")
-    parts += re.findall(r"size mismatch for [^\n]*", message)[:1]
-    return "; ".join(parts)
+    shapes = r"size mismatch for (\S+): .*?torch\.Size\(\[(.*?)\]\).*?torch\.Size\(\[(.*?)\]\)"
+    for name, there, here in re.findall(shapes, message)[:1]:
+        parts.append(f"{name} is ({there}) there and ({here}) here")
+    return "; ".join(parts) or "it holds something else than weights"

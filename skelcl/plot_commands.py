@@ -69,7 +69,11 @@ def plot_skeleton(
 
 
 def plot_views(
-    ckpt_path: Path | None = None, output: Path = Path("views.gif"), clip: str | None = None, views: int = 2
+    ckpt_path: Path | None = None,
+    output: Path = Path("views.gif"),
+    clip: str | None = None,
+    views: int = 2,
+    trust: str | None = None,
 ) -> None:
     """Animate one clip as the encoder sees it: the deterministic view, then random ones side by side.
 
@@ -78,6 +82,7 @@ def plot_views(
         output: Animation to write, ``.gif``, ``.mp4`` or ``.html``.
         clip: Id of the clip; by default the longest one of the training part.
         views: Number of random views.
+        trust: Modules, with commas between, whose classes the checkpoint may name beside skelcl's and torch.optim's.
 
     Raises:
         InputError: The checkpoint cannot be used, has no random view, or there is no such clip.
@@ -89,7 +94,7 @@ def plot_views(
     if ckpt_path is None:
         raise InputError("--ckpt_path is missing: skelcl plot views --ckpt_path FILE --output views.gif")
     check_target(output, ANIMATIONS)
-    model, data = load(ckpt_path, weights=False)
+    model, data = load(ckpt_path, weights=False, trust=trust)
     view = getattr(model, "view", None)
     if view is None:
         raise InputError(f"{ckpt_path}: {type(model).__name__} trains without random views, there is nothing to show")
@@ -108,6 +113,7 @@ def plot_maps(
     over: Literal["joints", "frames"] = "joints",
     body: int = 1,
     layer: str | None = None,
+    trust: str | None = None,
 ) -> None:
     """Draw what joints collect from each other: adaptive and refined graphs, and attention of each head.
 
@@ -120,6 +126,7 @@ def plot_maps(
         over: Between what: joints, or frames.
         body: Body whose maps are shown, counted from 1; layers that see all bodies at once show them all.
         layer: One layer alone, large, as the picture of all layers names it.
+        trust: Modules, with commas between, whose classes the checkpoint may name beside skelcl's and torch.optim's.
 
     Raises:
         InputError: The checkpoint cannot be used, its encoder has no maps, or there is no such clip, body or layer.
@@ -130,7 +137,7 @@ def plot_maps(
     if ckpt_path is None:
         raise InputError("--ckpt_path is missing: skelcl plot maps --ckpt_path FILE --output maps.png")
     check_target(output, FIGURES)
-    model, data = load(ckpt_path)
+    model, data = load(ckpt_path, trust=trust)
     position = _chosen(data, clip)
     if not 1 <= body <= data.num_persons:
         raise InputError(f"--body {body}: the encoder sees {data.num_persons} bodies, counted from 1")

@@ -42,6 +42,7 @@ def predict_clips(
     zero_missing: bool | None = None,
     device: str = "auto",
     overwrite: bool = False,
+    trust: str | None = None,
 ) -> None:
     """Recognise clips of your own with the network of a run. Without --input, predict writes features of a split.
 
@@ -71,6 +72,7 @@ def predict_clips(
         zero_missing: Whether a joint at exactly zero was not seen, where there is no confidence.
         device: cpu, cuda or another device of PyTorch; auto takes a GPU if there is one.
         overwrite: Replace OUTPUT and the picture.
+        trust: Modules, with commas between, whose classes the checkpoint may name beside skelcl's and torch.optim's.
 
     Raises:
         InputError: The checkpoint, its store or a clip cannot be used.
@@ -91,7 +93,7 @@ def predict_clips(
     clips, notices = find(input, format)
     for notice in notices:
         print(notice["message"])
-    predictor = Predictor(ckpt_path, device, labels, k, top_k, neighbours, window, stride)
+    predictor = Predictor(ckpt_path, device, labels, k, top_k, neighbours, window, stride, trust)
     print(f"labels by {predictor.labels_by}")
     flat = predictor.source.get("y_down") if predictor.source.get("format") == format else format in IMAGE_FORMATS
     options = {

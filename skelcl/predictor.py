@@ -25,10 +25,11 @@ from skelcl.errors import InputError
 from skelcl.evaluation.encode import find_device
 from skelcl.evaluation.gallery import Gallery, load_gallery, save_gallery
 from skelcl.evaluation.probe import LinearHead
-from skelcl.lightning_cli import load, stored_config
+from skelcl.lightning_cli import load
 from skelcl.methods import Supervised
 from skelcl.recognition import Neighbour, Prediction, Recognition, cut
 from skelcl.skeleton import Skeleton
+from skelcl.stored import stored_config
 
 Labels = Literal["auto", "classifier", "knn", "probe", "none"]
 
@@ -56,6 +57,8 @@ class Predictor:
         neighbours: Nearest training clips that are told of; 0 for none.
         window: Frames of a window of a long recording; None judges recordings whole.
         stride: Frames from one window to the next; by default half a window.
+        trust: Modules whose classes the checkpoint may name, beside those of skelcl and torch.optim; a text separates
+            them by commas.
 
     Attributes:
         skeleton: Layout of the network's joints.
@@ -78,19 +81,20 @@ class Predictor:
         neighbours: int = 3,
         window: int | None = None,
         stride: int | None = None,
+        trust: str | Sequence[str] | None = None,
     ) -> None:
         if min(value for value in (k, top_k, window, stride, 1) if value is not None) < 1 or neighbours < 0:
             raise InputError("k, top_k, window and stride must be at least 1, neighbours at least 0")
         if stride is not None and window is None:
             raise InputError("a stride is one of windows: give a window too")
         self.path = Path(ckpt_path)
-        self.method, self.data = load(self.path)
+        self.method, self.data = load(self.path, trust=trust)
         self.device = find_device(device)
         self.method.to(self.device)
         self.skeleton: Skeleton = self.data.skeleton
         self.class_names = self.data.class_names
         self.top_k, self.neighbours, self.window, self.stride = top_k, neighbours, window, stride
-        evaluation = stored_config(self.path).get("evaluation", {})
+        evaluation = stored_config(self.path, trust).get("evaluation", {})
         self.k = k or int(evaluation.get("k", 1))
         self._probe = (evaluation.get("probe", "as_cal"), int(evaluation.get("probe_seed", 0)))
         trained = isinstance(self.method, Supervised)
@@ -206,7 +210,7 @@ class Predictor:
         """
         if self.window is None:
             raise InputError("push needs windows: Predictor(…, window=64, stride=16)")
-        joints = np.asarray(frame, np.float32)
+        joints = np.array(frame, np.float32)  # a copy: callers fill one buffer again and again
         joints = joints[None] if joints.ndim == 2 else joints
         if joints.ndim != 3 or (self._frames and joints.shape != self._frames[-1].shape):
             expected = f"{self._frames[-1].shape} as the frames before" if self._frames else "(V, C) or (M, V, C)"

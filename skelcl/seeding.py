@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,34 @@ import torch
 def run_seed() -> int:
     """The seed of this run: what ``seed_everything`` was given, else 0. Equal on all ranks."""
     return int(os.environ.get("PL_GLOBAL_SEED", "0"))
+
+
+def use_seed(seed: int) -> None:
+    """Make this the run's seed, and seed what draws from global state on the CPU; for a block of :func:`untouched`.
+
+    ``seed_everything`` would seed accelerators, too, which are then seeded when they come into use, long afterwards.
+    """
+    os.environ["PL_GLOBAL_SEED"] = str(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (a method of somebody else's may draw from it)
+    torch.default_generator.manual_seed(seed)
+
+
+@contextmanager
+def untouched() -> Iterator[None]:
+    """A block or function after which the run's seed and all global randomness on the CPU are as they were."""
+    before = os.environ.get("PL_GLOBAL_SEED")
+    python, tensors = random.getstate(), torch.default_generator.get_state()
+    arrays = np.random.get_state()  # noqa: NPY002 (as above)
+    try:
+        yield
+    finally:
+        os.environ.pop("PL_GLOBAL_SEED", None)
+        if before is not None:
+            os.environ["PL_GLOBAL_SEED"] = before
+        random.setstate(python)
+        np.random.set_state(arrays)  # noqa: NPY002 (as above)
+        torch.default_generator.set_state(tensors)
 
 
 def generator(purpose: str, *key: int, device: torch.device | str = "cpu") -> torch.Generator:

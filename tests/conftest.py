@@ -154,7 +154,8 @@ def drawn_checkpoint():
 def draw_checkpoint(path, file, *words):
     import lightning
 
-    from skelcl.lightning_cli import CONFIG_KEY, load, resolved_config
+    from skelcl.lightning_cli import load, resolved_config
+    from skelcl.stored import CONFIG_KEY
 
     experiments = Path(__file__).parents[1] / "experiments"
     people = ["--data", experiments / "data" / "synthetic.yaml", "--data.subjects=4", "--data.replications=1"]

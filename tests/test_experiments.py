@@ -43,11 +43,12 @@ def name(path):
 
 
 @pytest.mark.parametrize("run", AS_CAL_RUNS, ids=name)
-def test_a_run_file_trains_two_steps(skelcl, ucla, run):
-    cli = skelcl("fit", "--config", run, f"--data.root={ucla}", *QUICK)
+def test_a_run_file_trains_two_steps(skelcl, ucla, people, run):
+    cli = skelcl("fit", "--config", run, *on_miniature_data(run, ucla, people), *QUICK)
     metrics = cli.trainer.callback_metrics
     assert metrics["train/loss"].isfinite()
-    assert cli.model.encoder.lstm.input_size == 3 * 20 * 1, "the skeleton of the data reached the encoder"
+    width = 3 * (20 * 1 if "nw_ucla" in run.stem else 25 * 2)
+    assert cli.model.encoder.lstm.input_size == width, "the skeleton of the data reached the encoder"
     for callback in cli.trainer.callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.monitor is not None:
             assert callback.monitor in metrics

@@ -19,8 +19,8 @@ from skelcl.data.subsets import read_labels
 from skelcl.encoders import LSTM
 from skelcl.errors import InputError
 from skelcl.fine_tune import starting_point
-from skelcl.lightning_cli import stored_config
 from skelcl.methods import FineTune
+from skelcl.stored import stored_config
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 SEMI = EXPERIMENTS / "evaluate" / "semi.yaml"
@@ -221,7 +221,7 @@ def test_other_joints_are_one_clear_line(capfd, tmp_path):
     with pytest.raises(SystemExit) as stop:
         tune(*PEOPLE, f"--data.root={tmp_path}", "--data.layout=ntu25", "--trainer.logger.name=wrong")
     line = only_line(capfd, 1, stop)
-    assert "X.ckpt: its LSTM was trained on other skeletons, persons or channels" in line
+    assert "X.ckpt: its LSTM was trained on other skeletons, persons, channels or classes" in line
     assert "(32, 60) there and (32, 75) here" in line
 
 

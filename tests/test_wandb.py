@@ -21,11 +21,13 @@ SMALL = [
     "--data.batch_size=16",
 ]
 BOTH = """
-import sys, wandb
+import os, sys, wandb
 from skelcl.cli import run
 run(sys.argv[1:])
 wandb.finish()
-run(["test", "--ckpt_path", "runs/as_cal-nw_ucla/version_0/checkpoints/last.ckpt"])
+offline = "false" if "WANDB_MODE" in os.environ else "true"
+logger = "--trainer.logger+={class_path: WandbLogger, init_args: {project: skelcl, offline: %s}}" % offline
+run(["test", "--ckpt_path", "runs/as_cal-nw_ucla/version_0/checkpoints/last.ckpt", logger])
 """
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import pickle
 import platform
 import re
 import sys
@@ -21,13 +20,13 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skelcl.errors import InputError
 from skelcl.evaluation.features import NamedClips, named_clips
 from skelcl.files import whole
 from skelcl.seeding import run_seed
+from skelcl.stored import CONFIG_KEY, plain_yaml, read_file
 from skelcl.transforms.streams import Stream
 
-CONFIG_KEY = "skelcl_config"
-"""Where a checkpoint carries the config of its run, as text."""
 REFERENCE_KEY = "skelcl_reference"
 """Where a checkpoint says which network of others its weights are."""
 RUN_KEY = "skelcl_run"
@@ -258,7 +257,10 @@ def _config(trainer: pl.Trainer) -> dict[str, Any]:
 
 
 def _parsed(text: object) -> dict[str, Any]:
-    config = yaml.safe_load(text) if isinstance(text, str) else None
+    try:
+        config = plain_yaml(text)
+    except (yaml.YAMLError, ValueError):
+        return {}
     return config if isinstance(config, dict) else {}
 
 
@@ -279,8 +281,8 @@ def _read(path: str | None) -> dict[str, Any]:
     if path is None or not Path(path).is_file():
         return {}
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError):
+        content = read_file(Path(path))
+    except (InputError, OSError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -5,15 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from skelcl.encoders import LSTM
 from skelcl.errors import InputError
+from skelcl.interop.files import Origin
 from skelcl.interop.layout import Layout, Pieces
 from skelcl.skeleton import Skeleton
 
 FIRST = "weight_ih_l0"
 """The tensor by which an LSTM is found."""
+OWN = "bi_lstm."
+"""What the authors' names start with, though the LSTM runs in one direction."""
+TWIN, KEYS = "model_ema.", "contrast.memory"
+"""Where :func:`~skelcl.interop.files.find_state` leaves the rest of their pre-training."""
+QUEUE = 500
+"""Rows of the queue of a file that holds none."""
 
 
 def build(
@@ -34,17 +42,54 @@ def build(
 
 
 def recurrent(state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The LSTM of a state dict under the names of ``torch.nn.LSTM``, whatever stands before them.
+    """The LSTM of a state dict under the names of ``torch.nn.LSTM``, whatever stands before them; else the authors'.
 
     Raises:
         InputError: There is none, or there are several.
     """
     found = [name.removesuffix(FIRST) for name in state_dict if name.endswith(FIRST)]
+    found = [OWN] if OWN in found else found
     if len(found) != 1:
         told = "no LSTM" if not found else f"several LSTMs ({', '.join(found)}): pass one of them"
         raise InputError(f"this is no state dict of AS-CAL's encoder: it holds {told}")
     (prefix,) = found
     return {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
+
+
+def method_state(state_dict: Mapping[str, Tensor], origin: Origin, skeleton: Skeleton) -> dict[str, Tensor]:
+    """A file of the authors as the state of the method that it is a run of.
+
+    Args:
+        state_dict: Of pre-training, for :class:`~skelcl.methods.ASCAL`, or with a classifier beside the LSTM, as the
+            authors' supervised and semi-supervised training saves it, for :class:`~skelcl.methods.Supervised`.
+        origin: Its sizes.
+        skeleton: Layout of the V joints.
+
+    Raises:
+        InputError: Names or shapes are not exactly those of one of the two.
+    """
+    lstm = recurrent(state_dict)
+    twin = {name.removeprefix(TWIN): value for name, value in state_dict.items() if name.startswith(TWIN)}
+    rest = {name: value for name, value in state_dict.items() if not name.startswith((TWIN, "contrast."))}
+    classifier = {name: rest[name] for name in ("classifier.weight", "classifier.bias") if name in rest}
+    if strange := [name for name in rest if name.rpartition(".")[2] not in lstm and name not in classifier]:
+        raise InputError(
+            f"this is no state dict of AS-CAL: {', '.join(strange[:3])} ({len(strange)} in all) unexpected"
+        )
+    state: dict[str, Tensor] = {}
+    copies = [("encoder.", lstm)] if classifier else [("encoder.", lstm), ("key.module.0.", recurrent(twin or lstm))]
+    for prefix, weights in copies:
+        module, layout = build(skeleton, 0, 0, origin.num_persons or 1, **sizes(weights))
+        layout.load(module, weights)
+        state |= {f"{prefix}{name}": value for name, value in module.state_dict().items()}
+    if classifier:
+        return state | classifier
+    keys = state_dict.get(KEYS)
+    # Which clips the keys show is not saved, nor where the next goes: a queue counts as filled once.
+    state["queue.keys"] = torch.zeros(QUEUE, lstm[FIRST].shape[0] // 4) if keys is None else keys
+    state["queue.index"] = torch.full((len(state["queue.keys"]),), -1)
+    state["queue.pushed"] = torch.tensor(0 if keys is None else len(keys))
+    return state
 
 
 def sizes(lstm: Mapping[str, Tensor]) -> dict[str, int]:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from skelcl.errors import InputError
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "classifier")
 """Under which keys training code files the weights."""
 
 PREFIXES = ("module.", "model.", "_orig_mod.")
 """What data parallelism, Lightning and the compiler put before every name."""
 
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+CONSTANT = ("running_mean", "running_var", "num_batches_tracked", "pes.pe", ".atts")
+"""How names end of what is not learned: statistics of batch norms, and SDS-CL's positions and maps."""
 
 SIGNATURES = {
     "ctr-gcn": r"l\d+\.gcn1\.convs\.",
@@ -29,8 +27,13 @@ SIGNATURES = {
     "hcn": r"conv\dm\.",
     "scd-net": r"(encoder_[qk]\.)?encoder\.gcn_[ts]\.",
     "sds-cl": r"graph_layers\.\d+\.attention0s",
+    "as-cal": r"bi_lstm\.weight_ih_l0",
 }
 """How names of a reference network start that no other network has."""
+
+
+INPUTS: dict[int | None, tuple[int, int]] = {60: (20, 1), 75: (25, 1), 90: (15, 2), 120: (20, 2), 150: (25, 2)}
+"""Joints and bodies that the width of AS-CAL's input tells."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,11 @@ class Origin:
         num_joints: V.
         num_persons: M, bodies per clip; HCN and SDS-CL share their weights among them.
         num_frames: T; of these networks only HCN and SCD-Net have a fixed one.
-        dim: Of SCD-Net, width of a clue.
+        dim: Of SCD-Net, width of a clue; of AS-CAL, of its state.
         projection: Of SCD-Net's pre-training, width of a projection.
-        queue_size: Of SCD-Net's pre-training, keys in each queue.
+        queue_size: Of SCD-Net's and AS-CAL's pre-training, keys in each queue.
         heads: Of SCD-Net, attention heads, which no tensor tells.
+        layers: Of AS-CAL, stacked layers.
     """
 
     name: str
@@ -58,30 +62,7 @@ class Origin:
     projection: int | None = None
     queue_size: int | None = None
     heads: int | None = None
-
-
-def read_file(path: Path) -> Any:
-    """What ``torch.save`` wrote, tensors on the CPU; files of PyTorch before 1.6 too.
-
-    Raises:
-        InputError: There is no such file, it is damaged, or it holds more than tensors and plain values, which could
-            run code; nothing of it was run.
-    """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # a damaged file may raise anything
-        forbidden = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
-        if forbidden is None:
-            told = next(iter(str(error).splitlines()), type(error).__name__)
-            raise InputError(f"{path}: not a file of torch.save, or a damaged one ({told})") from error
-        raise InputError(
-            f"{path}: refused, and nothing in it was run: beside tensors and plain values it holds {forbidden[1]}, and "
-            "unpacking that runs code; if you trust the file, save its state dict alone"
-        ) from error
+    layers: int | None = None
 
 
 def find_state(content: Any) -> dict[str, Tensor]:
@@ -90,6 +71,13 @@ def find_state(content: Any) -> dict[str, Tensor]:
     Raises:
         InputError: There is none; the message says what there is.
     """
+    if isinstance(content, Mapping) and "model_ema" in content and "contrast" in content:
+        # AS-CAL's pre-training: network, twin and queue lie side by side.
+        parts = {"": content.get("model"), "model_ema.": content["model_ema"], "contrast.": content["contrast"]}
+        if all(isinstance(part, Mapping) for part in parts.values()):
+            content = {
+                f"{prefix}{name}": value for prefix, part in parts.items() for name, value in _bare(part).items()
+            }
     state = content
     while isinstance(state, Mapping) and (found := [key for key in WRAPPERS if isinstance(state.get(key), Mapping)]):
         state = state[found[0]]
@@ -97,8 +85,13 @@ def find_state(content: Any) -> dict[str, Tensor]:
         raise InputError(f"holds no weights: {_told(content)}")
     if strange := [key for key, value in state.items() if not isinstance(key, str) or not isinstance(value, Tensor)]:
         raise InputError(f"holds no state dict: {strange[0]!r} is no tensor; {_told(content)}")
-    names = list(state)
-    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in names)), None):
+    return _bare(state)
+
+
+def _bare(state: Mapping[Any, Any]) -> dict[str, Any]:
+    """A state without a prefix that all its names share."""
+    names = [str(name) for name in state]
+    while names and (prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in names)), None)):
         names = [name.removeprefix(prefix) for name in names]
     return dict(zip(names, state.values(), strict=True))
 
@@ -115,8 +108,8 @@ def recognise(state: Mapping[str, Tensor]) -> Origin | None:
 
 
 def count_parameters(state: Mapping[str, Tensor]) -> int:
-    """Number of values that were learned; the statistics of batch norms are not."""
-    return sum(value.numel() for name, value in state.items() if not name.endswith(STATISTICS))
+    """Number of values that were learned, twins and queues of pre-training among them."""
+    return sum(value.numel() for name, value in state.items() if not name.endswith(CONSTANT))
 
 
 def _sized(name: str, state: Mapping[str, Tensor]) -> Origin:
@@ -128,6 +121,18 @@ def _sized(name: str, state: Mapping[str, Tensor]) -> Origin:
         return Origin(name, size("fc8.weight", 0), size("conv3.0.weight", 1), None, size("conv2.weight", 0))
     if name == "sds-cl":
         return Origin(name, size("fc.weight", 0), size("graph_layers.0.attention0s", 2))
+    if name == "as-cal":
+        width = size("bi_lstm.weight_ih_l0", 1)
+        joints, persons = INPUTS.get(width, (None, None))
+        return Origin(
+            name,
+            size("classifier.weight", 0),
+            joints,
+            persons,
+            dim=size("bi_lstm.weight_hh_l0", 1),
+            queue_size=size("contrast.memory", 0),
+            layers=sum(key.startswith("bi_lstm.weight_ih_l") for key in state),
+        )
     if name == "scd-net":
         prefix = "encoder_q." if any(key.startswith("encoder_q.") for key in state) else ""
         joints = size(f"{prefix}encoder.gcn_t.l1.gcn1.PA", 1)

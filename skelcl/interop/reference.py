@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from torch import Tensor, nn
 
 from skelcl.errors import InputError
-from skelcl.interop import agcn, as_cal, ctr_gcn, hcn, hyperformer, scd_net, sds_cl
+from skelcl.interop import agcn, as_cal, ctr_gcn, hcn, hyperformer, scd_net, sds_cl, std_cl
 from skelcl.interop.layout import Layout
+from skelcl.seeding import untouched
 from skelcl.skeleton import LAYOUTS, Skeleton
 
 NETWORKS: dict[str, Callable[..., tuple[nn.Module, Layout]]] = {
@@ -27,6 +28,7 @@ Further arguments of a builder are sizes that only its network has.
 """
 
 WITHIN: dict[str, Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]] = {
+    **dict.fromkeys(("ctr-gcn", "2s-agcn", "hyperformer", "hcn"), std_cl.network),
     "scd-net": scd_net.query_network,
     "as-cal": as_cal.recurrent,
 }
@@ -36,6 +38,7 @@ TOLD: dict[str, Callable[[Mapping[str, Tensor]], dict[str, int]]] = {"as-cal": a
 """What reads sizes off the tensors that nobody has to give."""
 
 
+@untouched()
 def load_reference(
     name: str,
     state_dict: Mapping[str, Tensor],

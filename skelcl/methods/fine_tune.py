@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
@@ -19,6 +18,7 @@ from skelcl.encoders import Encoder
 from skelcl.errors import InputError
 from skelcl.methods.base import Method
 from skelcl.methods.supervised import Supervised, TrainingData
+from skelcl.stored import load_weights, read_checkpoint
 from skelcl.transforms import View
 
 
@@ -178,19 +178,8 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     Raises:
         InputError: If the file holds no encoder, or another one.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        state = content["state_dict"]
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a checkpoint of skelcl, or a damaged one") from error
+    state = read_checkpoint(path)["state_dict"]
     state = {name.removeprefix("encoder."): value for name, value in state.items() if name.startswith("encoder.")}
-    own = encoder.state_dict()
-    if missing := sorted(own.keys() ^ state.keys()):
-        raise InputError(f"{path}: holds another encoder than {type(encoder).__name__}: {missing[0]} is only in one")
-    for name, value in own.items():
-        if value.shape != state[name].shape:
-            raise InputError(
-                f"{path}: its {type(encoder).__name__} was trained on other skeletons, persons or channels than this "
-                f"data has: {name} is {tuple(state[name].shape)} there and {tuple(value.shape)} here"
-            )
-    encoder.load_state_dict(state)
+    if not state:
+        raise InputError(f"{path}: holds no encoder")
+    load_weights(encoder, state, path)

@@ -16,11 +16,12 @@ import skelcl.plotting
 from skelcl.data.formats.poses import Format
 from skelcl.data.store import SkeletonStore
 from skelcl.encoders import LSTM
-from skelcl.lightning_cli import CONFIG_KEY, SkelCLI, load
+from skelcl.lightning_cli import SkelCLI, load
 from skelcl.plot_commands import PoseFormat
 from skelcl.plotting.maps import by_part
 from skelcl.plotting.tables import read_confusion, read_per_class, run_names
 from skelcl.skeleton import MEDIAPIPE33
+from skelcl.stored import CONFIG_KEY
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 RUN = EXPERIMENTS / "pretrain" / "as_cal-nw_ucla.yaml"
