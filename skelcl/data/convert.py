@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from skelcl.data.cleaning import clean
+from skelcl.data.formats.containers import npz_names, read_npz
 from skelcl.data.recording import DatasetInfo, Notice, Reader, ReadError, Recording, Source
 from skelcl.data.schema import CHECKED, COLUMNS, FILES, SCHEMA
 from skelcl.data.store import SkeletonStore, StoreError, npy_header, sha256
@@ -106,9 +107,8 @@ def convert(
     found = list(notices)
     columns: dict[Path, dict[str, np.ndarray]] = {}
     for file in _read_shards(shards, files, read, info, jobs):
-        with np.load(file) as shard:
-            columns[file] = {name: shard[name] for name in COLUMNS if name != "row"}
-            news: list[Notice] = json.loads(shard["notices"].tobytes())
+        columns[file] = _read_shard(file, [name for name in COLUMNS if name != "row"])
+        news: list[Notice] = json.loads(_read_shard(file, ["notices"])["notices"].tobytes())
         failed = [notice for notice in news if notice["outcome"] == "failed"]
         if strict and failed:
             raise StoreError(_describe(failed[0]))
@@ -191,10 +191,15 @@ def _read_shards(
 def _complete(file: Path) -> bool:
     """Whether a shard of an earlier run can be used; a power cut may leave one whose content never reached the disk."""
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as shard:
-            return {*COLUMNS, "joints", "notices"} - {"row"} <= set(shard.files) and bool(shard["notices"].size)
-    except Exception:
+        return {*COLUMNS, "joints"} - {"row"} <= set(npz_names(file)) and bool(
+            _read_shard(file, ["notices"])["notices"].size
+        )
+    except (ReadError, KeyError):
         return False
+
+
+def _read_shard(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    return read_npz(file, dict.fromkeys(names, file.stat().st_size))  # its arrays are not packed
 
 
 def _write_shard(sources: Sequence[Source], file: Path, read: Reader, info: DatasetInfo) -> None:
@@ -260,8 +265,7 @@ def _lay_out(
     with (folder / "joints.npy").open("wb") as stream:
         stream.write(start)
         for file in files:
-            with np.load(file) as shard:
-                joints = shard["joints"]
+            joints = _read_shard(file, ["joints"])["joints"]
             first = 0
             for _ in columns[file]["id"]:
                 stream.seek(len(start) + int(row[clip]) * bytes_per_row)

@@ -10,9 +10,10 @@ import numpy as np
 from skelcl.data.convert import convert
 from skelcl.data.formats import agcn, ctr_gcn, ntu_npy, ntu_release, pickles, pyskl, sgn
 from skelcl.data.formats.arrays import TEST, TRAIN, Opened
-from skelcl.data.formats.mapped import NPY, ZIP, Archive, open_npy, starts_with
+from skelcl.data.formats.containers import NPY, ZIP, decode, read_bytes
+from skelcl.data.formats.mapped import Archive, open_npy, starts_with
 from skelcl.data.protocols import check_store_name
-from skelcl.data.recording import DatasetInfo
+from skelcl.data.recording import DatasetInfo, ReadError
 from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.errors import InputError
 
@@ -135,8 +136,8 @@ def read_names(file: Path) -> list[str]:
         InputError: There are none.
     """
     try:
-        lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [line.strip() for line in decode(read_bytes(file), file).splitlines()]
+    except ReadError as error:
         raise InputError(f"--names {file}: not a text file with a name per line") from error
     names = [line.removesuffix(".skeleton") for line in lines if line]
     if not names:

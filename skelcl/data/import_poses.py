@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from skelcl.data.convert import convert
+from skelcl.data.formats.containers import shown
 from skelcl.data.formats.folders import files_below, fingerprint
 from skelcl.data.formats.pose_arrays import Container, peek
 from skelcl.data.formats.pose_clip import MOST_BODIES, Poses
@@ -295,7 +296,7 @@ def _labelled(clips: Sequence[_Clip], file: Path) -> tuple[list[_Clip], list[Not
         label, subject, camera = known[key]
         out.append(replace(clip, label=label, subject=subject, camera=camera))
     if not out:
-        raise InputError(f"{file}: names none of the clips; its ids look like {next(iter(known))!r}, theirs like "
+        raise InputError(f"{file}: names none of the clips; its ids look like {shown(next(iter(known)))}, theirs like "
                          f"{clips[0].id!r}")  # fmt: skip
     for key in sorted(known.keys() - found):
         message = f"{file}: there is no clip {key!r}"
@@ -315,17 +316,17 @@ def read_labels(file: Path) -> dict[str, tuple[str | None, int, int]]:
     except ReadError as error:
         raise InputError(f"{error}") from error
     if wrong := [name for name in header if name not in _LABEL_COLUMNS]:
-        raise InputError(f"{file}: unknown column {wrong[0]!r}; the columns are {', '.join(_LABEL_COLUMNS)}")
+        raise InputError(f"{file}: unknown column {shown(wrong[0])}; the columns are {', '.join(_LABEL_COLUMNS)}")
     if "id" not in header or "label" not in header:
         raise InputError(f"{file}: the column {'id' if 'id' not in header else 'label'!r} is missing")
     for line, row in rows:
         if row["id"] in out or not row["id"]:
-            raise InputError(f"{file}, line {line}: id {row['id']!r} is {'given twice' if row['id'] else 'empty'}")
+            raise InputError(f"{file}, line {line}: id {shown(row['id'])} is {'given twice' if row['id'] else 'empty'}")
         numbers = []
         for column in ("subject", "camera"):
             text = row.get(column, "")
             if text and not re.fullmatch(r"\d{1,3}", text):
-                raise InputError(f"{file}, line {line}: {column} {text!r} is no number of 0–999")
+                raise InputError(f"{file}, line {line}: {column} {shown(text)} is no number of 0–999")
             numbers.append(int(text) if text else -1)
         if numbers[1] > 127:
             raise InputError(f"{file}, line {line}: camera {numbers[1]} is no number of 0–127")

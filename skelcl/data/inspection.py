@@ -88,7 +88,8 @@ def statistics(store: SkeletonStore) -> dict[str, str]:
     spread = f", {used.min()} to {used.max()} sequences each" if len(used) else ""
     lengths = f"min {frames.min()} / median {np.median(frames):g} / max {frames.max()}"
     people = ", ".join(f"{int((bodies == n).sum())} with {n}" for n in np.unique(bodies))
-    holes, gaps, jumps, far, long = _defects(store)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is beyond float32 is told as far
+        holes, gaps, jumps, far, long = _defects(store)
     rows = {
         "sequences": f"{len(store)}, of which {int((flags & Flag.SINGLE_FRAME > 0).sum())} have a single frame",
         "classes": f"{len(used)} of {len(classes)}{spread}",

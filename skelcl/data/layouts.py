@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -11,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from skelcl.data.formats.containers import read_json, read_yaml, shown
 from skelcl.errors import InputError
 from skelcl.skeleton import LAYOUTS, Skeleton
 
 _WHOLE = ("joints", "parents", "up", "across")
 _OPTIONAL = ("name", "pairs", "parts", "center", "origin")
+_MOST_JOINTS = 1000
 _SUBSET = ("base", "keep", "name", "center", "origin", "up", "across")
 
 
@@ -52,18 +52,14 @@ def find_layout(name: str | Path) -> Skeleton:
         raise InputError(f"no layout {str(name)!r}: there are {', '.join(LAYOUTS)}, or name a .yaml or .json file")
     if not file.is_file():
         raise InputError(f"{file}: no such layout file")
-    try:
-        text = file.read_text("utf-8")
-        values = json.loads(text) if file.suffix.lower() == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{file}: cannot be read ({' '.join(str(error).split())})") from error
+    values = read_json(file) if file.suffix.lower() == ".json" else read_yaml(file)
     if not isinstance(values, dict):
         raise InputError(f"{file}: must hold keys such as joints and parents, not a {type(values).__name__}")
     allowed = _SUBSET if "base" in values else (*_WHOLE, *_OPTIONAL)
     for key in values:
         if key not in allowed:
-            close = difflib.get_close_matches(str(key), allowed, 1)
-            raise InputError(f"{file}: unknown key {key!r}: {f'did you mean {close[0]!r}' if close else allowed}")
+            close = difflib.get_close_matches(key[:40] if isinstance(key, str) else "", allowed, 1)
+            raise InputError(f"{file}: unknown key {shown(key)}: {f'did you mean {close[0]!r}' if close else allowed}")
     for key in ("keep",) if "base" in values else _WHOLE:
         if key not in values:
             raise InputError(f"{file}: the key {key!r} is missing")
@@ -112,7 +108,7 @@ def _whole(values: Mapping[str, Any], file: Path) -> Skeleton:
 def _subset(values: Mapping[str, Any], file: Path) -> Skeleton:
     base = LAYOUTS.get(_text(values["base"], file, "base"))
     if base is None:
-        raise InputError(f"{file}: base names {values['base']!r}, but the layouts are {', '.join(LAYOUTS)}")
+        raise InputError(f"{file}: base names {shown(values['base'])}, but the layouts are {', '.join(LAYOUTS)}")
     joints = list(base.joints)
     keep = [joints[_joint(joint, joints, file, "keep")] for joint in _listed(values["keep"], file, "keep")]
     single = {key: joints[_joint(values[key], joints, file, key)] for key in ("center", "origin") if key in values}
@@ -136,26 +132,28 @@ def _joint(given: Any, names: list[str], file: Path, key: str) -> int:
         return names.index(given)
     if type(given) is int and 0 <= given < len(names):
         return given
-    close = difflib.get_close_matches(str(given), names, 1)
+    close = difflib.get_close_matches(given[:40] if isinstance(given, str) else "", names, 1)
     hint = f"did you mean {close[0]!r}?" if close else f"joints are names or places 0…{len(names) - 1}"
-    raise InputError(f"{file}: {key} names {given!r}, which is no joint: {hint}")
+    raise InputError(f"{file}: {key} names {shown(given)}, which is no joint: {hint}")
 
 
 def _two(given: Any, names: list[str], file: Path, key: str) -> tuple[int, int]:
     if not isinstance(given, list) or len(given) != 2:
-        raise InputError(f"{file}: {key} holds {given!r}, not two joints")
+        raise InputError(f"{file}: {key} holds {shown(given)}, not two joints")
     return _joint(given[0], names, file, key), _joint(given[1], names, file, key)
 
 
 def _listed(given: Any, file: Path, key: str) -> list[Any]:
     if not isinstance(given, list):
         raise InputError(f"{file}: {key} must be a list, not a {type(given).__name__}")
+    if len(given) > _MOST_JOINTS:
+        raise InputError(f"{file}: {key} has {len(given)} entries, of which {_MOST_JOINTS} are accepted")
     return given
 
 
 def _text(given: Any, file: Path, key: str) -> str:
-    if not isinstance(given, str) or not given:
-        raise InputError(f"{file}: {key} holds {given!r}, which is no name")
+    if not isinstance(given, str) or not given or not given.isprintable():
+        raise InputError(f"{file}: {key} holds {shown(given)}, which is no name")
     return given
 
 

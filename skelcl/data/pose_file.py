@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skelcl.data.formats.pose_clip import read_json
+from skelcl.data.formats.containers import read_json
 from skelcl.data.formats.pose_estimators import OPENPOSE
 from skelcl.data.formats.poses import Format, load
 from skelcl.data.import_poses import find
@@ -91,10 +91,7 @@ def guess_format(input: Path) -> Format:
         if file.suffix.lower() in (".csv", ".npy", ".npz") and file.name != "labels.csv":
             return file.suffix.lower()[1:]  # type: ignore[return-value]
         if file.suffix.lower() == ".json":
-            try:
-                content = read_json(file)
-            except ReadError as error:
-                raise InputError(str(error)) from error
+            content = read_json(file)
             first = content[0] if isinstance(content, list) and content else content
             keys = set(first) if isinstance(first, dict) else set()
             if isinstance(content, dict) and "keypoints" in keys:

@@ -124,7 +124,7 @@ def test_files_that_are_no_layouts(tmp_path):
     (tmp_path / "x.json").write_text("{")
     (tmp_path / "x.yaml").write_text("a: [")
     for name, message in (
-        ("x.json", "cannot be read"),
+        ("x.json", "not valid JSON"),
         ("x.yaml", "cannot be read"),
         ("y.yaml", "no such"),
     ):

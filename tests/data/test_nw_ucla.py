@@ -230,8 +230,8 @@ def test_two_files_of_one_name_must_be_identical(raw_folder, tmp_path):
     ("name", "data", "message"),
     [
         ("gone.zip", None, "does not exist"),
-        ("no.zip", b"hello", "not a zip archive"),
-        ("cut.zip", "cut", "not a zip archive"),
+        ("no.zip", b"hello", "cannot be read as a zip archive"),
+        ("cut.zip", "cut", "cannot be read as a zip archive"),
         ("empty", "folder", "no NW-UCLA sequences"),
         ("notes.json", b"{}", "no NW-UCLA sequences"),
     ],

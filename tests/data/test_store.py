@@ -358,7 +358,7 @@ def test_an_index_that_unpacks_to_far_more_than_it_has_is_refused(own_root, monk
         index = dict(columns)
     np.savez_compressed(file, **{**index, "video": np.array([""] * 74 + ["x" * 10_000])})
     assert file.stat().st_size < 1 << 16
-    with pytest.raises(StoreError, match=r"index\.npz: video: unpacks to 3,000,000 bytes, of which 65,536"):
+    with pytest.raises(StoreError, match=r"index\.npz: video: comes to 3,000,000 bytes in memory, of which 65,536"):
         SkeletonStore(own_root / "nw-ucla")
 
 

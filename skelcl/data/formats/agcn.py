@@ -22,8 +22,9 @@ from skelcl.data.formats.arrays import (
     trimmed,
     whole_labels,
 )
+from skelcl.data.formats.containers import NPY
 from skelcl.data.formats.ctr_gcn import header
-from skelcl.data.formats.mapped import NPY, Array, is_object, open_npy, starts_with
+from skelcl.data.formats.mapped import Array, is_object, open_npy, starts_with
 from skelcl.data.recording import Notice, ReadError, Recording, Source
 from skelcl.errors import InputError
 from skelcl.skeleton import NTU25
@@ -185,9 +186,15 @@ def _files(path: Path) -> list[Path]:
 
 def _part(file: Path) -> _Part:
     array = open_npy(file)
-    if len(array.shape) != 5 or (array.shape[1], array.shape[3]) != (3, NTU25.num_joints) or array.shape[4] > 2:
+    if (
+        len(array.shape) != 5
+        or (array.shape[1], array.shape[3]) != (3, NTU25.num_joints)
+        or array.shape[4] not in (1, 2)
+    ):
         expected = f"(N, 3, T, {NTU25.num_joints}, 2): clips, coordinates, frames, joints, bodies"
         raise InputError(f"{file}: {array.described} instead of {expected}")
+    if not array.shape[2]:
+        raise InputError(f"{file}: {array.described}: holds no frames")
     if np.dtype(array.dtype).kind != "f":
         raise InputError(f"{file}: {array.described}: coordinates must be floating-point numbers")
     match = _PART.match(file.stem)

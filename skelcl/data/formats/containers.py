@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,13 +31,14 @@ _LAYOUT_BYTES, _LAYOUT_VALUES = 1 << 20, 100_000
 
 
 @contextmanager
-def reading(place: Path | str) -> Iterator[None]:
+def reading(place: Path | str, what: str = "") -> Iterator[None]:
     """Turns whatever a library raises for a damaged file into one line.
 
     Only calls of a library belong into it: a fault of ours would be told as damage.
 
     Args:
         place: The file, and perhaps the place in it.
+        what: What it should be, where that is not plain.
 
     Raises:
         ReadError: Anything was raised inside.
@@ -47,7 +49,8 @@ def reading(place: Path | str) -> Iterator[None]:
         raise
     except Exception as error:  # json, zipfile and numpy raise some twenty kinds, most of them undocumented
         told = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-        raise ReadError("damaged", f"{place}: cannot be read ({' '.join(told.split())[:120]})") from error
+        kind = f" as {what}" if what else ""
+        raise ReadError("damaged", f"{place}: cannot be read{kind} ({' '.join(told.split())[:120]})") from error
 
 
 def bounded(size: int, place: Path | str, limit: int = LARGEST) -> int:
@@ -57,8 +60,17 @@ def bounded(size: int, place: Path | str, limit: int = LARGEST) -> int:
         ReadError: It is larger than the limit.
     """
     if size > limit:
-        raise ReadError("size", f"{place}: unpacks to {size:,} bytes, of which {limit:,} are accepted")
+        raise ReadError("size", f"{place}: comes to {size:,} bytes in memory, of which {limit:,} are accepted")
     return size
+
+
+def shown(value: Any) -> str:
+    """A value out of somebody's file, for a message: short, however large or deep it is."""
+    return _SHOWN.repr(value)
+
+
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxlong = 2, 60, 40
 
 
 def read_bytes(file: Path, limit: int = LARGEST) -> bytes:
@@ -169,13 +181,13 @@ def npy_header(stream: IO[bytes], place: Path | str) -> Header:
     Raises:
         ReadError: It is none.
     """
-    with reading(place):
+    with reading(place, "an array of numpy"):
         version = np.lib.format.read_magic(stream)
         if version not in _HEADERS:
-            raise ReadError("damaged", f"{place}: cannot be read (npy format {version[0]}.{version[1]})")
+            raise ValueError(f"npy format {version[0]}.{version[1]}")
         shape, fortran, dtype = _HEADERS[version](stream)
-    if not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 32:
-        raise ReadError("damaged", f"{place}: cannot be read (its header says {str(shape)[:60]}, which is no shape)")
+        if not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 32:
+            raise ValueError(f"its header says {shown(shape)}, which is no shape")
     return Header(tuple(shape), fortran, dtype)
 
 
@@ -186,14 +198,12 @@ def read_npy(stream: IO[bytes], place: Path | str, limit: int = LARGEST) -> np.n
         ReadError: It is none, holds Python objects, is truncated or too large.
     """
     header = npy_header(stream, place)
-    if header.dtype.kind not in "biufcSU":
-        raise ReadError(
-            "damaged", f"{place}: cannot be read (an array of {str(header.dtype)[:60]}, not of plain values)"
-        )
-    with reading(place):
+    with reading(place, "an array of numpy"):
+        if header.dtype.kind not in "biufcSU":
+            raise ValueError("holds Python objects, not numbers" if header.dtype.hasobject else f"of {header.dtype}")
         data = bytearray(stream.read(bounded(header.size, place, limit)))
         if len(data) != header.size:
-            raise ReadError("damaged", f"{place}: cannot be read (truncated: {len(data)} of {header.size} bytes)")
+            raise ValueError(f"truncated: {len(data)} of {header.size} bytes")
         return np.ndarray(header.shape, header.dtype, data, order="F" if header.fortran else "C")
 
 
@@ -206,18 +216,24 @@ def open_zip(file: Path) -> zipfile.ZipFile:
     Raises:
         ReadError: It is none, or damaged.
     """
-    with reading(file):
+    with reading(file, "a zip archive"):
         return zipfile.ZipFile(file)
 
 
-def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, place: Path | str, limit: int = LARGEST) -> bytes:
+def members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The files of an archive by their names; zipfile itself stumbles over one without a name."""
+    return {info.filename: info for info in archive.infolist() if info.filename and not info.is_dir()}
+
+
+def read_member(archive: zipfile.ZipFile, name: str, place: Path | str, limit: int = LARGEST) -> bytes:
     """A member of an archive as a whole.
 
     Raises:
         ReadError: It is damaged, encrypted, packed in an unknown way or too large.
     """
-    bounded(member.file_size, place, limit)  # zipfile returns no more than this, whatever the data unpack to
     with reading(place):
+        member = archive.getinfo(name)
+        bounded(member.file_size, place, limit)  # zipfile returns no more than this, whatever the data unpack to
         return archive.read(member)
 
 

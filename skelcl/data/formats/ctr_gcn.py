@@ -13,7 +13,8 @@ import numpy as np
 
 from skelcl.data.formats import ntu_release as ntu
 from skelcl.data.formats.arrays import PARTS, Opened, check_names, class_names, is_ntu, recording, trimmed, whole_labels
-from skelcl.data.formats.mapped import ZIP, Archive, Array, starts_with
+from skelcl.data.formats.containers import ZIP
+from skelcl.data.formats.mapped import Archive, Array, starts_with
 from skelcl.data.recording import Notice, Recording, Source
 from skelcl.errors import InputError
 from skelcl.skeleton import NTU25
@@ -119,6 +120,8 @@ def _checked(array: Array, labels: int) -> Array:
         raise InputError(f"{array.place}: {array.described} instead of {expected}")
     if np.dtype(array.dtype).kind != "f":
         raise InputError(f"{array.place}: {array.described}: coordinates must be floating-point numbers")
+    if not array.shape[1]:
+        raise InputError(f"{array.place}: {array.described}: holds no frames")
     if array.shape[0] != labels or not labels:
         raise InputError(f"{array.place}: {array.shape[0]} clips, but {labels} labels")
     return array
@@ -130,10 +133,12 @@ def _labels(array: np.ndarray, place: str) -> tuple[np.ndarray, int | None]:
         return whole_labels(array, place), None
     if array.ndim != 2 or array.dtype.kind not in "fiub" or not array.shape[1]:
         raise InputError(f"{place}: {array.shape} {array.dtype} instead of one-hot rows (N, classes)")
-    wrong = ~np.isin(array, (0, 1)).all(1) | (np.nan_to_num(array).sum(1) != 1)
+    wrong = ~np.isin(array, (0, 1)).all(1) | ((array == 1).sum(1) != 1)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        raise InputError(f"{place}: row {row} is no one-hot vector: its sum is {array[row].sum():g}, not 1 of 0 and 1")
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = array[row].sum(dtype=np.float64)
+        raise InputError(f"{place}: row {row} is no one-hot vector: its sum is {total:g}, not 1 of 0 and 1")
     return array.argmax(1), array.shape[1]
 
 

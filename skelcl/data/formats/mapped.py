@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import math
 import os
 import zipfile
-import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,13 +12,23 @@ from typing import IO
 import numpy as np
 from tqdm import tqdm
 
+from skelcl.data.formats.containers import (
+    LARGEST,
+    ZIP,
+    Header,
+    bounded,
+    members,
+    npy_header,
+    open_zip,
+    read_npy,
+    reading,
+)
 from skelcl.data.formats.folders import crc32
 from skelcl.errors import InputError
 
-NPY = b"\x93NUMPY"
-ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _BLOCK = 1 << 22
-_SMALL = 1 << 28
+_EXPANSION = 100
+"""How often the bytes of a large member may come out of its packed ones: padded clips are about a tenth."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,8 @@ def _map(array: Array) -> np.ndarray:
     order = "F" if array.fortran else "C"
     if 0 in array.shape:
         return np.empty(array.shape, array.dtype)
-    mapped = np.memmap(array.file, array.dtype, "r", array.offset, array.shape, order)  # type: ignore[call-overload]
+    with reading(array.place):
+        mapped = np.memmap(array.file, array.dtype, "r", array.offset, array.shape, order)  # type: ignore[call-overload]
     plain: np.ndarray = mapped.view(np.ndarray)  # slicing an np.memmap costs several times a plain view
     return plain
 
@@ -83,11 +91,12 @@ def open_npy(file: Path, fingerprint: bool = True) -> Array:
     Raises:
         InputError: It is no npy file, holds objects or is truncated.
     """
-    with file.open("rb") as stream:
-        shape, fortran, dtype = _header(stream, str(file))
+    with reading(file), file.open("rb") as stream:
+        header = _header(stream, str(file))
         offset = stream.tell()
-    _check_size(shape, dtype, file.stat().st_size - offset, str(file))
-    return Array(str(file), offset, shape, dtype.str, fortran, str(file), crc32(file) if fingerprint else "")
+        _check_size(header, file.stat().st_size - offset, str(file))
+        mark = crc32(file) if fingerprint else ""
+    return Array(str(file), offset, header.shape, header.dtype.str, header.fortran, str(file), mark)
 
 
 class Archive:
@@ -102,23 +111,21 @@ class Archive:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        try:
-            with zipfile.ZipFile(file) as archive:
-                self._members = {info.filename: info for info in archive.infolist() if not info.is_dir()}
-        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:  # the last: zipfile, of a newer zip
-            raise InputError(f"{file}: a damaged or truncated zip archive ({error})") from error
-        self.names = [name.removesuffix(".npy") for name in self._members]
+        with open_zip(file) as archive:
+            self._members = members(archive)
+        self.names = [name.removesuffix(".npy") for name in self._members if name.endswith(".npy")]
 
     def describe(self) -> str:
         """Names, shapes and types of the members, for people."""
         told = []
-        for name in self.names[:8]:
-            if f"{name}.npy" in self._members:
-                shape, _, dtype = self._peek(name)
-                told.append(f"{name} {shape} {dtype}")
-            else:
+        for name in list(self._members)[:8]:
+            array = name.removesuffix(".npy")
+            if array == name:
                 told.append(name)
-        return ", ".join(told) + (", …" if len(self.names) > 8 else "")
+            else:
+                header = self._peek(array)
+                told.append(f"{array} {header.shape} {header.dtype}")
+        return ", ".join(told) + (", …" if len(self._members) > 8 else "")
 
     def read(self, name: str) -> np.ndarray:
         """A small member as a whole.
@@ -126,17 +133,9 @@ class Archive:
         Raises:
             InputError: It is damaged, or too large to be what it should be.
         """
-        shape, _, dtype = self._peek(name)
-        info = self._members[f"{name}.npy"]
-        if info.file_size > _SMALL * 4:
-            raise InputError(f"{self.file}: {name} {shape} {dtype} is far too large for labels")
-        try:
-            with zipfile.ZipFile(self.file) as archive:
-                data = archive.read(info)
-            array: np.ndarray = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
-        except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
-            raise InputError(f"{self.file}: {name} is damaged ({error})") from error
-        return array
+        place = f"{self.file}: {name}"
+        with open_zip(self.file) as archive, reading(place), archive.open(f"{name}.npy") as stream:
+            return read_npy(stream, place)
 
     def open(self, name: str, scratch: Path) -> Array:
         """A member of any size.
@@ -151,13 +150,14 @@ class Archive:
             InputError: It is damaged.
         """
         info = self._members[f"{name}.npy"]
-        shape, fortran, dtype = self._peek(name)
+        header = self._peek(name)
         mark, place = f"{info.file_size}:{info.CRC:08x}", f"{self.file}: {name}"
         if info.compress_type != zipfile.ZIP_STORED:
+            bounded(info.file_size, place, max(LARGEST, _EXPANSION * info.compress_size))
             unpacked = self._unpack(info, scratch / f"{name}-{info.file_size}-{info.CRC:08x}.npy")
             found = open_npy(unpacked, fingerprint=False)
-            return Array(found.file, found.offset, shape, dtype.str, fortran, place, mark)
-        with self.file.open("rb") as stream:
+            return Array(found.file, found.offset, found.shape, found.dtype, found.fortran, place, mark)
+        with reading(place), self.file.open("rb") as stream:
             stream.seek(info.header_offset)
             local = stream.read(30)
             if len(local) < 30 or local[:4] != ZIP[0]:
@@ -166,18 +166,16 @@ class Archive:
             start = info.header_offset + 30 + int.from_bytes(local[26:28], "little")
             start += int.from_bytes(local[28:30], "little")
             stream.seek(start)
-            _header(stream, place)
+            header = _header(stream, place)
             offset = stream.tell()
-        _check_size(shape, dtype, info.file_size - (offset - start), place)
-        _check_size(shape, dtype, min(info.file_size - (offset - start), self.file.stat().st_size - offset), place)
-        return Array(str(self.file), offset, shape, dtype.str, fortran, place, mark)
+            _check_size(header, info.file_size - (offset - start), place)
+            _check_size(header, min(info.file_size - (offset - start), self.file.stat().st_size - offset), place)
+        return Array(str(self.file), offset, header.shape, header.dtype.str, header.fortran, place, mark)
 
-    def _peek(self, name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
-        try:
-            with zipfile.ZipFile(self.file) as archive, archive.open(f"{name}.npy") as stream:
-                return _header(stream, f"{self.file}: {name}")
-        except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError, KeyError) as error:
-            raise InputError(f"{self.file}: {name} cannot be read ({error})") from error
+    def _peek(self, name: str) -> Header:
+        place = f"{self.file}: {name}"
+        with open_zip(self.file) as archive, reading(place), archive.open(f"{name}.npy") as stream:
+            return _header(stream, place)
 
     def _unpack(self, info: zipfile.ZipInfo, target: Path) -> Path:
         if target.is_file() and target.stat().st_size == info.file_size:
@@ -186,48 +184,39 @@ class Archive:
         temporary = target.with_suffix(".tmp")
         try:
             with (
-                zipfile.ZipFile(self.file) as archive,
+                open_zip(self.file) as archive,
+                reading(f"{self.file}: {info.filename}"),
                 archive.open(info) as source,
                 temporary.open("wb") as out,
                 tqdm(desc=f"unpacking {info.filename}", total=info.file_size, unit="B", unit_scale=True,
-                     disable=None if info.file_size > _SMALL else True) as bar,
+                     disable=None if info.file_size > LARGEST else True) as bar,
             ):  # fmt: skip
                 while block := source.read(_BLOCK):
                     out.write(block)
                     bar.update(len(block))
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            os.replace(temporary, target)
+        finally:
             temporary.unlink(missing_ok=True)
-            raise InputError(f"{self.file}: {info.filename} is damaged ({error})") from error
-        os.replace(temporary, target)
         return target
 
 
 def is_object(file: Path) -> bool:
     """Whether an npy file holds one Python object instead of an array."""
-    with file.open("rb") as stream:
-        shape, _, dtype = _any_header(stream, str(file))
-    return shape == () and dtype.hasobject
+    with reading(file), file.open("rb") as stream:
+        header = npy_header(stream, file)
+    return header.shape == () and header.dtype.hasobject
 
 
-def _header(stream: IO[bytes], place: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _header(stream: IO[bytes], place: str) -> Header:
     """Reads the header of an array of numbers; the stream stands at them afterwards."""
-    shape, fortran, dtype = _any_header(stream, place)
-    if dtype.hasobject:
-        raise InputError(f"{place}: {shape} {dtype}: holds Python objects, not numbers")
-    return shape, fortran, dtype
+    header = npy_header(stream, place)
+    if header.dtype.hasobject:
+        raise InputError(f"{place}: {header.shape} {header.dtype}: holds Python objects, not numbers")
+    return header
 
 
-def _any_header(stream: IO[bytes], place: str) -> tuple[tuple[int, ...], bool, np.dtype]:
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
-    except ValueError as error:
-        raise InputError(f"{place}: not an array of numpy ({' '.join(str(error).split())})") from error
-    return tuple(shape), fortran, dtype
-
-
-def _check_size(shape: tuple[int, ...], dtype: np.dtype, actual: int, place: str) -> None:
-    expected = math.prod(shape) * dtype.itemsize
-    if actual != expected:
-        raise InputError(f"{place}: truncated or damaged: {actual} bytes of numbers instead of {expected} for {shape}")
+def _check_size(header: Header, actual: int, place: str) -> None:
+    if actual != header.size:
+        raise InputError(
+            f"{place}: truncated or damaged: {actual} bytes of numbers instead of {header.size} for {header.shape}"
+        )

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from skelcl.data.bodies import Selection, select
 from skelcl.data.convert import convert
+from skelcl.data.formats.containers import decode, read_bytes
 from skelcl.data.formats.folders import files_below, fingerprint
 from skelcl.data.formats.ntu_release import NAME, Release, belongs, fields, info, missing_skeletons, summary
 from skelcl.data.formats.ntu_skeleton import parse
@@ -82,8 +83,8 @@ def _listed(missing: str) -> tuple[frozenset[str], str]:
     if missing in ("default", "none"):
         return missing_skeletons() if missing == "default" else frozenset(), missing
     try:
-        text = Path(missing).read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = decode(read_bytes(Path(missing)), missing)
+    except ReadError as error:
         raise StoreError(f"{missing}: not a list of names; --missing takes default, none or a text file") from error
     # The official lists begin with prose, copies of them do not.
     names = frozenset(line.strip().removesuffix(".skeleton") for line in text.splitlines())
@@ -171,13 +172,7 @@ def read(where: str, bodies: Selection = "sgn", compact_gaps: bool = False, salv
     """
     path = Path(where)
     setup, camera, performer, replication, action = fields(path.stem)  # type: ignore[misc]
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ReadError("size", f"{where}: has {path.stat().st_size} bytes, which no NTU file has")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ReadError("damaged", f"{where}: cannot be read ({error.strerror})") from error
-    content = parse(data, where, salvage)
+    content = parse(read_bytes(path, MAX_BYTES), where, salvage)
     joints, remarks = select(content.bodies, bodies, compact_gaps)
     if not len(joints):
         raise ReadError("no_skeleton", f"{where}: no frame shows a body")

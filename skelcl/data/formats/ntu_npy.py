@@ -14,6 +14,7 @@ from tqdm import tqdm
 from skelcl.data.bodies import BodyFrames, select
 from skelcl.data.formats import pickles
 from skelcl.data.formats.arrays import Opened, class_names, is_ntu, recording
+from skelcl.data.formats.containers import bounded, reading
 from skelcl.data.formats.folders import files_below, fingerprint
 from skelcl.data.formats.pickles import described
 from skelcl.data.formats.sgn import need_ntu, ntu_label, without_missing
@@ -118,17 +119,15 @@ def read(where: str) -> list[Recording]:
     """
     file = Path(where)
     name = file.name.split(".")[0]
-    try:
-        size = file.stat().st_size
-    except OSError as error:
-        raise ReadError("damaged", f"{where}: {error.strerror}") from error
-    if size > MAX_BYTES:
-        raise ReadError("size", f"{where}: has {size} bytes, which no such file has")
+    with reading(file):
+        bounded(file.stat().st_size, file, MAX_BYTES)
     try:
         content = _content(file)
         if not isinstance(content, dict):
             raise ReadError("keys", f"{where}: holds {described(content)}, not a dict")
         places, counts = _places(content, where)
+    except ReadError:
+        raise
     except InputError as error:
         raise ReadError("damaged", str(error)) from error
     warnings = []

@@ -5,10 +5,8 @@ They are apart from the data module so that preparing data does not import Light
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
@@ -17,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from skelcl.data.convert import convert
+from skelcl.data.formats.containers import decode, members, open_zip, parse_json, read_bytes, read_member, shown
 from skelcl.data.formats.folders import files_below, fingerprint
 from skelcl.data.recording import DatasetInfo, Notice, ReadError, Recording, Source
 from skelcl.data.store import SkeletonStore, StoreError, leaked
@@ -43,6 +42,8 @@ INFO = DatasetInfo(
     reader=1,
     axes="Kinect v1 camera: y up, z away from the camera",
 )
+MAX_BYTES = 1 << 24
+"""Larger sequences are refused unread; the longest of the data set has 0.2 MB."""
 PUBLISHED = {1: 516, 2: 504, 3: 464}
 """Sequences of each view in the complete data set."""
 
@@ -186,18 +187,17 @@ def _list(path: Path) -> Iterator[tuple[_Member, str]]:
     else:
         stamp = path.stat().st_mtime_ns
         try:
-            members = _archive(path, stamp).infolist()
-        except (zipfile.BadZipFile, OSError) as error:
-            raise StoreError(f"{path} is not a zip archive or is damaged ({error}): download it again") from error
-        for member in members:
-            if not member.is_dir():
-                yield (path, stamp, member.filename), f"{member.file_size}:{member.CRC:08x}"
+            found = members(_archive(path, stamp))
+        except ReadError as error:
+            raise StoreError(f"{error}: download it again") from error
+        for name, member in found.items():
+            yield (path, stamp, name), f"{member.file_size}:{member.CRC:08x}"
 
 
 @lru_cache(maxsize=4)
 def _archive(path: Path, stamp: int) -> zipfile.ZipFile:
     """An open archive; kept, since reading its table of contents takes longer than reading a member."""
-    return zipfile.ZipFile(path)
+    return open_zip(path)
 
 
 def _show(where: _Member) -> str:
@@ -217,12 +217,10 @@ def read(where: _Member) -> list[Recording]:
         ReadError: The file is empty, damaged or not in the format.
     """
     path, stamp, member = where
-    try:
-        data = _archive(path, stamp).read(member) if member else path.read_bytes()
-    # RuntimeError: zipfile meets an encrypted member or a compression that it does not know.
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError, OSError) as error:
-        raise ReadError("damaged", f"{_show(where)}: cannot be read ({error})") from error
-    return [parse(data, (Path(member) if member else path).stem, _show(where))]
+    if not member:
+        return [parse(read_bytes(path, MAX_BYTES), path.stem, str(path))]
+    data = read_member(_archive(path, stamp), member, _show(where), MAX_BYTES)
+    return [parse(data, Path(member).stem, _show(where))]
 
 
 def parse(data: bytes, stem: str, place: str) -> Recording:
@@ -246,14 +244,15 @@ def parse(data: bytes, stem: str, place: str) -> Recording:
         raise ReadError("empty", f"{place}: the file is empty")
     content = _decode(data, place)
     if not isinstance(content, dict) or set(content) != {"file_name", "label", "skeletons"}:
-        found = sorted(content) if isinstance(content, dict) else f"a {type(content).__name__}"
+        found = shown(sorted(content)) if isinstance(content, dict) else f"a {type(content).__name__}"
         raise ReadError("keys", f"{place}: expected the keys file_name, label and skeletons, found {found}")
     label = _LABELS[action]
+    found = shown(content["label"])
     if type(content["label"]) is not int or content["label"] != label + 1:
-        raise ReadError("label", f"{place}: label is {content['label']!r}, but action a{action:02d} has {label + 1}")
+        raise ReadError("label", f"{place}: label is {found}, but action a{action:02d} has {label + 1}")
     warnings = []
     if content["file_name"] != stem:
-        warnings.append(f"file_name says {content['file_name']!r}; the name of the file is trusted")
+        warnings.append(f"file_name says {shown(content['file_name'])}; the name of the file is trusted")
     joints = _coordinates(content["skeletons"], place)
     return Recording(
         stem, joints, label, subject, camera=view, replication=episode, label_original=action - 1, warnings=warnings
@@ -261,22 +260,12 @@ def parse(data: bytes, stem: str, place: str) -> Recording:
 
 
 def _decode(data: bytes, place: str) -> object:
+    text = decode(data, place)
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ReadError("encoding", f"{place}: not UTF-8 text (byte {error.start})") from error
-    try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+        return parse_json(text, place)
+    except ReadError:
         # Same width, so that the position of a further error stays true.
-        text = _NOT_A_NUMBER.sub(lambda match: "NaN".ljust(len(match[0])), text)
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        message = f"{place}: not valid JSON ({error.msg}), column {error.colno}"
-        raise ReadError("json", message, error.lineno) from error
-    except RecursionError as error:
-        raise ReadError("json", f"{place}: not valid JSON (nested too deeply)") from error
+        return parse_json(_NOT_A_NUMBER.sub(lambda match: "NaN".ljust(len(match[0])), text), place)
 
 
 def _coordinates(frames: object, place: str) -> np.ndarray:
@@ -294,12 +283,12 @@ def _coordinates(frames: object, place: str) -> np.ndarray:
     for n, joint in enumerate(joints):
         if not isinstance(joint, list) or len(joint) != 3:
             t, v = divmod(n, num_joints)
-            raise ReadError("coordinates", f"{place}: frame {t} joint {v} is {joint!r:.60}, not three numbers")
+            raise ReadError("coordinates", f"{place}: frame {t} joint {v} is {shown(joint)}, not three numbers")
     numbers = list(chain.from_iterable(joints))
     if not set(map(type, numbers)) <= {int, float}:
         n = next(n for n, number in enumerate(numbers) if type(number) not in (int, float))
         t, v = divmod(n // 3, num_joints)
-        raise ReadError("coordinates", f"{place}: frame {t} joint {v} holds {numbers[n]!r:.60}, which is no number")
+        raise ReadError("coordinates", f"{place}: frame {t} joint {v} holds {shown(numbers[n])}, which is no number")
     try:
         wide = np.array(numbers, np.float64)
     except OverflowError as error:

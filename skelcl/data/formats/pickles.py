@@ -19,6 +19,8 @@ from typing import IO, Any, ClassVar
 
 import numpy as np
 
+from skelcl.data.formats import containers
+from skelcl.data.formats.containers import reading
 from skelcl.errors import InputError
 
 
@@ -85,18 +87,9 @@ def npy_header(file: Path) -> tuple[tuple[int, ...], str, int]:
     Raises:
         InputError: It is none.
     """
-    try:
-        with file.open("rb") as stream:
-            shape, _, dtype = _HEADERS[np.lib.format.read_magic(stream)](stream)
-            return shape, dtype.kind, stream.tell()
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror})") from error
-    except Exception as error:  # whatever a damaged header makes numpy raise
-        why = " ".join(str(error).split())[:80]
-        raise InputError(f"{file}: no npy file that numpy knows ({why})") from error
-
-
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    with reading(file), file.open("rb") as stream:
+        header = containers.npy_header(stream, file)
+        return header.shape, header.dtype.kind, stream.tell()
 
 
 def holds(file: Path) -> str | None:
@@ -108,6 +101,20 @@ def holds(file: Path) -> str | None:
         return None
     match = re.match(rb"(?:\x80[\x02-\x05])?(?:\x95.{8})?(\(d|\}|\(l|\])", head, re.DOTALL)
     return None if match is None else "dict" if match[1] in (b"(d", b"}") else "list"
+
+
+def unshared(file: Path, sizes: Iterable[int]) -> None:
+    """Checks that no array is told again and again, which a few bytes of a pickle suffice for.
+
+    Args:
+        file: The pickle.
+        sizes: Bytes of each array that is taken out of it.
+
+    Raises:
+        InputError: Together they are larger than the file, which holds every byte of an array once.
+    """
+    if (total := sum(sizes)) > (size := file.stat().st_size):
+        raise InputError(f"{file}: its clips share arrays: {total:,} bytes of numbers out of a file of {size:,}")
 
 
 def described(value: Any) -> str:

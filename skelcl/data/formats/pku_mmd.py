@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from skelcl.data.convert import convert
+from skelcl.data.formats.containers import read_bytes
 from skelcl.data.formats.folders import files_below
 from skelcl.data.formats.pku_release import EXAMPLES, INFO, NAMES, PRESENT, Part, Split, is_test, parse_name, summary
 from skelcl.data.formats.pku_text import BOM, parse_labels, parse_skeleton, parse_split
@@ -121,8 +122,8 @@ def read(
     skeleton, label = where
     video = skeleton.stem
     setup, subject, camera = parse_name(video, part)
-    joints, truncated = parse_skeleton(_content(skeleton), str(skeleton))
-    intervals = parse_labels(_content(label), str(label), part)
+    joints, truncated = parse_skeleton(read_bytes(skeleton), str(skeleton))
+    intervals = parse_labels(read_bytes(label), str(label), part)
     if truncated is not None:
         yield _notice(
             video, "warning", "truncated_row", f"{skeleton}: the last row is cut off, it was left out", truncated
@@ -166,13 +167,6 @@ def read(
             start=start,
             end=end,
         )
-
-
-def _content(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ReadError("damaged", f"{file}: cannot be read ({error.strerror or error})") from error
 
 
 def _notice(
@@ -313,7 +307,7 @@ def _check_split(file: Path, part: Part) -> Iterator[Notice]:
     """Remarks on a split file that does not follow the official rules; files of the other part are left alone."""
     split: Split = "xview" if "view" in file.stem.lower() else "xsub"
     try:
-        lists = parse_split(_content(file), str(file))
+        lists = parse_split(read_bytes(file), str(file))
     except ReadError as error:
         yield _notice("", "warning", "split_file", error.message, error.line)
         return

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from skelcl.data.formats.pose_clip import Poses, as_numbers, read_json
+from skelcl.data.formats.containers import LARGEST, ZIP, npz_names, read_json, read_npy, read_npz, reading, shown
+from skelcl.data.formats.pose_clip import Poses, as_numbers
 from skelcl.data.recording import ReadError
 
 Container = Literal["json", "npy", "npz"]
 
 _KEYS = ("keypoints", "confidence", "label", "id", "fps", "layout", "subject", "camera")
+_SCALAR = 1 << 16
+"""Bytes of a name or a number of a file."""
+_LARGE, _LARGE_NAME = 1e15, 1000
 
 
 def peek(file: Path, format: Container) -> tuple[str | None, str | None]:
@@ -55,12 +60,15 @@ def read(file: Path, format: Container, channels: int | None) -> Poses:
         raise ReadError("shape", f"{file}: keypoints have {width} coordinates, not {channels or '2 or 3'}")
     if confidence is not None and confidence.shape != joints.shape[:3]:
         raise ReadError("shape", f"{file}: confidence is {confidence.shape}, not {joints.shape[:3]}")
+    fps = _scalar(known, "fps", float, file)
+    if fps is not None and not 0 < fps < math.inf:
+        raise ReadError("keys", f"{file}: fps is {fps:g}, not a positive number")
     return Poses(
         joints,
         confidence,
         label=_scalar(known, "label", str, file),
         id=_scalar(known, "id", str, file),
-        fps=_scalar(known, "fps", float, file),
+        fps=fps,
         layout=_scalar(known, "layout", str, file),
         subject=_small(known, "subject", 999, file),
         camera=_small(known, "camera", 127, file),
@@ -75,35 +83,36 @@ def _members(file: Path, format: Container, keys: Sequence[str]) -> dict[str, An
             content = {"keypoints": content}
         if not isinstance(content, dict):
             raise ReadError("keys", f"{file}: holds a {type(content).__name__}, not keypoints")
-        if unknown := sorted(content.keys() - set(_KEYS)):
-            raise ReadError("keys", f"{file}: unknown key {unknown[0]!r}; the keys are {', '.join(_KEYS)}")
+        _check_keys(content, file)
         return {key: content[key] for key in keys if key in content}
-    try:
-        with file.open("rb") as stream:
-            content = np.load(stream, allow_pickle=False)
-            if isinstance(content, np.ndarray):
-                return {"keypoints": content}
-            if unknown := sorted(set(content.files) - set(_KEYS)):
-                raise ReadError("keys", f"{file}: unknown key {unknown[0]!r}; the keys are {', '.join(_KEYS)}")
-            return {key: content[key] for key in keys if key in content.files}
-    except ReadError:
-        raise
-    except Exception as error:  # whatever a damaged zip or header makes numpy raise
-        raise ReadError("damaged", f"{file}: cannot be read ({' '.join(str(error).split())})") from error
+    with reading(file), file.open("rb") as stream:
+        if not stream.read(4).startswith(ZIP):
+            stream.seek(0)
+            return {"keypoints": read_npy(stream, file)} if "keypoints" in keys else {}
+    _check_keys(npz_names(file), file)
+    return read_npz(file, {key: LARGEST if key in ("keypoints", "confidence") else _SCALAR for key in keys})
 
 
-def _scalar(known: dict[str, Any], key: str, kind: Callable[[Any], Any], file: Path) -> Any:
+def _check_keys(names: Iterable[str], file: Path) -> None:
+    if unknown := sorted(set(names) - set(_KEYS)):
+        raise ReadError("keys", f"{file}: unknown key {shown(unknown[0])}; the keys are {', '.join(_KEYS)}")
+
+
+def _scalar(known: dict[str, Any], key: str, kind: type[str] | type[float], file: Path) -> Any:
     value = known.get(key)
+    if isinstance(value, np.ndarray) and value.shape == ():
+        with reading(file):
+            value = value.item()
     if value is None:
         return None
-    plain = np.asarray(value)
-    if plain.ndim or plain.dtype.kind not in "Uiuf" or (kind is float and plain.dtype.kind == "U"):
-        raise ReadError(
-            "keys", f"{file}: {key} holds {str(value)[:60]!r}, not one {'number' if kind is float else 'name'}"
-        )
-    if kind is str and not str(plain).isprintable():  # lists of clips have a line for each
-        raise ReadError("keys", f"{file}: {key} {str(plain)[:60]!r} is not one line of text")
-    return kind(plain.item())
+    if type(value) not in (int, float, kind):
+        name = "number" if kind is float else "name"
+        raise ReadError("keys", f"{file}: {key} holds {shown(value)}, not one {name}")
+    if kind is float:
+        return float(value) if abs(value) < _LARGE else math.inf
+    if not str(value).isprintable() or len(str(value)) > _LARGE_NAME:  # lists of clips have a line for each
+        raise ReadError("keys", f"{file}: {key} {shown(value)} is not one short line of text")
+    return str(value)
 
 
 def _small(known: dict[str, Any], key: str, largest: int, file: Path) -> int:

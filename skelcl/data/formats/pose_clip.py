@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,22 +87,8 @@ def as_numbers(values: Any, place: Path | str, what: str) -> np.ndarray:
         if wide.dtype.kind in "OiufUb":
             if wide.dtype.kind in "Ub":
                 raise ValueError("text or truth values")
-            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, hence missing
+            with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is infinite, hence missing
                 return np.asarray(values, np.float64).astype(np.float32)
         raise ValueError(f"{wide.dtype}")
     except (ValueError, TypeError, OverflowError) as error:
         raise ReadError("numbers", f"{place}: {what} is no regular array of numbers ({str(error)[:80]})") from error
-
-
-def read_json(file: Path) -> Any:
-    """Content of a JSON file.
-
-    Raises:
-        ReadError: It cannot be read, or is no JSON.
-    """
-    try:
-        return json.loads(file.read_text("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise ReadError("json", f"{file}: not valid JSON ({error.msg}), column {error.colno}", error.lineno) from error
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
-        raise ReadError("json", f"{file}: cannot be read ({str(error)[:80]})") from error

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from skelcl.data.formats.pose_clip import MOST_BODIES, Poses, as_numbers, positions, read_json
+from skelcl.data.formats.containers import bounded, read_json, shown
+from skelcl.data.formats.pose_clip import MOST_BODIES, Poses, as_numbers, positions
 from skelcl.data.formats.tracking import track
 from skelcl.data.recording import ReadError
 
 OPENPOSE = re.compile(r"(.*?)_?(\d+)_keypoints\.json")
 """Name of a file of OpenPose: clip, frame number."""
+_MOST_IN_FRAME = 256
+"""Persons of one frame: following them takes time that grows with the square of their number."""
 
 
 def mediapipe(file: Path, channels: int | None) -> Poses:
@@ -66,7 +69,7 @@ def _landmarks(person: Any, channels: int, place: str) -> np.ndarray:
     out = []
     for landmark in person if isinstance(person, list) else [None]:
         if not isinstance(landmark, dict) or not set("xyz"[:channels]) <= landmark.keys():
-            raise ReadError("landmarks", f"{place}: a landmark is {str(landmark)[:40]!r}, not x, y, z, visibility")
+            raise ReadError("landmarks", f"{place}: a landmark is {shown(landmark)}, not x, y, z, visibility")
         out.append([*(landmark[axis] for axis in "xyz"[:channels]), landmark.get("visibility", 1.0)])
     return as_numbers(out, place, "landmarks")
 
@@ -134,7 +137,7 @@ def person_list(file: Path, channels: int | None, tracked: bool) -> Poses:
         digits = re.findall(r"\d+", str(person.get("image_id", "")))
         if not digits:
             raise ReadError(
-                "keys", f"{file}: image_id of person {n} is {person.get('image_id')!r}, which has no number"
+                "keys", f"{file}: image_id of person {n} is {shown(person.get('image_id'))}, which has no number"
             )
         numbers.append(int(digits[-1]))
     frame = positions(numbers, file)
@@ -153,7 +156,7 @@ def person_list(file: Path, channels: int | None, tracked: bool) -> Poses:
 def _flat(values: Any, width: int, place: str) -> np.ndarray:
     """(V, width) of a flat list."""
     if not isinstance(values, list) or not values or len(values) % width:
-        found = f"{len(values)} numbers" if isinstance(values, list) else f"{values!r}"[:40]
+        found = f"{len(values)} numbers" if isinstance(values, list) else shown(values)
         raise ReadError("keypoints", f"{place}: holds {found}, not a multiple of {width}")
     return as_numbers(values, place, "keypoints").reshape(-1, width)
 
@@ -163,11 +166,15 @@ def _assembled(people: Sequence[Sequence[np.ndarray]], names: Sequence[Sequence[
     sizes = {person.shape for persons in people for person in persons}
     if len(sizes) != 1:
         raise ReadError("joints", f"{place}: {'persons differ in their joints' if sizes else 'nobody was found'}")
+    if (most := max(map(len, people))) > _MOST_IN_FRAME:
+        raise ReadError("people", f"{place}: a frame has {most} persons, of which {_MOST_IN_FRAME} are accepted")
     if names is None:
         names = track(people)
     count = Counter(name for listed in names for name in listed)
     known = sorted(name for name, _ in count.most_common(MOST_BODIES))
-    out = np.full((len(known), len(people), *sizes.pop()), np.nan, np.float32)
+    shape = (len(known), len(people), *sizes.pop())
+    bounded(4 * math.prod(shape), place)
+    out = np.full(shape, np.nan, np.float32)
     for t, (persons, listed) in enumerate(zip(people, names, strict=True)):
         if len(set(listed)) != len(listed):
             raise ReadError("twice", f"{place}: frame {t} has person {max(listed, key=listed.count)} twice")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
+import math
 import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from skelcl.data.formats.containers import bounded, decode, read_bytes, reading, shown
 from skelcl.data.formats.pose_clip import MOST_BODIES, Poses, positions
 from skelcl.data.recording import ReadError
 from skelcl.skeleton import Skeleton
@@ -45,7 +48,9 @@ def read(file: Path, channels: int | None, layout: Skeleton) -> Poses:
     persons = [row.get("person", "") for _, row in rows]
     kept = {person for person, _ in Counter(persons).most_common(MOST_BODIES)}
     people = {person: m for m, person in enumerate(sorted(kept, key=lambda text: (len(text), text)))}
-    out = np.full((len(people), max(frame) + 1, layout.num_joints, wanted + 1), np.nan, np.float32)
+    shape = (len(people), max(frame) + 1, layout.num_joints, wanted + 1)
+    bounded(4 * math.prod(shape), file)
+    out = np.full(shape, np.nan, np.float32)
     seen: set[tuple[int, int, int]] = set()
     for t, person, (line, row) in zip(frame, persons, rows, strict=True):
         joints = [_joint(row["joint"], names, file, line)] if long else range(layout.num_joints)
@@ -70,19 +75,19 @@ def _joint(text: str, names: dict[str, int], file: Path, line: int) -> int:
         return names[name]
     if text.isdecimal() and int(text) < len(names):
         return int(text)
-    raise ReadError("joint", f"{file}: the layout has no joint {text!r}", line)
+    raise ReadError("joint", f"{file}: the layout has no joint {shown(text)}", line)
 
 
 def _real(text: str, file: Path, line: int, column: str) -> float:
     try:
         return float(text) if text else np.nan
     except ValueError:
-        raise ReadError("number", f"{file}: {column} holds {text[:40]!r}, which is no number", line) from None
+        raise ReadError("number", f"{file}: {column} holds {shown(text)}, which is no number", line) from None
 
 
 def _whole(text: str, file: Path, line: int, column: str) -> int:
     if not re.fullmatch(r"\d{1,9}", text):
-        raise ReadError("number", f"{file}: {column} holds {text[:40]!r}, which is no whole number", line)
+        raise ReadError("number", f"{file}: {column} holds {shown(text)}, which is no whole number", line)
     return int(text)
 
 
@@ -92,21 +97,17 @@ def table(file: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     Raises:
         ReadError: It has not, or cannot be read.
     """
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.reader(stream)
-            header = [name.strip().lower() for name in next(reader, [])]
-            rows = []
-            for cells in reader:
-                if not any(cells):
-                    continue
-                if len(cells) != len(header):
-                    message = f"{file}: {len(cells)} cells under a header of {len(header)}"
-                    raise ReadError("csv", message, reader.line_num)
-                row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
-                rows.append((reader.line_num, row))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ReadError("csv", f"{file}: cannot be read ({error})") from error
+    reader = csv.reader(io.StringIO(decode(read_bytes(file), file), newline=""))
+    with reading(file):
+        header = [name.strip().lower() for name in next(reader, [])]
+        rows = []
+        for cells in reader:
+            if not any(cells):
+                continue
+            if len(cells) != len(header):
+                raise ReadError("csv", f"{file}: {len(cells)} cells under a header of {len(header)}", reader.line_num)
+            row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+            rows.append((reader.line_num, row))
     if not header or len(set(header)) != len(header):
         raise ReadError("csv", f"{file}: {'a column name occurs twice' if header else 'the file is empty'}", 1)
     return header, rows

@@ -99,6 +99,7 @@ def open_pyskl(path: Path, split: str | None = None) -> Opened | None:
     shape = _first_shape(listed[0], f"{path}: annotation 0")
     layout, (joints, channels) = LAYOUTS[shape], shape
     clips = [_clip(item, shape, f"{path}: annotation {n}") for n, item in enumerate(listed)]
+    pickles.unshared(path, (clip.keypoint.nbytes for clip in clips))
     names = [clip.id for clip in clips]
     labels = whole_labels([clip.label for clip in clips], f"{path}: annotations")
     check_names(names, labels, str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from skelcl.data.bodies import BodyFrames, select
 from skelcl.data.formats import ntu_release as ntu
 from skelcl.data.formats import pickles
 from skelcl.data.formats.arrays import Opened, check_names, class_names, is_ntu, recording
+from skelcl.data.formats.containers import bounded
 from skelcl.data.formats.folders import crc32
 from skelcl.data.formats.pickles import described
 from skelcl.data.recording import Notice, ReadError, Recording, Source
@@ -55,6 +57,7 @@ def open_sgn(path: Path) -> Opened | None:
     content = pickles.load(path)
     if not isinstance(content, list) or not content or not _fits(content[0]):
         return None
+    pickles.unshared(path, (array.nbytes for item in content for array in _arrays(item)))
     names = []
     for n, item in enumerate(content):
         if not _fits(item):
@@ -76,6 +79,14 @@ def open_sgn(path: Path) -> Opened | None:
     classes = class_names(names, labels)
     told = f"SGN raw_skes_data: {len(names):,} clips with all body tracks, {len(classes)} classes, recipe none"
     return Opened(told, "sgn", sources, _read, classes, parameters={"bodies": "sgn"}, notices=notices)
+
+
+def _arrays(item: Any) -> Iterator[np.ndarray]:
+    """Coordinates of the bodies of a clip."""
+    bodies = item["data"] if _fits(item) else None
+    for body in bodies.values() if isinstance(bodies, dict) else ():
+        if isinstance(body, dict) and isinstance(body.get("joints"), np.ndarray):
+            yield body["joints"]
 
 
 def _fits(item: Any) -> bool:
@@ -105,6 +116,7 @@ def _read(clip: _Clip) -> list[Recording]:
     tracks = [_track(clip, described(key), body) for key, body in clip.data.items()]
     if not tracks:
         raise ReadError("no_skeleton", f"{clip.id}: has no body")
+    bounded(4 * len(tracks) * clip.num_frames * NTU25.num_joints * 3, clip.id)
     if clip.chosen:
         joints = np.full((len(tracks), clip.num_frames, NTU25.num_joints, 3), np.nan, np.float32)
         for body, (at, track) in zip(joints, tracks, strict=True):
@@ -127,8 +139,9 @@ def _track(clip: _Clip, name: str, body: Any) -> tuple[np.ndarray, np.ndarray]:
         interval = interval.ravel().tolist()
     if not isinstance(interval, list) or not interval or not all(type(frame) is int for frame in interval):
         raise ReadError("tracks", f"{place}: interval is {described(interval)}, not a list of frames")
-    at = np.array(interval[: clip.num_frames + 1], np.int64)
-    if at[0] < 0 or at[-1] >= clip.num_frames or (np.diff(at) < 1).any():
+    fits = len(interval) <= clip.num_frames and all(0 <= frame < clip.num_frames for frame in interval)
+    at = np.array(interval if fits else [1, 0], np.int64)
+    if (np.diff(at) < 1).any():
         raise ReadError("tracks", f"{place}: interval must ascend within {clip.num_frames} frames")
     expected = (len(at) * NTU25.num_joints, 3)
     if not isinstance(joints, np.ndarray) or joints.dtype.kind != "f" or joints.shape != expected:

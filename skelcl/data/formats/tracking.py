@@ -26,15 +26,19 @@ def track(people: Sequence[Sequence[np.ndarray]]) -> list[list[int]]:
     new = 0
     for t, persons in enumerate(people):
         last = {number: seen for number, seen in last.items() if t - seen[0] <= _REMEMBERED}
-        pairs = []
-        for number, (_, before) in last.items():
-            for place, person in enumerate(persons):
-                both = (before[:, -1] > 0) & (person[:, -1] > 0)
-                seen = person[person[:, -1] > 0, :-1]
-                if both.any():
-                    distance = float(np.linalg.norm(before[both, :-1] - person[both, :-1], axis=1).mean())
-                    if distance < float(np.linalg.norm(np.ptp(seen, axis=0))):
-                        pairs.append((distance, number, place))
+        pairs: list[tuple[float, int, int]] = []
+        known = np.array(list(last))
+        before = np.stack([joints for _, joints in last.values()]) if last else np.empty((0, 0, 1))
+        for place, person in enumerate(persons if last else ()):
+            there = person[:, -1] > 0
+            both = (before[:, :, -1] > 0) & there
+            count = both.sum(1)
+            with np.errstate(over="ignore", invalid="ignore"):  # what is that far away is nobody's
+                apart = np.linalg.norm(before[..., :-1] - person[:, :-1], axis=-1)
+                distance = np.where(both, apart, 0).sum(1) / np.maximum(count, 1)
+                large = float(np.linalg.norm(np.ptp(person[there, :-1], axis=0))) if there.any() else 0.0
+            near = (count > 0) & (distance < large)
+            pairs += zip(distance[near].tolist(), known[near].tolist(), [place] * int(near.sum()), strict=True)
         numbers = [-1] * len(persons)
         for _, number, place in sorted(pairs):
             if numbers[place] < 0 and number not in numbers:

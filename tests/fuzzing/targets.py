@@ -1,0 +1,389 @@
+"""What mutated files are opened by: everything that reads files of others."""
+
+import contextlib
+import copy
+import io
+import itertools
+import json
+import os
+import pickle
+import shutil
+import zipfile
+
+import numpy as np
+import torch
+from fuzzing.mutations import (
+    NAME,
+    mutated_array,
+    mutated_bytes,
+    mutated_json,
+    mutated_npz,
+    mutated_pickle,
+    mutated_values,
+    mutated_zip,
+    npy,
+    odd,
+    odd_in_pickle,
+    swapped_tokens,
+)
+
+from skelcl.data.bodies import BodyFrames
+from skelcl.data.cleaning import clean
+from skelcl.data.convert import convert
+from skelcl.data.formats import ntu, ntu_skeleton, nw_ucla, pku_mmd, pku_text
+from skelcl.data.import_arrays import open_arrays, read_names
+from skelcl.data.import_poses import read_labels
+from skelcl.data.inspection import statistics
+from skelcl.data.layouts import find_layout
+from skelcl.data.pose_file import guess_format, read_clip
+from skelcl.data.recording import DatasetInfo, Recording, Source
+from skelcl.data.store import SkeletonStore
+from skelcl.interop.files import find_state, read_file, recognise
+from skelcl.lightning_cli import read_checkpoint, stored_config
+from skelcl.skeleton import COCO17, KINECT20, NTU25
+
+
+def cleaned(recordings, skeleton=NTU25, channels=3):
+    for recording in recordings:
+        if isinstance(recording, Recording):
+            _, joints, _ = clean(recording, skeleton, channels)
+            assert joints.dtype == np.float32
+            assert joints.shape[2:] == (skeleton.num_joints, channels)
+
+
+def _body(frames=2, joints=25, seed=0, bodies=1, channels=3):
+    values = np.random.default_rng(seed).normal(0, 0.4, (bodies, frames, joints, channels)) + 2
+    return values.round(3).astype(np.float32)
+
+
+class Ntu:
+    def __init__(self, folder):
+        self.file = folder / f"{NAME}.skeleton"
+        bodies = BodyFrames(_body(3, bodies=1)[0], np.array([0, 1, 1]), np.array([0, 0, 1]), np.array([0, 0, 1]), 2)
+        ntu_skeleton.write_skeleton(self.file, bodies, [7, 9])
+        self.valid = self.file.read_bytes()
+
+    def __call__(self, rng):
+        self.file.write_bytes((swapped_tokens if rng.random() < 0.5 else mutated_bytes)(rng, self.valid))
+        cleaned(
+            ntu.read(str(self.file), rng.choice(("sgn", "agcn", "first-two")), rng.random() < 0.3, rng.random() < 0.3)
+        )
+
+
+class Pku:
+    def __init__(self, folder):
+        self.files = folder / "0002-L.txt", folder / "label.txt"
+        pku_text.write_skeleton(self.files[0], _body(3, bodies=2))
+        pku_text.write_labels(self.files[1], [pku_text.Interval(3, 0, 2, 1), pku_text.Interval(5, 1, 3, 2)])
+        pku_text.write_split(folder / "split.txt", ["0002-L"], ["0003-L"])
+        self.valid = [file.read_bytes() for file in self.files]
+        self.split = (folder / "split.txt").read_bytes()
+
+    def __call__(self, rng):
+        damaged = rng.randrange(3)
+        if damaged == 2:
+            pku_text.parse_split(mutated_bytes(rng, self.split), "split.txt")
+            return
+        for number, (file, valid) in enumerate(zip(self.files, self.valid, strict=True)):
+            change = swapped_tokens if number == 0 and rng.random() < 0.5 else mutated_bytes
+            file.write_bytes(change(rng, valid) if number == damaged else valid)
+        cut = rng.choice(("half_open", "one_based_inclusive", "zero_based_inclusive"))
+        cleaned(pku_mmd.read(self.files, 1, cut, rng.choice(("stored", "energy"))))
+
+
+class NwUcla:
+    def __init__(self, folder):
+        self.file, self.zip = folder / "a01_s01_e00_v01.json", folder / "all.zip"
+        self.content = {"file_name": self.file.stem, "label": 1, "skeletons": _body(2, 20)[0].tolist()}
+        self.packed = []
+        for way in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
+            stream = io.BytesIO()
+            with zipfile.ZipFile(stream, "w", way) as archive:
+                archive.writestr(f"ü/{self.file.name}", json.dumps(self.content))
+            self.packed.append(stream.getvalue())
+
+    def __call__(self, rng):
+        if rng.random() < 0.6:
+            self.file.write_bytes(mutated_json(rng, self.content))
+            cleaned(nw_ucla.read((self.file, 0, "")), KINECT20)
+            return
+        self.zip.write_bytes(mutated_zip(rng, rng.choice(self.packed)))
+        nw_ucla._archive.cache_clear()
+        for source in nw_ucla.find([self.zip])[0]:
+            cleaned(nw_ucla.read(source.where), KINECT20)
+
+
+class Poses:
+    """Every format of poses, read as ``predict`` and ``plot`` do."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        flat = np.concatenate([_body(3, 17, channels=2)[0], np.full((3, 17, 1), 0.9)], -1).tolist()
+        persons = [{"image_id": t, "keypoints": list(itertools.chain(*flat[t]))} for t in range(3)]
+        mark = [{"x": 0.1 * v, "y": 0.2, "z": 0.3, "visibility": 0.9} for v in range(33)]
+        self.json = {
+            "json": {
+                "keypoints": _body(2, 17)[0].tolist(),
+                "label": "a",
+                "fps": 30,
+                "id": "x",
+                "subject": 1,
+                "layout": "coco17",
+            },
+            "mediapipe": [{"landmarks": mark, "world_landmarks": mark}] * 2,
+            "coco": persons,
+            "alphapose": [person | {"idx": 1, "image_id": f"{person['image_id']}.jpg"} for person in persons],
+            "openpose": {"people": [{"person_id": [-1], "pose_keypoints_2d": persons[0]["keypoints"]}]},
+        }
+        self.arrays = {
+            "keypoints": _body(2, 17),
+            "confidence": np.ones((1, 2, 17)),
+            "label": np.array("a"),
+            "fps": np.array(30.0),
+        }
+        rows = [f"{t},{v},1.5,2.5,0.5,0.9,0\n" for t in range(2) for v in range(17)]
+        self.csv = ("frame,joint,x,y,z,confidence,person\n" + "".join(rows)).encode()
+
+    def __call__(self, rng):
+        format = rng.choice((*self.json, "npz", "npy", "csv"))
+        if format in self.json:
+            data = mutated_json(rng, self.json[format])
+        elif format == "csv":
+            data = mutated_bytes(rng, self.csv)
+        elif format == "npz":
+            data = mutated_npz(rng, self.arrays)
+        else:
+            array = mutated_array(rng, self.arrays["keypoints"]) if rng.random() < 0.6 else self.arrays["keypoints"]
+            data = mutated_bytes(rng, npy(array)) if rng.random() < 0.6 else npy(array)
+        name = {"csv": "x.csv", "npz": "x.npz", "npy": "x.npy", "openpose": "x_000_keypoints.json"}.get(
+            format, "x.json"
+        )
+        (self.folder / name).write_bytes(data)
+        if name.endswith(".json") and rng.random() < 0.2:
+            guess_format(self.folder / name)
+        found = read_clip(
+            self.folder / name, format, layout=rng.choice(("coco17", None if format != "csv" else "coco17"))
+        )
+        channels = found.joints.shape[-1]
+        cleaned([Recording("x", found.joints, zeros=False)], found.skeleton, channels)
+
+
+class Tables:
+    """Layouts, tables of labels, lists of names."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.layout = {
+            "joints": ["hip", "left hand", "right hand"], "parents": ["hip", "hip", 0], "up": [0, 1], "across": [2, 1],
+            "name": "n", "pairs": [[1, 2]], "parts": {"a": [0], "b": [1, 2]}, "center": 0, "origin": "hip",
+        }  # fmt: skip
+        self.subset = {"base": "ntu25", "keep": ["mid spine", "head", "neck"], "up": [0, 1], "across": ["head", 2]}
+        self.labels = b"id,label,subject,camera\na,wave,1,2\nb,bow,3,\n"
+
+    def __call__(self, rng):
+        match rng.randrange(4):
+            case 0:
+                (self.folder / "labels.csv").write_bytes(mutated_bytes(rng, self.labels))
+                read_labels(self.folder / "labels.csv")
+            case 1:
+                (self.folder / "names.txt").write_bytes(mutated_bytes(rng, b"a\nb.skeleton\n\nc\n"))
+                read_names(self.folder / "names.txt")
+            case _:
+                file = self.folder / rng.choice(("x.json", "x.yaml"))  # JSON is YAML
+                file.write_bytes(mutated_json(rng, rng.choice((self.layout, self.subset))))
+                find_layout(file)
+
+
+class Arrays:
+    """Processed data sets of other programs, opened and read as ``data import arrays`` does."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def run(self, path):
+        opened = open_arrays(path, self.folder / "scratch")
+        for source in opened.sources[:3]:
+            cleaned(opened.read(source.where), opened.skeleton, opened.channels)
+
+
+class CtrGcn(Arrays):
+    def __init__(self, folder):
+        super().__init__(folder)
+        x = _body(3, 50, bodies=4).reshape(4, 3, 150)
+        self.arrays = {"x_train": x[:2], "y_train": np.eye(60)[[0, 5]], "x_test": x[2:], "y_test": np.eye(60)[[3, 1]]}
+
+    def __call__(self, rng):
+        (self.folder / "x.npz").write_bytes(mutated_npz(rng, self.arrays))
+        self.run(self.folder / "x.npz")
+
+
+class Agcn(Arrays):
+    def __init__(self, folder):
+        super().__init__(folder)
+        x = np.ascontiguousarray(_body(4, 25, bodies=4).transpose(0, 3, 1, 2)[..., None].repeat(2, -1))
+        self.x, self.labels = x, (["a.skeleton", "b", "c", "d"], [0, 1, 2, 1])
+
+    def __call__(self, rng):
+        damaged = rng.randrange(4)
+        files = {"train_data_joint.npy": npy(self.x), "train_label.pkl": pickle.dumps(self.labels)}
+        if damaged == 0:
+            files["train_data_joint.npy"] = mutated_bytes(rng, npy(self.x))
+        elif damaged == 1:
+            files["train_data_joint.npy"] = npy(mutated_array(rng, self.x))
+        elif damaged == 2:
+            files["train_label.pkl"] = mutated_pickle(rng, list(self.labels))
+        else:
+            files["train_num_frame.npy"] = mutated_bytes(rng, npy(np.array([4, 3, 2, 1])))
+            files["train_label.npy"] = npy(mutated_array(rng, self.labels[1]))
+        shutil.rmtree(self.folder / "agcn", ignore_errors=True)
+        (self.folder / "agcn").mkdir()
+        for name, data in files.items():
+            (self.folder / "agcn" / name).write_bytes(data)
+        self.run(self.folder / "agcn")
+
+
+class Pyskl(Arrays):
+    def __init__(self, folder):
+        super().__init__(folder)
+        flat, deep = _body(3, 17, bodies=2, channels=2), _body(3, 25, bodies=2)
+        self.contents = [
+            {
+                "split": {"a_train": ["x", "y"], "a_val": ["z"]},
+                "annotations": [
+                    {"frame_dir": name, "label": 1, "total_frames": 3, "keypoint": array.copy()} | more
+                    for name in "xyz"
+                ],
+            }
+            for array, more in (
+                (deep, {}),
+                (flat, {"keypoint_score": np.ones((2, 3, 17), "f2"), "img_shape": (10, 20)}),
+            )
+        ]
+
+    def __call__(self, rng):
+        (self.folder / "x.pkl").write_bytes(mutated_pickle(rng, rng.choice(self.contents)))
+        self.run(self.folder / "x.pkl")
+
+
+class Sgn(Arrays):
+    def __init__(self, folder):
+        super().__init__(folder)
+        body = {"joints": _body(3)[0].reshape(-1, 3), "interval": [0, 1, 2], "colors": np.zeros((3, 25, 2))}
+        self.content = [
+            copy.deepcopy(
+                {"name": f"S001C002P003R002A0{n}", "num_frames": 4, "data": {"7": body, "9": copy.deepcopy(body)}}
+            )
+            for n in (11, 12)
+        ]
+
+    def __call__(self, rng):
+        (self.folder / "x.pkl").write_bytes(mutated_pickle(rng, self.content))
+        self.run(self.folder / "x.pkl")
+
+
+class NtuNpy(Arrays):
+    def __init__(self, folder):
+        super().__init__(folder)
+        body = _body(3)[0].astype(np.float64)
+        self.content = {
+            "file_name": NAME,
+            "nbodys": [1, 2, 1],
+            "njoints": 25,
+            "skel_body0": body,
+            "skel_body1": body + 1,
+        }
+
+    def __call__(self, rng):
+        file = self.folder / f"{NAME}.skeleton.npy"
+        box = np.empty((), object)
+        box[()] = mutated_values(rng, self.content, odd_in_pickle) if rng.random() < 0.7 else self.content
+        try:
+            data = npy(box)
+        except UnicodeEncodeError:
+            return
+        file.write_bytes(mutated_bytes(rng, data) if rng.random() < 0.4 else data)
+        self.run(file)
+
+
+class Store:
+    def __init__(self, folder):
+        clips = [
+            Recording(name, _body(2 + n, 17, seed=n, bodies=1 + n % 2, channels=2), label=n % 2)
+            for n, name in enumerate("abc")
+        ]
+        info = DatasetInfo("mini", COCO17, ("x", "y"), reader=1, axes="as given", units="px", channels=2)
+        with open(os.devnull, "w") as null, contextlib.redirect_stderr(null):
+            self.path = convert(folder, info, [Source(c.id, [c], c.id) for c in clips], list, kind="memory").path
+        self.valid = {file.name: file.read_bytes() for file in self.path.iterdir()}
+        self.meta = json.loads(self.valid["meta.json"])
+        with np.load(self.path / "index.npz") as index:
+            self.index = dict(index)
+
+    def __call__(self, rng):
+        name = rng.choice(
+            ("meta.json", "meta.json", "index.npz", "index.npz", "index.npz", "joints.npy", "report.json")
+        )
+        if name == "meta.json":
+            data = mutated_json(rng, self.meta)
+        elif name == "index.npz":
+            data = mutated_npz(rng, self.index)
+        else:
+            data = mutated_bytes(rng, self.valid[name])
+        (self.path / name).write_bytes(data)
+        try:
+            store = SkeletonStore(self.path, in_memory=rng.random() < 0.5)
+            clips = store.clips(range(len(store)), 2)
+            assert clips.label.max() < len(store.meta["classes"])
+            assert (clips.first < clips.frames).all()
+            store.recording(len(store) - 1)
+            statistics(store)
+            assert isinstance(store.again, str)
+            assert store.report["summary"] is not None
+        finally:
+            (self.path / name).write_bytes(self.valid[name])
+
+
+class Checkpoints:
+    def __init__(self, folder):
+        self.file = folder / "x.ckpt"
+        weight = torch.arange(6.0).reshape(2, 3)
+        config = (
+            "model:\n  class_path: skelcl.methods.ASCAL\n  init_args: {encoder: {class_path: skelcl.encoders.LSTM}}\n"
+        )
+        config += "data: {class_path: skelcl.data.NWUCLA, init_args: {root: data}}\ntrainer: {max_epochs: 1}\n"
+        self.content = {
+            "state_dict": dict.fromkeys(("encoder.weight", "fc.weight", "conv1m.0.weight", "fc8.weight"), weight),
+            "skelcl_config": config, "epoch": 1, "hyper_parameters": {"a": [1, 2.5]},
+            "optimizer_states": [{"state": {0: weight}}],
+        }  # fmt: skip
+
+    def __call__(self, rng):
+        content = mutated_values(rng, self.content, self._odd) if rng.random() < 0.7 else self.content
+        if rng.random() < 0.4:
+            content = {
+                **content,
+                "skelcl_config": mutated_bytes(rng, self.content["skelcl_config"].encode()).decode("latin-1"),
+            }
+        try:
+            stream = io.BytesIO()
+            torch.save(content, stream, _use_new_zipfile_serialization=rng.random() < 0.7)
+        except (UnicodeEncodeError, RuntimeError):
+            return
+        self.file.write_bytes(mutated_zip(rng, stream.getvalue()) if rng.random() < 0.4 else stream.getvalue())
+        if rng.random() < 0.5:
+            recognise(find_state(read_file(self.file)))
+        else:
+            read_checkpoint(self.file)
+            stored_config(self.file)
+
+    @staticmethod
+    def _odd(rng, old=None):
+        return torch.zeros(rng.choice(((), (0,), (1, 2), (3, 2, 1)))) if rng.random() < 0.3 else odd(rng, None)
+
+
+KINDS = {
+    "ntu": (Ntu, 16), "pku": (Pku, 12), "nw-ucla": (NwUcla, 10), "poses": (Poses, 16), "tables": (Tables, 8),
+    "ctr-gcn": (CtrGcn, 6), "agcn": (Agcn, 5), "pyskl": (Pyskl, 6), "sgn": (Sgn, 6), "ntu-npy": (NtuNpy, 6),
+    "store": (Store, 6), "checkpoint": (Checkpoints, 3),
+}  # fmt: skip
+"""Kind → what writes and opens its cases, and its share of them in percent."""
