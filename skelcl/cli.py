@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from skelcl.errors import InputError, fail
+from skelcl.errors import InputError, OptionError, fail
 
 if TYPE_CHECKING:
     from skelcl.lightning_cli import SkelCLI
@@ -121,7 +121,7 @@ def run(args: Sequence[str]) -> SkelCLI | None:
         told = _told(error)
         if told is None or os.environ.get("SKELCL_DEBUG"):
             raise
-        fail(told, 1)
+        fail(told, _code(error))
 
 
 def _told(error: Exception) -> str | None:
@@ -133,6 +133,16 @@ def _told(error: Exception) -> str | None:
 
         return reason(str(error))
     return None
+
+
+def _code(error: BaseException | None) -> int:
+    """2 for an option, also one whose value the parser could not build; 1 for a file."""
+    wrapped = error
+    while wrapped is not None:
+        if isinstance(wrapped, (InputError, OSError)):
+            return 2 if isinstance(wrapped, OptionError) else 1
+        wrapped = wrapped.__cause__
+    return 2
 
 
 def _dispatch(verb: str, words: list[str]) -> SkelCLI | None:

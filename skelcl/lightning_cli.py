@@ -15,8 +15,8 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 import yaml
-from jsonargparse import ArgumentError, set_parsing_settings
-from lightning.pytorch.callbacks import ModelCheckpoint
+from jsonargparse import ArgumentError, set_dumper, set_parsing_settings
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -26,7 +26,7 @@ import skelcl.encoders
 import skelcl.transforms  # noqa: F401  (imported so that bare class names resolve in YAML)
 from skelcl import __version__
 from skelcl.data import SkeletonDataModule
-from skelcl.errors import InputError, fail
+from skelcl.errors import InputError, OptionError, fail
 from skelcl.evaluation import FeatureWriter, FrozenEvaluation, OnlineKNN, SupervisedEvaluation
 from skelcl.evaluation.record import RUN_KEY, surroundings
 from skelcl.methods import Method
@@ -34,10 +34,12 @@ from skelcl.parsing import OneLineErrors, reason
 from skelcl.seeding import untouched, use_seed
 from skelcl.skeleton import Skeleton
 from skelcl.stored import CONFIG_KEY, load_weights, read_checkpoint, stored_config
+from skelcl.trainer_options import check_options, check_precision, dump, lightning_explained
 from skelcl.transforms import Stream
 
 # A dataclass would be spelt out field by field on the command line; a link hands the whole object over.
 set_parsing_settings(subclasses_enabled=[Skeleton])
+set_dumper("yaml", dump)
 
 
 TRUST = (
@@ -168,6 +170,15 @@ class SkelCLI(LightningCLI):
                 "add --trainer.devices, --trainer.num_nodes and --trainer.strategy ddp, see experiments/guides/scale.md"
             )
 
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> pl.Trainer:
+        """Refuse what cannot be; without checkpoints there is no callback that writes them."""
+        check_options(config)
+        if config.get("enable_checkpointing") is False:
+            callbacks = [one for one in callbacks if not isinstance(one, Checkpoint)]
+        trainer = super()._instantiate_trainer(config, callbacks)
+        check_precision(trainer)
+        return trainer
+
     def before_test(self) -> None:
         """Evaluation prints a table of its own; Lightning's would repeat it for each loader."""
         self.config_init["test"]["verbose"] = False
@@ -183,10 +194,13 @@ def run_lightning(words: Sequence[str]) -> SkelCLI:
 
     Raises:
         InputError: If the checkpoint cannot be read or belongs to another model.
+        OptionError: If an option of Lightning's cannot be used, alone or beside the others.
     """
     args, trust = _without(words, "--trust")
     path = _option(args, "--ckpt_path")
     stored = None
+    if args[0] != "fit" and path in ("best", "last", "hpc"):
+        raise OptionError(f"--ckpt_path {path}: {args[0]} wants a file, since each run has a folder of its own")
     if path is not None and _option(args, "--config", "-c") is None:
         stored = stored_config(Path(path), trust, args[1:], training=args[0] == "fit")
         if args[0] != "fit":
@@ -202,7 +216,7 @@ def run_lightning(words: Sequence[str]) -> SkelCLI:
         # The bar reads the loss, for which the GPU has to be waited for: not in every step.
         os.environ.setdefault("TQDM_MINITERS", "10")
     try:
-        with _explained(path):
+        with lightning_explained(), _explained(path):
             return SkelCLI(stored=stored, save_config_callback=SaveConfig, args=args)
     except KeyError as error:
         if "contains only the model" not in str(error):

@@ -305,7 +305,7 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         if not (limit if isinstance(limit, int) else int(limit * batches)):
             name = "overfit_batches" if self._overfits else "limit_train_batches"
             raise OptionError(
-                f"--trainer.{name} {limit} leaves none of the {batches} batches of an epoch: {clips} training clips, "
+                f"--trainer.{name} {limit:g} leaves none of the {batches} batches of an epoch: {clips} training clips, "
                 f"batch_size {whole}"
             )
 
