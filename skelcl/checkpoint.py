@@ -14,6 +14,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from skelcl.bounds import PositiveInt, bounded
 from skelcl.errors import InputError
 from skelcl.evaluation.record import REFERENCE_KEY
 from skelcl.files import whole
@@ -99,17 +100,18 @@ HOMES: dict[str, Home] = {
 """By the name of the reference network."""
 
 
+@bounded
 def import_reference(
     reference: Reference | None = None,
     input: Path | None = None,
     output: Path | None = None,
     run: Path | None = None,
     stream: Literal["joint", "bone", "motion", "bone_motion"] = "joint",
-    num_classes: int | None = None,
-    num_frames: int | None = None,
+    num_classes: PositiveInt | None = None,
+    num_frames: PositiveInt | None = None,
     skeleton: str | None = None,
-    num_persons: int | None = None,
-    heads: int | None = None,
+    num_persons: PositiveInt | None = None,
+    heads: PositiveInt | None = None,
     overwrite: bool = False,
 ) -> None:
     """Weights of a published network to a checkpoint that ``skelcl test --ckpt_path OUTPUT`` judges.

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import yaml
 
+from skelcl.bounds import PositiveInt, bounded
 from skelcl.errors import InputError
 from skelcl.evaluation import summary
 from skelcl.evaluation.clustering import ClusteringOptions, require_clustering
@@ -83,6 +84,7 @@ def command(ckpt_path: Path | list[Path] | None = None, **options: Any) -> None:
         print(f"\n{found.table}\nfiles: {found.folder}")
 
 
+@bounded
 @untouched()
 def evaluate(
     ckpt_path: Path,
@@ -92,7 +94,7 @@ def evaluate(
     data: Path | None = None,
     root: Path | None = None,
     device: str = "auto",
-    batch_size: int = 128,
+    batch_size: PositiveInt = 128,
     map: Literal["pca", "tsne"] = "pca",
     linear: LinearOptions = LINEAR,
     knn: KNNOptions = KNN,

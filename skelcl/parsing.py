@@ -58,6 +58,7 @@ def reason(message: str) -> str:
         if match := _STEP.match(line):
             path.append(match["key"] or match["name"])
             line = match["rest"]
+        line = re.sub(r"^Not of type .*?: (?=must be )", "", line)
         if line.startswith("Given value: "):
             value = line.removeprefix("Given value: ")
         elif line and not _NOISE.match(line):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from skelcl.bounds import PositiveFloat, PositiveInt, bounded
 from skelcl.errors import InputError
 from skelcl.parsing import Commands
 
@@ -16,6 +17,7 @@ PoseFormat = Literal["csv", "json", "npy", "npz", "mediapipe", "openpose", "coco
 """As in ``skelcl.data.formats.poses``, which is heavy."""
 
 
+@bounded
 def plot_skeleton(
     store: Path | None = None,
     clip: str | None = None,
@@ -23,8 +25,8 @@ def plot_skeleton(
     layout: str | None = None,
     format: PoseFormat | None = None,
     y_down: bool | None = None,
-    max_bodies: int = 2,
-    fps: float | None = None,
+    max_bodies: PositiveInt = 2,
+    fps: PositiveFloat | None = None,
     output: Path = Path("skeleton.gif"),
 ) -> None:
     """Animate a clip of a store, or a file of your own, as it is.
@@ -49,10 +51,8 @@ def plot_skeleton(
 
     if (store is None) == (input is None):
         raise InputError("give either --store or --input: skelcl plot skeleton --store DIR --clip ID --output a.gif")
-    if fps is not None and not 0 < fps <= 1000:
-        raise InputError(f"--fps must lie between 0 and 1000, not {fps:g}")
-    if max_bodies < 1:
-        raise InputError(f"--max_bodies must be at least 1, not {max_bodies}")
+    if fps is not None and fps > 1000:
+        raise InputError(f"--fps must be at most 1000, not {fps:g}")
     check_target(output, ANIMATIONS)
     if input is not None:
         if clip is not None:
@@ -68,11 +68,12 @@ def plot_skeleton(
     print(f"wrote {output}")
 
 
+@bounded
 def plot_views(
     ckpt_path: Path | None = None,
     output: Path = Path("views.gif"),
     clip: str | None = None,
-    views: int = 2,
+    views: PositiveInt = 2,
     trust: str | None = None,
 ) -> None:
     """Animate one clip as the encoder sees it: the deterministic view, then random ones side by side.
@@ -106,12 +107,13 @@ def plot_views(
     print(f"wrote {output}")
 
 
+@bounded
 def plot_maps(
     ckpt_path: Path | None = None,
     output: Path = Path("maps.png"),
     clip: str | None = None,
     over: Literal["joints", "frames"] = "joints",
-    body: int = 1,
+    body: PositiveInt = 1,
     layer: str | None = None,
     trust: str | None = None,
 ) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from skelcl.bounds import NonNegativeInt, PositiveInt, Share, bounded
 from skelcl.data.formats.pose_clip import Poses
 from skelcl.data.formats.poses import Format
 from skelcl.data.formats.poses import load as load_poses
@@ -22,6 +23,7 @@ from skelcl.recognition import Prediction, Recognition
 from skelcl.skeleton import Skeleton
 
 
+@bounded
 def predict_clips(
     ckpt_path: Path | None = None,
     input: Path | None = None,
@@ -29,14 +31,14 @@ def predict_clips(
     format: Format | None = None,
     layout: str | None = None,
     labels: Literal["auto", "classifier", "knn", "probe", "none"] = "auto",
-    k: int | None = None,
-    top_k: int = 5,
-    neighbours: int = 3,
-    window: int | None = None,
-    stride: int | None = None,
+    k: PositiveInt | None = None,
+    top_k: PositiveInt = 5,
+    neighbours: NonNegativeInt = 3,
+    window: PositiveInt | None = None,
+    stride: PositiveInt | None = None,
     neighbours_picture: Path | None = None,
-    min_confidence: float | None = None,
-    max_bodies: int | None = None,
+    min_confidence: Share | None = None,
+    max_bodies: PositiveInt | None = None,
     y_down: bool | None = None,
     fill_unseen: bool | None = None,
     zero_missing: bool | None = None,

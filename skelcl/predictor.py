@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from skelcl import __version__
+from skelcl.bounds import NonNegativeInt, PositiveInt, bounded
 from skelcl.clips import Clips
 from skelcl.data.formats.pose_clip import Poses
 from skelcl.data.layouts import LayoutMap, find_layout, map_layout
@@ -37,6 +38,7 @@ BATCH = 64
 """Windows that are encoded at once."""
 
 
+@bounded
 class Predictor:
     """Recognises what people do in clips of your own, with the encoder, the view and the classes of a run.
 
@@ -76,15 +78,13 @@ class Predictor:
         ckpt_path: str | Path,
         device: str = "auto",
         labels: Labels = "auto",
-        k: int | None = None,
-        top_k: int = 5,
-        neighbours: int = 3,
-        window: int | None = None,
-        stride: int | None = None,
+        k: PositiveInt | None = None,
+        top_k: PositiveInt = 5,
+        neighbours: NonNegativeInt = 3,
+        window: PositiveInt | None = None,
+        stride: PositiveInt | None = None,
         trust: str | Sequence[str] | None = None,
     ) -> None:
-        if min(value for value in (k, top_k, window, stride, 1) if value is not None) < 1 or neighbours < 0:
-            raise InputError("k, top_k, window and stride must be at least 1, neighbours at least 0")
         if stride is not None and window is None:
             raise InputError("a stride is one of windows: give a window too")
         self.path = Path(ckpt_path)

@@ -178,7 +178,7 @@ def test_encoder_facts_come_from_the_data(fit):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--model.init_args.temperature", "hot"], r"ASCAL: temperature: Expected a <class 'float'>. Got value: hot"),
+        (["--model.init_args.temperature", "hot"], r"ASCAL: temperature: must be a number at least 1e-06, got hot"),
         (["--model.init_args.temprature", "0.1"], r"ASCAL: Option 'temprature' is not accepted"),
         (["--model", "NoSuchMethod"], r"model: .*NoSuchMethod"),
         (["--trainer.max_epochs", "many"], r"trainer.max_epochs: .*int.*many"),

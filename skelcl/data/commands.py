@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from skelcl.bounds import PositiveFloat, PositiveInt, Share, bounded
 from skelcl.data.export import Target, export
 from skelcl.data.formats import ntu, ntu_release, nw_ucla, pku_mmd
 from skelcl.data.formats.poses import Format
@@ -16,13 +17,14 @@ from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.parsing import Commands
 
 
+@bounded
 def prepare_nw_ucla(
     raw: Path | list[Path] | None = None,
     root: Path = Path("data"),
     overwrite: bool = False,
     strict: bool = False,
-    max_failed: float = 0.01,
-    jobs: int | None = None,
+    max_failed: Share = 0.01,
+    jobs: PositiveInt | None = None,
 ) -> None:
     """NW-UCLA: JSON files to a store. A run that was interrupted continues where it stopped.
 
@@ -44,6 +46,7 @@ def prepare_nw_ucla(
     _tell(store)
 
 
+@bounded
 def prepare_ntu60(
     raw: Path | list[Path] | None = None,
     root: Path = Path("data"),
@@ -53,8 +56,8 @@ def prepare_ntu60(
     salvage: bool = False,
     overwrite: bool = False,
     strict: bool = False,
-    max_failed: float = 0.01,
-    jobs: int | None = None,
+    max_failed: Share = 0.01,
+    jobs: PositiveInt | None = None,
 ) -> None:
     """NTU RGB+D 60: .skeleton files to a store. A run that was interrupted continues where it stopped.
 
@@ -81,6 +84,7 @@ def prepare_ntu60(
     _prepare_ntu("ntu60", raw, root, bodies, compact_gaps, missing, salvage, overwrite, strict, max_failed, jobs)
 
 
+@bounded
 def prepare_ntu120(
     raw: Path | list[Path] | None = None,
     root: Path = Path("data"),
@@ -90,8 +94,8 @@ def prepare_ntu120(
     salvage: bool = False,
     overwrite: bool = False,
     strict: bool = False,
-    max_failed: float = 0.01,
-    jobs: int | None = None,
+    max_failed: Share = 0.01,
+    jobs: PositiveInt | None = None,
 ) -> None:
     """NTU RGB+D 120: .skeleton files to a store. A run that was interrupted continues where it stopped.
 
@@ -149,6 +153,7 @@ def _prepare_ntu(
     _tell(store)
 
 
+@bounded
 def import_poses(
     format: Format | None = None,
     input: Path | None = None,
@@ -157,17 +162,17 @@ def import_poses(
     layout: str | None = None,
     to: str | None = None,
     labels: Path | None = None,
-    fps: float | None = None,
+    fps: PositiveFloat | None = None,
     channels: Literal[2, 3] | None = None,
-    min_confidence: float = 0.0,
-    max_bodies: int = 2,
+    min_confidence: Share = 0.0,
+    max_bodies: PositiveInt = 2,
     y_down: bool | None = None,
     fill_unseen: bool = False,
     zero_missing: bool = True,
     overwrite: bool = False,
     strict: bool = False,
-    max_failed: float = 0.01,
-    jobs: int | None = None,
+    max_failed: Share = 0.01,
+    jobs: PositiveInt | None = None,
 ) -> None:
     """Poses of your own to a store: tables, arrays, or what a pose estimator wrote.
 
@@ -226,6 +231,7 @@ def import_poses(
     _tell(store)
 
 
+@bounded
 def import_arrays(
     input: Path | None = None,
     name: str | None = None,
@@ -234,8 +240,8 @@ def import_arrays(
     split: str | None = None,
     overwrite: bool = False,
     strict: bool = False,
-    max_failed: float = 0.01,
-    jobs: int | None = None,
+    max_failed: Share = 0.01,
+    jobs: PositiveInt | None = None,
 ) -> None:
     """A data set that others processed to a store; its format is recognised by what the files hold.
 
@@ -304,6 +310,7 @@ def export_store(
         print(line)
 
 
+@bounded
 def prepare_pku_mmd(
     raw: Path | list[Path] | None = None,
     root: Path = Path("data"),
@@ -312,8 +319,8 @@ def prepare_pku_mmd(
     bodies: Literal["stored", "energy"] = "stored",
     overwrite: bool = False,
     strict: bool = False,
-    max_failed: float = 0.01,
-    jobs: int | None = None,
+    max_failed: Share = 0.01,
+    jobs: PositiveInt | None = None,
 ) -> None:
     """PKU-MMD: skeleton and label text files to a store. A run that was interrupted continues where it stopped.
 

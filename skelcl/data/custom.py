@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from skelcl.bounds import NonNegativeInt, ProperShare, bounded
 from skelcl.data.datamodule import SkeletonDataModule, validation_queries
 from skelcl.errors import InputError
 
 
+@bounded
 class Custom(SkeletonDataModule):
     """Any store, with the test part of your choice.
 
@@ -37,16 +39,14 @@ class Custom(SkeletonDataModule):
         self,
         name: str = "my-data",
         root: str | Path = "data",
-        test_subjects: list[int] | None = None,
-        test_cameras: list[int] | None = None,
-        test_share: float | None = None,
+        test_subjects: list[NonNegativeInt] | None = None,
+        test_cameras: list[NonNegativeInt] | None = None,
+        test_share: ProperShare | None = None,
         test_prefix: str | None = None,
         **loader: Any,
     ) -> None:
         if [test_subjects, test_cameras, test_share, test_prefix].count(None) != 3:
             raise InputError("Custom: give exactly one of test_subjects, test_cameras, test_share and test_prefix")
-        if test_share is not None and not 0 < test_share < 1:
-            raise InputError(f"Custom: test_share must lie between 0 and 1, not {test_share}")
         self.dataset = name
         self.test_subjects = test_subjects
         self.test_cameras = test_cameras

@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
+from skelcl.bounds import NonNegativeInt, PositiveInt, PositiveShare, ProperShare, bounded
 from skelcl.clips import Clips
 from skelcl.data.batches import ClipDataset, ClipLoader, FirstBatches, OrderedBatches, ShuffledBatches
 from skelcl.data.store import SkeletonStore, StoreError, leaked
@@ -33,6 +34,7 @@ CLIPS = {
 """What the clips of a part are called."""
 
 
+@bounded
 class SkeletonDataModule(pl.LightningDataModule, ABC):
     """Loaders over one store. A data set is a subclass that names its store and its split rule.
 
@@ -98,25 +100,21 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
     def __init__(
         self,
         root: str | Path = "data",
-        batch_size: int = 64,
-        num_workers: int = 0,
+        batch_size: PositiveInt = 64,
+        num_workers: NonNegativeInt = 0,
         preload: Literal["none", "memory", "device"] = "none",
-        num_persons: int = 1,
+        num_persons: PositiveInt = 1,
         validation: Literal["none", "seen", "held-out"] = "none",
-        validation_share: float = 0.2,
+        validation_share: ProperShare = 0.2,
         drop_last: bool = False,
         predict_split: Literal["train", "test", "all"] = "test",
-        repeat: int = 1,
+        repeat: PositiveInt = 1,
         subset: str | Path = "stratified",
-        fraction: float | None = None,
-        per_class: int | None = None,
-        subset_seed: int = 0,
+        fraction: PositiveShare | None = None,
+        per_class: PositiveInt | None = None,
+        subset_seed: NonNegativeInt = 0,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or num_workers < 0 or num_persons < 1 or repeat < 1:
-            raise InputError("batch_size, num_persons and repeat must be at least 1, num_workers at least 0")
-        if not 0 < validation_share < 1:
-            raise InputError(f"validation_share must lie between 0 and 1, not {validation_share}")
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.preload = preload

@@ -6,14 +6,16 @@ from pathlib import Path
 from shlex import quote
 from typing import Literal
 
+from skelcl.bounds import NonNegativeInt, PositiveInt, bounded
 from skelcl.data.formats import synthetic_ntu, synthetic_nw_ucla, synthetic_pku_mmd, synthetic_poses
 
 
+@bounded
 def generate_nw_ucla(
     output: Path = Path("raw/nw-ucla"),
-    subjects: int = 10,
-    episodes: int = 5,
-    seed: int = 0,
+    subjects: PositiveInt = 10,
+    episodes: PositiveInt = 5,
+    seed: NonNegativeInt = 0,
 ) -> None:
     """Articulated people as NW-UCLA's JSON files, to try everything without the data set.
 
@@ -30,13 +32,14 @@ def generate_nw_ucla(
     print(f"{output}: {count} sequences; next: skelcl data prepare nw-ucla --raw {quote(str(output))}")
 
 
+@bounded
 def generate_ntu60(
     output: Path = Path("raw/ntu60"),
-    subjects: int = 8,
-    actions: int = 10,
-    replications: int = 1,
-    setups: int = 2,
-    seed: int = 0,
+    subjects: PositiveInt = 8,
+    actions: PositiveInt = 10,
+    replications: PositiveInt = 1,
+    setups: PositiveInt = 2,
+    seed: NonNegativeInt = 0,
 ) -> None:
     """Articulated people as the .skeleton files of NTU RGB+D 60, with lost ids, empty frames and bystanders.
 
@@ -55,13 +58,14 @@ def generate_ntu60(
     print(f"{output}: {count} files; next: skelcl data prepare ntu60 --raw {quote(str(output))}")
 
 
+@bounded
 def generate_ntu120(
     output: Path = Path("raw/ntu120"),
-    subjects: int = 8,
-    actions: int = 10,
-    replications: int = 1,
-    setups: int = 2,
-    seed: int = 0,
+    subjects: PositiveInt = 8,
+    actions: PositiveInt = 10,
+    replications: PositiveInt = 1,
+    setups: PositiveInt = 2,
+    seed: NonNegativeInt = 0,
 ) -> None:
     """Articulated people as the .skeleton files of NTU RGB+D 120, with lost ids, empty frames and bystanders.
 
@@ -80,11 +84,12 @@ def generate_ntu120(
     print(f"{output}: {count} files; next: skelcl data prepare ntu120 --raw {quote(str(output))}")
 
 
+@bounded
 def generate_mediapipe(
     output: Path = Path("raw/mediapipe"),
-    subjects: int = 6,
-    episodes: int = 1,
-    seed: int = 0,
+    subjects: PositiveInt = 6,
+    episodes: PositiveInt = 1,
+    seed: NonNegativeInt = 0,
 ) -> None:
     """Articulated people as MediaPipe reports them: a JSON file per clip in a folder per class, and labels.csv.
 
@@ -102,12 +107,13 @@ def generate_mediapipe(
     print(f"{output}: {count} clips; next: skelcl data import poses {told}")
 
 
+@bounded
 def generate_pku_mmd(
     output: Path | None = None,
     part: Literal[1, 2] = 1,
-    recordings: int = 12,
-    actions: int = 8,
-    seed: int = 0,
+    recordings: PositiveInt = 12,
+    actions: PositiveInt = 8,
+    seed: NonNegativeInt = 0,
 ) -> None:
     """Articulated people as the text files of PKU-MMD: long videos with pauses, passers-by and lost people.
 

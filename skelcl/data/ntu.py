@@ -8,11 +8,13 @@ from typing import Any, Literal
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 
+from skelcl.bounds import PositiveInt, bounded
 from skelcl.data.datamodule import SkeletonDataModule
 from skelcl.data.formats.ntu_release import Release, difference, one_shot, splits
 from skelcl.data.store import SkeletonStore, StoreError, leaked
 
 
+@bounded
 class NTU60(SkeletonDataModule):
     """NTU RGB+D 60: 60 actions, 40 performers, 17 setups (Shahroudy et al., CVPR 2016).
 
@@ -32,7 +34,7 @@ class NTU60(SkeletonDataModule):
         self,
         root: str | Path = "data",
         split: Literal["xsub", "xview"] = "xsub",
-        num_persons: int = 2,
+        num_persons: PositiveInt = 2,
         **loader: Any,
     ) -> None:
         self.split = split
@@ -53,6 +55,7 @@ class NTU60(SkeletonDataModule):
         super().setup(stage)
 
 
+@bounded
 class NTU120(SkeletonDataModule):
     """NTU RGB+D 120: 120 actions, 106 performers, 32 setups (Liu et al., TPAMI 2019).
 
@@ -77,7 +80,7 @@ class NTU120(SkeletonDataModule):
         self,
         root: str | Path = "data",
         split: Literal["xsub", "xset", "one-shot"] = "xsub",
-        num_persons: int = 2,
+        num_persons: PositiveInt = 2,
         **loader: Any,
     ) -> None:
         self.split = split

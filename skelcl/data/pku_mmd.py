@@ -7,10 +7,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from skelcl.bounds import PositiveInt, bounded
 from skelcl.data.datamodule import SkeletonDataModule
 from skelcl.data.formats.pku_release import ACTIONS, INFO, splits
 
 
+@bounded
 class PKUMMD(SkeletonDataModule):
     """PKU-MMD, part 1 or 2, cross-subject or cross-view.
 
@@ -38,7 +40,7 @@ class PKUMMD(SkeletonDataModule):
         part: Literal[1, 2] = 1,
         split: Literal["xsub", "xview"] = "xsub",
         labels: Literal["dense", "original"] = "dense",
-        num_persons: int = 2,
+        num_persons: PositiveInt = 2,
         **loader: Any,
     ) -> None:
         self.part = part

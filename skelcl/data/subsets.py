@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from skelcl.bounds import NonNegativeInt, PositiveInt, PositiveShare, bounded
 from skelcl.errors import InputError
 
 RULES = ("stratified", "uniform", "shared-ranks", "first")
 
 
+@bounded
 @dataclass(frozen=True)
 class LabelSubset:
     """A rule that chooses some of the labelled clips.
@@ -49,9 +51,9 @@ class LabelSubset:
     """
 
     rule: str | Path = "stratified"
-    fraction: float | None = None
-    per_class: int | None = None
-    seed: int = 0
+    fraction: PositiveShare | None = None
+    per_class: PositiveInt | None = None
+    seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         given = [amount for amount in (self.fraction, self.per_class) if amount is not None]
@@ -64,10 +66,6 @@ class LabelSubset:
             raise InputError("subset uniform draws from all classes at once: give fraction instead of per_class")
         elif len(given) != 1:
             raise InputError(f"subset {self.rule}: give either fraction or per_class")
-        if self.fraction is not None and not 0 < self.fraction <= 1:
-            raise InputError(f"a fraction of labels lies in (0, 1], not at {self.fraction}")
-        if self.per_class is not None and self.per_class < 1:
-            raise InputError(f"per_class must be at least 1, not {self.per_class}")
 
     def __str__(self) -> str:
         if self.rule not in RULES:

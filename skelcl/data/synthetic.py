@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from skelcl.bounds import NonNegativeInt, PositiveInt, bounded
 from skelcl.data.actions import ACTIONS
 from skelcl.data.convert import convert
 from skelcl.data.datamodule import SkeletonDataModule
@@ -29,6 +30,7 @@ VERSION = 1
 _Performance = tuple[str, int, int, int]  # action, actor, setup, replication
 
 
+@bounded
 class Synthetic(SkeletonDataModule):
     """People who act before three cameras, as one store per choice of sizes, seed and skeleton.
 
@@ -59,12 +61,12 @@ class Synthetic(SkeletonDataModule):
         self,
         root: str | Path = "data",
         split: Literal["xsub", "xview", "xset"] = "xsub",
-        subjects: int = 10,
-        replications: int = 2,
+        subjects: PositiveInt = 10,
+        replications: PositiveInt = 2,
         actions: list[str] | None = None,
-        seed: int = 0,
+        seed: NonNegativeInt = 0,
         layout: Literal["ntu25", "kinect20"] = "ntu25",
-        num_persons: int = 2,
+        num_persons: PositiveInt = 2,
         **loader: Any,
     ) -> None:
         self.split = split

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skelcl.bounds import PositiveInt, bounded
 from skelcl.encoders.base import BodyEncoder
 from skelcl.errors import InputError
 from skelcl.nn.attention import aggregate, joint_attention
@@ -19,6 +20,7 @@ from skelcl.nn.temporal import TemporalConv, kaiming_, shortcut
 from skelcl.skeleton import NTU25, Skeleton
 
 
+@bounded
 class AGCN(BodyEncoder):
     """One stream of the two-stream adaptive graph convolutional network, ten blocks deep.
 
@@ -38,10 +40,10 @@ class AGCN(BodyEncoder):
     def __init__(
         self,
         skeleton: Skeleton = NTU25,
-        num_persons: int = 2,
-        channels: int = 3,
-        widths: Sequence[int] = (64, 64, 64, 64, 128, 128, 128, 256, 256, 256),
-        strides: Sequence[int] = (1, 1, 1, 1, 2, 1, 1, 2, 1, 1),
+        num_persons: PositiveInt = 2,
+        channels: PositiveInt = 3,
+        widths: Sequence[PositiveInt] = (64, 64, 64, 64, 128, 128, 128, 256, 256, 256),
+        strides: Sequence[PositiveInt] = (1, 1, 1, 1, 2, 1, 1, 2, 1, 1),
     ) -> None:
         super().__init__(skeleton, channels, num_persons)
         self.blocks = graph_blocks(channels, widths, strides, partial(AdaptiveGraphConv, skeleton), TemporalConv)

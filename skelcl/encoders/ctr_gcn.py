@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from skelcl.bounds import PositiveInt, bounded
 from skelcl.encoders.base import BodyEncoder
 from skelcl.nn.attention import channel_aggregate, channel_graph
 from skelcl.nn.graph import directed_graph, graph_blocks
@@ -16,6 +17,7 @@ from skelcl.nn.temporal import MultiScaleTemporal, kaiming_, shortcut
 from skelcl.skeleton import NTU25, Skeleton
 
 
+@bounded
 class CTRGCN(BodyEncoder):
     """Channel-wise topology refinement graph convolutions, ten blocks deep.
 
@@ -37,10 +39,10 @@ class CTRGCN(BodyEncoder):
     def __init__(
         self,
         skeleton: Skeleton = NTU25,
-        num_persons: int = 2,
-        channels: int = 3,
-        widths: Sequence[int] = (64, 64, 64, 64, 128, 128, 128, 256, 256, 256),
-        strides: Sequence[int] = (1, 1, 1, 1, 2, 1, 1, 2, 1, 1),
+        num_persons: PositiveInt = 2,
+        channels: PositiveInt = 3,
+        widths: Sequence[PositiveInt] = (64, 64, 64, 64, 128, 128, 128, 256, 256, 256),
+        strides: Sequence[PositiveInt] = (1, 1, 1, 1, 2, 1, 1, 2, 1, 1),
     ) -> None:
         super().__init__(skeleton, channels, num_persons)
         self.blocks = graph_blocks(channels, widths, strides, partial(ChannelGraphConv, skeleton), MultiScaleTemporal)

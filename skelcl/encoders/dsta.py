@@ -10,6 +10,7 @@ import torch
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
+from skelcl.bounds import PositiveInt, bounded
 from skelcl.encoders.base import BodyEncoder, MapEncoder
 from skelcl.errors import InputError
 from skelcl.nn.attention import SIIA, aggregate, attention_map
@@ -23,6 +24,7 @@ BLOCKS = ((64, 16, 1), (64, 16, 1), (128, 32, 2), (128, 32, 1), (256, 64, 2), (2
 """The blocks of SDS-CL, as :class:`DSTA` takes them."""
 
 
+@bounded
 class DSTA(BodyEncoder):
     """The encoder of SDS-CL (Xu et al. 2023, arXiv 2302.02316), a DSTA-Net (Shi et al. 2020, arXiv 2007.03263).
 
@@ -52,10 +54,10 @@ class DSTA(BodyEncoder):
     def __init__(
         self,
         skeleton: Skeleton = NTU25,
-        num_persons: int = 2,
-        channels: int = 3,
-        blocks: Sequence[tuple[int, int, int]] = BLOCKS,
-        heads: int = 4,
+        num_persons: PositiveInt = 2,
+        channels: PositiveInt = 3,
+        blocks: Sequence[tuple[PositiveInt, PositiveInt, PositiveInt]] = BLOCKS,
+        heads: PositiveInt = 4,
         activation: Literal["tanh", "softmax"] = "tanh",
         temporal_attention: bool = False,
         person_pool: PersonPool = "mean",

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from skelcl.bounds import PartialShare, PositiveInt, bounded
 from skelcl.encoders.base import MapEncoder
 from skelcl.errors import InputError
 from skelcl.nn.memory import recompute
@@ -18,6 +19,7 @@ Flavour = Literal["port", "skelact"]
 Tap = Literal["conv6", "conv2", "conv4cat"]
 
 
+@bounded
 class HCN(MapEncoder):
     """Hierarchical co-occurrence network (Li et al. 2018, arXiv 1804.06055).
 
@@ -51,14 +53,14 @@ class HCN(MapEncoder):
     def __init__(
         self,
         skeleton: Skeleton = NTU25,
-        num_persons: int = 2,
-        channels: int = 3,
-        num_frames: int = 64,
+        num_persons: PositiveInt = 2,
+        channels: PositiveInt = 3,
+        num_frames: PositiveInt = 64,
         flavour: Flavour = "port",
         tap: Tap = "conv6",
-        hidden: int | None = None,
-        points: int | None = None,
-        dropout: float = 0.5,
+        hidden: PositiveInt | None = None,
+        points: PositiveInt | None = None,
+        dropout: PartialShare = 0.5,
     ) -> None:
         super().__init__()
         points = points or (num_frames if flavour == "port" else 32)

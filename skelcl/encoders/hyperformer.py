@@ -10,6 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from skelcl.bounds import PositiveInt, bounded
 from skelcl.encoders.base import BodyEncoder
 from skelcl.errors import InputError
 from skelcl.nn.attention import hyperedge_attention, hyperedge_weights
@@ -33,6 +34,7 @@ PROJECTIONS = 6
 """Groups of the output projection; it does not mix channels of different groups."""
 
 
+@bounded
 class Hyperformer(BodyEncoder):
     """Hypergraph transformer (Zhou et al. 2022, arXiv 2211.09590).
 
@@ -61,12 +63,12 @@ class Hyperformer(BodyEncoder):
     def __init__(
         self,
         skeleton: Skeleton = NTU25,
-        num_persons: int = 2,
-        channels: int = 3,
+        num_persons: PositiveInt = 2,
+        channels: PositiveInt = 3,
         hyperedges: Partition | list[int] = "joint",
-        width: int = 216,
-        heads: int = 9,
-        strides: Sequence[int] = (1, 1, 1, 1, 2, 1, 1, 2, 1, 1),
+        width: PositiveInt = 216,
+        heads: PositiveInt = 9,
+        strides: Sequence[PositiveInt] = (1, 1, 1, 1, 2, 1, 1, 2, 1, 1),
     ) -> None:
         super().__init__(skeleton, channels, num_persons)
         if width % heads or width % PROJECTIONS:

@@ -7,10 +7,12 @@ from typing import Literal
 from einops import rearrange
 from torch import Tensor, nn
 
+from skelcl.bounds import PositiveInt, bounded
 from skelcl.encoders.base import Encoder
 from skelcl.skeleton import Skeleton
 
 
+@bounded
 class LSTM(Encoder):
     """A plain LSTM over flattened frames, pooled over time: the Contrastive Action Encoding (CAE) of AS-CAL.
 
@@ -31,10 +33,10 @@ class LSTM(Encoder):
     def __init__(
         self,
         skeleton: Skeleton,
-        num_persons: int = 1,
-        channels: int = 3,
-        hidden: int = 256,
-        layers: int = 1,
+        num_persons: PositiveInt = 1,
+        channels: PositiveInt = 3,
+        hidden: PositiveInt = 256,
+        layers: PositiveInt = 1,
         pool: Literal["mean", "masked_mean", "last", "sum"] = "mean",
     ) -> None:
         super().__init__()

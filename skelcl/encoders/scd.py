@@ -9,6 +9,7 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from skelcl.bounds import PartialShare, PositiveInt, bounded
 from skelcl.encoders.base import Encoder, MapEncoder
 from skelcl.encoders.ctr_gcn import CTRGCN
 from skelcl.errors import InputError
@@ -19,6 +20,7 @@ Extractor = Callable[[Skeleton, int, int], MapEncoder]
 """Makes an encoder with a feature map from skeleton, M and C. In YAML: the name of its class, or that and arguments."""
 
 
+@bounded
 class SCD(Encoder):
     """Two clues of a clip, a temporal and a spatial one (Wu et al., AAAI 2024, arXiv 2309.05834).
 
@@ -58,16 +60,16 @@ class SCD(Encoder):
     def __init__(
         self,
         skeleton: Skeleton = NTU25,
-        num_persons: int = 2,
-        channels: int = 3,
-        num_frames: int = 64,
+        num_persons: PositiveInt = 2,
+        channels: PositiveInt = 3,
+        num_frames: PositiveInt = 64,
         extractor: Extractor | None = None,
-        widths: Sequence[int] = (64, 256, 64),
-        dim: int = 2048,
-        heads: int = 8,
-        layers: int = 1,
-        feedforward: int | None = None,
-        dropout: float = 0.1,
+        widths: Sequence[PositiveInt] = (64, 256, 64),
+        dim: PositiveInt = 2048,
+        heads: PositiveInt = 8,
+        layers: PositiveInt = 1,
+        feedforward: PositiveInt | None = None,
+        dropout: PartialShare = 0.1,
         mask_absent: bool = False,
     ) -> None:
         super().__init__()

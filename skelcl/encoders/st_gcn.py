@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from skelcl.bounds import PartialShare, PositiveInt, bounded
 from skelcl.encoders.base import BodyEncoder
 from skelcl.nn.graph import graph_blocks
 from skelcl.nn.temporal import TemporalConv
 from skelcl.skeleton import NTU25, Skeleton
 
 
+@bounded
 class STGCN(BodyEncoder):
     """Spatial temporal graph convolutional network, ten blocks deep.
 
@@ -37,11 +39,11 @@ class STGCN(BodyEncoder):
     def __init__(
         self,
         skeleton: Skeleton = NTU25,
-        num_persons: int = 2,
-        channels: int = 3,
-        widths: Sequence[int] = (64, 64, 64, 64, 128, 128, 128, 256, 256, 256),
-        strides: Sequence[int] = (1, 1, 1, 1, 2, 1, 1, 2, 1, 1),
-        dropout: float = 0.5,
+        num_persons: PositiveInt = 2,
+        channels: PositiveInt = 3,
+        widths: Sequence[PositiveInt] = (64, 64, 64, 64, 128, 128, 128, 256, 256, 256),
+        strides: Sequence[PositiveInt] = (1, 1, 1, 1, 2, 1, 1, 2, 1, 1),
+        dropout: PartialShare = 0.5,
     ) -> None:
         super().__init__(skeleton, channels, num_persons, shared_norm=True)
 

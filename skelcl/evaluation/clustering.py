@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skelcl.bounds import PositiveInt, bounded
 from skelcl.errors import InputError
 from skelcl.evaluation.features import check_features
 
 
+@bounded
 @dataclass(frozen=True)
 class ClusteringOptions:
     """Options of clustering.
@@ -23,8 +25,8 @@ class ClusteringOptions:
         restarts: Runs of k-means++ of which the one with the least spread within clusters is kept. Labels have no say.
     """
 
-    clusters: int | None = None
-    restarts: int = 10
+    clusters: PositiveInt | None = None
+    restarts: PositiveInt = 10
 
 
 def require_clustering() -> None:

@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from skelcl.bounds import Share, bounded
 from skelcl.evaluation.features import check_features
 
 
+@bounded
 @dataclass(frozen=True)
 class CollapseOptions:
     """Options of the diagnostics of collapse.
@@ -20,7 +22,7 @@ class CollapseOptions:
         dead: A dimension is dead when its standard deviation is at most this share of the largest one.
     """
 
-    dead: float = 1e-4
+    dead: Share = 1e-4
 
 
 def effective_rank(features: Tensor) -> float:

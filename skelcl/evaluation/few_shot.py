@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skelcl.bounds import NonNegativeInt, PositiveInt, bounded
 from skelcl.errors import InputError
 from skelcl.evaluation.features import check_features
 from skelcl.evaluation.knn import knn_predict
 
 
+@bounded
 @dataclass(frozen=True)
 class FewShotOptions:
     """Options of the few-shot protocols.
@@ -30,13 +32,13 @@ class FewShotOptions:
         neighbours: k of that nearest-neighbour vote.
     """
 
-    ways: int = 5
-    shots: tuple[int, ...] = (1, 5)
-    queries: int = 15
-    episodes: int = 600
-    seed: int = 0
-    novel_from: int | None = None
-    neighbours: tuple[int, ...] = (1, 2, 5, 10)
+    ways: PositiveInt = 5
+    shots: tuple[PositiveInt, ...] = (1, 5)
+    queries: PositiveInt = 15
+    episodes: PositiveInt = 600
+    seed: NonNegativeInt = 0
+    novel_from: NonNegativeInt | None = None
+    neighbours: tuple[PositiveInt, ...] = (1, 2, 5, 10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +54,14 @@ class Episodes:
     query: NDArray[np.int64]
 
 
+@bounded
 def draw_episodes(
-    label: NDArray[np.int64], ways: int, shots: int, queries: int, episodes: int, seed: int = 0
+    label: NDArray[np.int64],
+    ways: PositiveInt,
+    shots: PositiveInt,
+    queries: PositiveInt,
+    episodes: PositiveInt,
+    seed: NonNegativeInt = 0,
 ) -> Episodes:
     """Choose episodes; they depend on nothing but the arguments.
 
@@ -68,8 +76,6 @@ def draw_episodes(
     Raises:
         InputError: If too few classes have enough clips.
     """
-    if min(ways, shots, queries, episodes) < 1:
-        raise InputError("few_shot: ways, shots, queries and episodes must be at least 1")
     need = shots + queries
     members = [np.flatnonzero(label == one) for one in np.unique(label)]
     members = [some for some in members if len(some) >= need]

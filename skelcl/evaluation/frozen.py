@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from skelcl.bounds import NonNegativeInt, PositiveInt, bounded
 from skelcl.encoders.base import Encoder
 from skelcl.errors import InputError
 from skelcl.evaluation import report
@@ -45,6 +46,7 @@ class Judged:
         }
 
 
+@bounded
 class FrozenEvaluation(pl.Callback):
     """Judges the frozen encoder on ``test``: loader 0 is the training part with labels, loader 1 the test part.
 
@@ -66,15 +68,13 @@ class FrozenEvaluation(pl.Callback):
 
     def __init__(
         self,
-        k: int = 1,
+        k: PositiveInt = 1,
         probe: ProbeName = "as_cal",
-        probe_seed: int = 0,
+        probe_seed: NonNegativeInt = 0,
         random_encoder: bool = True,
         paper_compat: bool = False,
         figures: bool = True,
     ) -> None:
-        if k < 1:
-            raise InputError(f"k must be at least 1, not {k}")
         self.k = k
         self.probe = probe
         self.probe_seed = probe_seed

@@ -13,12 +13,14 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from skelcl.bounds import PositiveInt, bounded
 from skelcl.errors import InputError
 from skelcl.evaluation.features import check_features, unjudged_features
 
 GALLERY_CHUNK = 65536
 
 
+@bounded
 @dataclass(frozen=True)
 class KNNOptions:
     """Options of nearest-neighbour classification.
@@ -27,7 +29,7 @@ class KNNOptions:
         k: Numbers of neighbours that vote; the protocol of the literature is 1.
     """
 
-    k: tuple[int, ...] = (1, 5, 20)
+    k: tuple[PositiveInt, ...] = (1, 5, 20)
 
 
 def knn_predict(
@@ -96,6 +98,7 @@ def _vote(similarity: Tensor, label: Tensor, num_classes: int) -> Tensor:
     return total.masked_fill(count < count.amax(1, keepdim=True), -torch.inf).argmax(1)
 
 
+@bounded
 class KNN(Metric):
     """Top-1 accuracy (0…1) of :func:`knn_predict`; shards of several processes are gathered, however uneven.
 
@@ -112,7 +115,7 @@ class KNN(Metric):
     query: list[Tensor]
     query_label: list[Tensor]
 
-    def __init__(self, k: int = 1) -> None:
+    def __init__(self, k: PositiveInt = 1) -> None:
         super().__init__()
         self.k = k
         for state in ("gallery", "gallery_label", "query", "query_label"):
@@ -140,6 +143,7 @@ class KNN(Metric):
         return (predicted == label).float().mean()
 
 
+@bounded
 class OnlineKNN(pl.Callback):
     """Logs ``val/knn_top1`` after validation: loader 0 is the gallery, loader 1 the queries.
 
@@ -151,9 +155,7 @@ class OnlineKNN(pl.Callback):
             the last value, or none at first: then set the trainer's ``check_val_every_n_epoch`` instead.
     """
 
-    def __init__(self, k: int = 1, every_n_epochs: int = 1) -> None:
-        if k < 1 or every_n_epochs < 1:
-            raise InputError(f"k and every_n_epochs must be at least 1, not {k} and {every_n_epochs}")
+    def __init__(self, k: PositiveInt = 1, every_n_epochs: PositiveInt = 1) -> None:
         self.every_n_epochs = every_n_epochs
         self.metric = KNN(k)
         self._active = False

@@ -10,12 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from skelcl.bounds import PositiveFloat, PositiveInt, Share, bounded
 from skelcl.errors import InputError
 from skelcl.evaluation.features import check_features
 
 ProbeName = Literal["as_cal", "moco_linear", "scd", "torchlight", "pstl", "mae_no_augmentation", "sds_cl"]
 
 
+@bounded
 @dataclass(frozen=True)
 class ProbePreset:
     """How a linear classifier is trained on frozen features; no weight decay, cross-entropy.
@@ -37,18 +39,18 @@ class ProbePreset:
             so the bias counts as often.
     """
 
-    lr: float
-    batch_size: int
-    epochs: int
+    lr: PositiveFloat
+    batch_size: PositiveInt
+    epochs: PositiveInt
     optimiser: Literal["sgd", "adam"] = "sgd"
-    momentum: float = 0.9
+    momentum: Share = 0.9
     nesterov: bool = False
     schedule: Literal["steps", "cosine"] = "steps"
-    milestones: tuple[int, ...] = ()
-    gamma: float = 0.1
+    milestones: tuple[PositiveInt, ...] = ()
+    gamma: PositiveFloat = 0.1
     head_bn: bool = False
     l2_normalise: bool = False
-    streams: int = 1
+    streams: PositiveInt = 1
 
     def rate(self, epoch: int, progress: float = 0.0) -> float:
         """Learning rate ``progress`` (0…1) of the way through an epoch, epochs counted from 1."""

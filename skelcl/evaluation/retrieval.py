@@ -8,10 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from skelcl.bounds import PositiveInt, bounded
 from skelcl.errors import InputError
 from skelcl.evaluation.features import check_features
 
 
+@bounded
 @dataclass(frozen=True)
 class RetrievalOptions:
     """Options of retrieval.
@@ -21,7 +23,7 @@ class RetrievalOptions:
             the top-1 accuracy of retrieval.
     """
 
-    recalls: tuple[int, ...] = (1, 5, 10)
+    recalls: tuple[PositiveInt, ...] = (1, 5, 10)
 
 
 @dataclass(frozen=True, eq=False)

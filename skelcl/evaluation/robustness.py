@@ -8,6 +8,7 @@ from typing import get_args
 
 import numpy as np
 
+from skelcl.bounds import NonNegativeInt, PositiveFloat, bounded
 from skelcl.errors import InputError
 from skelcl.evaluation.corruptions import Corruption, Fill
 from skelcl.evaluation.probe import ProbeName
@@ -26,6 +27,7 @@ SUITE: dict[Corruption, tuple[float, ...]] = {
 """Corruption → severities: parts, joints, shares of the frames, centimetres, degrees; of people there is one."""
 
 
+@bounded
 @dataclass(frozen=True)
 class RobustnessOptions:
     """Options of robustness.
@@ -39,9 +41,9 @@ class RobustnessOptions:
         probe: Preset of the linear probe; None is that of the checkpoint's run.
     """
 
-    corruptions: Mapping[Corruption, tuple[float, ...]] = field(default_factory=lambda: dict(SUITE))
+    corruptions: Mapping[Corruption, tuple[PositiveFloat, ...]] = field(default_factory=lambda: dict(SUITE))
     fill: Fill = "root"
-    seed: int = 0
+    seed: NonNegativeInt = 0
     probe: ProbeName | None = None
 
 

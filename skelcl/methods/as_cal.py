@@ -17,6 +17,7 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import MultiStepLR
 
 from skelcl import losses
+from skelcl.bounds import NonNegativeInt, PositiveInt, Share, Temperature, bounded
 from skelcl.clips import Clips
 from skelcl.encoders import Encoder
 from skelcl.methods.base import Method
@@ -24,6 +25,7 @@ from skelcl.nn import Ema, Projector, Queue
 from skelcl.transforms import View
 
 
+@bounded
 class ASCAL(Method):
     """AS-CAL (Rao et al., Information Sciences 2021, arXiv 2008.00188).
 
@@ -59,10 +61,10 @@ class ASCAL(Method):
         eval_view: View,
         optimizer: OptimizerCallable | None = None,
         scheduler: LRSchedulerCallable | None = None,
-        queue_size: int = 16384,
-        temperature: float = 0.06,
-        momentum: float = 0.999,
-        warmup_epochs: int = 1,
+        queue_size: PositiveInt = 16384,
+        temperature: Temperature = 0.06,
+        momentum: Share = 0.999,
+        warmup_epochs: NonNegativeInt = 1,
         loss: Literal["info_nce", "logistic", "margin"] = "info_nce",
         normalize: bool = False,
         projector: Literal["none", "linear", "mlp"] = "none",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, Protocol, TypedDict, runtime_checkable
 
 import lightning.pytorch as pl
 import torch
@@ -16,7 +17,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from skelcl.clips import Clips
 from skelcl.encoders import Encoder
-from skelcl.errors import InputError
+from skelcl.errors import InputError, OptionError
+from skelcl.nn import Queue
 from skelcl.seeding import generator, seeded
 from skelcl.transforms import View
 
@@ -32,6 +34,14 @@ class Features(TypedDict):
     index: Tensor
 
 
+@runtime_checkable
+class Batches(Protocol):
+    """What is read off a data module of its batches."""
+
+    batch_size: int
+    num_slots: int
+
+
 class Method(pl.LightningModule):
     """Base of all methods. A subclass adds its parts in ``__init__`` and tells the paper's story in ``training_step``.
 
@@ -40,6 +50,9 @@ class Method(pl.LightningModule):
         eval_view: Deterministic view under which features are taken.
         optimizer: From trainable parameters to an optimiser.
         scheduler: From the optimiser to a schedule that steps once an epoch; None keeps the learning rate.
+
+    Raises:
+        OptionError: If the optimiser has settings under which it cannot work.
 
     Attributes:
         needs_labels: Whether training reads the classes of the clips: those without one are then left out.
@@ -59,6 +72,34 @@ class Method(pl.LightningModule):
         self.eval_view = eval_view
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
+        _check_optimizer(optimizer)
+
+    def setup(self, stage: str) -> None:
+        """Refuse batches that the contrast cannot work with.
+
+        Raises:
+            OptionError: If a batch overruns a queue of keys, or one clip is all that the method contrasts.
+        """
+        data: object = getattr(self._trainer, "datamodule", None)
+        if stage != "fit" or not isinstance(data, Batches):
+            return
+        batch = min(data.batch_size * self.trainer.world_size, data.num_slots)
+        sizes = [len(part) for part in self.modules() if isinstance(part, Queue)]
+        if sizes and min(sizes) < batch:
+            raise OptionError(
+                f"{type(self).__name__}: queue_size {min(sizes)} is smaller than the batch of {batch} clips, "
+                "whose keys it has to keep: use a larger --model.queue_size or a smaller --data.batch_size"
+            )
+        if self.contrasts_batch and batch < 2:
+            raise OptionError(
+                f"{type(self).__name__} contrasts the clips of a batch with each other, and a batch has one clip: its "
+                "loss would be zero for ever; use a larger --data.batch_size"
+            )
+
+    @property
+    def contrasts_batch(self) -> bool:
+        """Whether negatives are the other clips of the batch."""
+        return False
 
     def encode(self, clips: Clips, view: View, random: torch.Generator | None = None) -> Tensor:
         """Features of one view of each clip, with gradients.
@@ -139,3 +180,16 @@ class Method(pl.LightningModule):
 
     test_step = validation_step
     predict_step = validation_step
+
+
+def _check_optimizer(make: OptimizerCallable) -> None:
+    """Refuses settings that torch refuses, and those that it takes though nothing can be learnt with them."""
+    try:
+        groups = make([nn.Parameter(torch.zeros(1))]).param_groups
+    except ValueError as error:
+        raise OptionError(f"optimizer: {error}") from error
+    for group in groups:
+        if not 0 < float(group["lr"]) < math.inf:
+            raise OptionError(f"optimizer: lr must be above 0, got {group['lr']}")
+        if not 0 <= group.get("momentum", 0) < 1:
+            raise OptionError(f"optimizer: momentum must be in [0, 1), got {group['momentum']}")

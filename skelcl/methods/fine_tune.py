@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from skelcl.bounds import NonNegativeInt, PartialShare, PositiveFloat, bounded
 from skelcl.clips import Clips
 from skelcl.encoders import Encoder
 from skelcl.errors import InputError
@@ -30,6 +31,7 @@ class RepeatedData(TrainingData, Protocol):
         """Training batches of an epoch on each process."""
 
 
+@bounded
 class FineTune(Supervised):
     """Cross-entropy on the encoder of a method and a new classifier, both trained.
 
@@ -66,23 +68,17 @@ class FineTune(Supervised):
         encoder: Encoder,
         view: View,
         eval_view: View,
-        num_classes: int,
+        num_classes: NonNegativeInt,
         checkpoint: Path | None = None,
         method: Callable[[Encoder, View, View], Method] | None = None,
         augment: bool = True,
-        encoder_lr: float | None = None,
+        encoder_lr: PositiveFloat | None = None,
         bn: Literal["train", "frozen"] = "train",
-        min_steps: int = 0,
+        min_steps: NonNegativeInt = 0,
         optimizer: OptimizerCallable | None = None,
         scheduler: LRSchedulerCallable | None = None,
-        label_smoothing: float = 0.0,
+        label_smoothing: PartialShare = 0.0,
     ) -> None:
-        if min_steps < 0:
-            raise InputError(f"min_steps must not be negative, got {min_steps}")
-        if encoder_lr is not None and encoder_lr <= 0:
-            raise InputError(
-                f"encoder_lr must be positive, got {encoder_lr}; `skelcl test` of the run judges the frozen encoder"
-            )
         seen = view if augment else eval_view
         super().__init__(encoder, seen, eval_view, num_classes, optimizer, scheduler, label_smoothing)
         made = None if method is None else method(encoder, view, eval_view)

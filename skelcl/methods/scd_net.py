@@ -15,8 +15,10 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import MultiStepLR
 
 from skelcl import losses
+from skelcl.bounds import NonNegativeFloat, PositiveInt, Share, Temperature, bounded
 from skelcl.clips import Clips
 from skelcl.encoders.scd import SCD, SCDNetwork
+from skelcl.errors import OptionError
 from skelcl.methods.base import Method
 from skelcl.nn import Ema, Queue, gather
 from skelcl.nn.heads import SCDHeads
@@ -33,6 +35,7 @@ TERMS = {
 """Each term of the loss: level of the query, level of its key and of the queue that the key is to be told from."""
 
 
+@bounded
 class SCDNet(Method):
     """SCD-Net (Wu et al., AAAI 2024, arXiv 2309.05834).
 
@@ -94,11 +97,11 @@ class SCDNet(Method):
         eval_view: View,
         optimizer: OptimizerCallable | None = None,
         scheduler: LRSchedulerCallable | None = None,
-        projection: int = 128,
-        queue_size: int = 8192,
-        temperature: float = 0.2,
-        momentum: float = 0.999,
-        weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
+        projection: PositiveInt = 128,
+        queue_size: PositiveInt = 8192,
+        temperature: Temperature = 0.2,
+        momentum: Share = 0.999,
+        weights: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = (1.0, 1.0, 1.0, 1.0),
         key_dropout: bool = True,
         shuffle_bn: bool = False,
         mask_same_instance: bool = False,
@@ -116,11 +119,18 @@ class SCDNet(Method):
         kept = LEVELS if negatives == "queue" else ()
         self.queues = nn.ModuleDict({level: Queue(queue_size, projection, unit=True) for level in kept})
         self.temperature = temperature
+        if not any(weights):
+            raise OptionError("SCDNet: all weights are zero, and so would be the loss")
         self.weights = dict(zip(TERMS, weights, strict=True))
         self.shuffle_bn = shuffle_bn
         self.mask_same_instance = mask_same_instance
         if not key_dropout:
             _without_dropout(self.key)
+
+    @property
+    def contrasts_batch(self) -> bool:
+        """Whether negatives are the other clips of the batch: without queues."""
+        return not self.queues
 
     @property
     def query(self) -> SCDNetwork:

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from skelcl.bounds import NonNegativeInt, PositiveFloat, bounded
 
+
+@bounded
 class WarmupMultiStepLR(LRScheduler):
     """A linear warm-up, then a drop at each milestone: the schedule of CTR-GCN, Hyperformer and SkeletonGCL.
 
@@ -25,9 +28,9 @@ class WarmupMultiStepLR(LRScheduler):
     def __init__(
         self,
         optimizer: Optimizer,
-        milestones: Sequence[int],
-        gamma: float = 0.1,
-        warmup_epochs: int = 5,
+        milestones: Sequence[NonNegativeInt],
+        gamma: PositiveFloat = 0.1,
+        warmup_epochs: NonNegativeInt = 5,
         last_epoch: int = -1,
     ) -> None:
         self.milestones = sorted(milestones)

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from skelcl import losses
+from skelcl.bounds import NonNegativeFloat, PositiveInt, Temperature, bounded
 from skelcl.clips import Clips
 from skelcl.encoders.base import MapEncoder
 from skelcl.encoders.dsta import SDSCLNetwork, Squeezed, pool_bodies, presence
+from skelcl.errors import OptionError
 from skelcl.methods.base import Method
 from skelcl.methods.schedules import WarmupMultiStepLR
 from skelcl.nn import SDSCLHeads, TwoStreamHead, gather_with_gradient
@@ -27,6 +29,7 @@ PAIRS = ("intra_intra", "intra_inter", "inter_intra", "inter_inter")
 """Attention of the joint stream and of the motion stream, in each pair that is contrasted."""
 
 
+@bounded
 class SDSCL(Method):
     """SDS-CL (Xu et al., TNNLS 2023, arXiv 2302.02316).
 
@@ -87,15 +90,15 @@ class SDSCL(Method):
         eval_view: View,
         optimizer: OptimizerCallable | None = None,
         scheduler: LRSchedulerCallable | None = None,
-        weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
-        temperature: float = 0.07,
+        weights: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = (1.0, 1.0, 1.0),
+        temperature: Temperature = 0.07,
         negatives: Literal["within", "within+batch"] = "within",
-        heads: int = 4,
+        heads: PositiveInt = 4,
         activation: Literal["tanh", "softmax"] = "tanh",
         share_query: bool = False,
         share_streams: bool = True,
         siia_joint_bn: bool = False,
-        projection: int | None = None,
+        projection: PositiveInt | None = None,
         person_pool: Literal["mean", "masked"] = "mean",
         shared_time_indices: bool = True,
         masked_motion: bool = True,
@@ -112,11 +115,18 @@ class SDSCL(Method):
         self.heads = SDSCLHeads(encoder.dim, projection)
         self.weights = dict(zip(("stl", "tsl", "gl"), weights, strict=True))
         self.temperature = temperature
+        if not any(weights):
+            raise OptionError("SDSCL: all weights are zero, and so would be the loss")
         self.negatives: Literal["within", "within+batch"] = negatives
         self.person_pool: Literal["mean", "masked"] = person_pool
         self.shared_time_indices = shared_time_indices
         self.masked_motion = masked_motion
         self.decay_all = decay_all
+
+    @property
+    def contrasts_batch(self) -> bool:
+        """Whether the loss between clips counts."""
+        return self.weights["gl"] > 0
 
     @property
     def network(self) -> SDSCLNetwork:

@@ -15,6 +15,7 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import MultiStepLR
 
 from skelcl import losses
+from skelcl.bounds import PositiveInt, Share, Temperature, bounded
 from skelcl.clips import Clips
 from skelcl.encoders import Encoder
 from skelcl.methods.base import Method
@@ -22,6 +23,7 @@ from skelcl.nn import Ema, Queue
 from skelcl.transforms import View
 
 
+@bounded
 class SkeletonCLR(Method):
     """SkeletonCLR (Li et al., CVPR 2021, arXiv 2104.14136), which is MoCo v2 (arXiv 2003.04297) on ST-GCN.
 
@@ -57,10 +59,10 @@ class SkeletonCLR(Method):
         eval_view: View,
         optimizer: OptimizerCallable | None = None,
         scheduler: LRSchedulerCallable | None = None,
-        projection: int = 128,
-        queue_size: int = 32768,
-        temperature: float = 0.07,
-        momentum: float = 0.999,
+        projection: PositiveInt = 128,
+        queue_size: PositiveInt = 32768,
+        temperature: Temperature = 0.07,
+        momentum: Share = 0.999,
         mask_same_instance: bool = False,
     ) -> None:
         super().__init__(

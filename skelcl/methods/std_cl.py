@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from skelcl import losses
+from skelcl.bounds import NonNegativeFloat, NonNegativeInt, PartialShare, PositiveInt, Temperature, bounded
 from skelcl.clips import Clips
 from skelcl.encoders import MapEncoder
 from skelcl.errors import InputError
@@ -26,6 +27,7 @@ Half = Literal["spatial", "temporal"]
 Pool = Literal["mean", "attn"]
 
 
+@bounded
 class Decoupling(nn.Module):
     """One half of a feature map as a vector: pooled over persons and one axis, projected along the other.
 
@@ -45,10 +47,10 @@ class Decoupling(nn.Module):
     def __init__(
         self,
         keep: Half,
-        channels: int,
-        positions: int,
-        dim: int = 256,
-        reduction: int = 8,
+        channels: PositiveInt,
+        positions: PositiveInt,
+        dim: PositiveInt = 256,
+        reduction: PositiveInt = 8,
         pool: Pool = "mean",
     ) -> None:
         super().__init__()
@@ -70,6 +72,7 @@ class Decoupling(nn.Module):
         return self.project(rearrange(self.reduce(pooled), "n r p -> n (r p)"))
 
 
+@bounded
 class STDCL(Supervised):
     """STD-CL (Zhang et al., arXiv 2312.15144; its journal version is called CSRE).
 
@@ -120,25 +123,23 @@ class STDCL(Supervised):
         encoder: MapEncoder,
         view: View,
         eval_view: View,
-        num_classes: int,
+        num_classes: NonNegativeInt,
         optimizer: OptimizerCallable | None = None,
         scheduler: LRSchedulerCallable | None = None,
-        label_smoothing: float = 0.0,
-        dim: int = 256,
-        reduction: int = 8,
+        label_smoothing: PartialShare = 0.0,
+        dim: PositiveInt = 256,
+        reduction: PositiveInt = 8,
         pool: Pool = "mean",
-        positives: int = 128,
-        negatives: int = 512,
-        temperature: float = 0.8,
-        w_spa: float = 0.5,
-        w_tem: float = 0.5,
+        positives: PositiveInt = 128,
+        negatives: PositiveInt = 512,
+        temperature: Temperature = 0.8,
+        w_spa: NonNegativeFloat = 0.5,
+        w_tem: NonNegativeFloat = 0.5,
         exclude_self: bool = False,
         shrink_positives: bool = False,
-        contrast_start_epoch: int = 0,
+        contrast_start_epoch: NonNegativeInt = 0,
     ) -> None:
         super().__init__(encoder, view, eval_view, num_classes, optimizer, scheduler, label_smoothing)
-        if positives < 1 or negatives < 1:
-            raise InputError(f"positives and negatives must be at least 1, not {positives} and {negatives}")
         self.dim = dim
         self.reduction = reduction
         self.pool: Pool = pool

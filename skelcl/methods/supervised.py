@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
 
+from skelcl.bounds import NonNegativeInt, PartialShare, bounded
 from skelcl.clips import Clips
 from skelcl.encoders import Encoder
 from skelcl.errors import InputError
@@ -46,6 +47,7 @@ class Scores(Features):
     logits: Tensor
 
 
+@bounded
 class Supervised(Method):
     """Cross-entropy on one random view of each clip: the baseline of every supervised encoder.
 
@@ -74,10 +76,10 @@ class Supervised(Method):
         encoder: Encoder,
         view: View,
         eval_view: View,
-        num_classes: int,
+        num_classes: NonNegativeInt,
         optimizer: OptimizerCallable | None = None,
         scheduler: LRSchedulerCallable | None = None,
-        label_smoothing: float = 0.0,
+        label_smoothing: PartialShare = 0.0,
     ) -> None:
         if num_classes < 1:
             raise InputError(f"{type(self).__name__}: no training clip has a label, so there are no classes")
@@ -104,6 +106,7 @@ class Supervised(Method):
         Raises:
             InputError: If a training clip has no label among the K, or the validation clips are trained on.
         """
+        super().setup(stage)
         if stage != "fit" or self.data is None:
             return
         if self.data.validation == "seen":

@@ -9,6 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from skelcl.bounds import PositiveInt, bounded
 from skelcl.errors import InputError
 from skelcl.nn.memory import lies_last, recompute
 
@@ -168,6 +169,7 @@ def attention_map(query: Tensor, key: Tensor, activation: Literal["tanh", "softm
     return products.tanh() if activation == "tanh" else products.softmax(dim)
 
 
+@bounded
 class SIIA(nn.Module):
     """Spatiotemporal-decoupling intra-inter attention of SDS-CL (Xu et al. 2023, arXiv 2302.02316).
 
@@ -195,8 +197,8 @@ class SIIA(nn.Module):
 
     def __init__(
         self,
-        channels: int = 256,
-        heads: int = 4,
+        channels: PositiveInt = 256,
+        heads: PositiveInt = 4,
         activation: Literal["tanh", "softmax"] = "tanh",
         share_query: bool = False,
         share_streams: bool = True,

@@ -7,7 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from skelcl.bounds import PositiveInt, bounded
 
+
+@bounded
 class Projector(nn.Module):
     """Maps features to the space in which they are contrasted.
 
@@ -19,7 +22,9 @@ class Projector(nn.Module):
         out_dim: Width of the projection; ignored by ``none``.
     """
 
-    def __init__(self, in_dim: int, kind: Literal["none", "linear", "mlp"] = "none", out_dim: int = 512) -> None:
+    def __init__(
+        self, in_dim: PositiveInt, kind: Literal["none", "linear", "mlp"] = "none", out_dim: PositiveInt = 512
+    ) -> None:
         super().__init__()
         hidden = [nn.Linear(in_dim, in_dim), nn.ReLU()] if kind == "mlp" else []
         self.layers = nn.Sequential(*hidden, *([] if kind == "none" else [nn.Linear(in_dim, out_dim)]))
@@ -51,6 +56,7 @@ class Classifier(nn.Module):
         return self.head(self.encoder(x))
 
 
+@bounded
 class SCDHeads(nn.Module):
     """The three projections of SCD-Net: of the temporal clue, of the spatial clue, and of both, the global anchor.
 
@@ -62,7 +68,7 @@ class SCDHeads(nn.Module):
         projection: P, width of a projection.
     """
 
-    def __init__(self, dim: int, projection: int = 128) -> None:
+    def __init__(self, dim: PositiveInt, projection: PositiveInt = 128) -> None:
         super().__init__()
         self.temporal, self.spatial, self.anchor = (
             nn.Sequential(nn.Linear(width, dim), nn.ReLU(), nn.Linear(dim, projection)) for width in (dim, dim, 2 * dim)
@@ -80,6 +86,7 @@ class SCDHeads(nn.Module):
         return self.temporal(v_t), self.spatial(v_s), self.anchor(torch.cat([v_t, v_s], 1))
 
 
+@bounded
 class SDSCLHeads(nn.Module):
     """The two projections of SDS-CL: of tokens (frames and joints, of both streams), and of whole clips.
 
@@ -90,7 +97,7 @@ class SDSCLHeads(nn.Module):
         projection: Width of a projected token, a quarter of that of a projected clip; None for C.
     """
 
-    def __init__(self, dim: int = 256, projection: int | None = None) -> None:
+    def __init__(self, dim: PositiveInt = 256, projection: PositiveInt | None = None) -> None:
         super().__init__()
         projection = projection or dim
         self.token, self.clip = (

@@ -11,6 +11,8 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
+from skelcl.bounds import PositiveInt, Share, bounded
+
 
 def gather(x: Tensor) -> Tensor:
     """Rows of all ranks in rank order, without gradient; ``x`` itself in one process. Shapes must agree."""
@@ -46,6 +48,7 @@ class _Gather(torch.autograd.Function):
         return total[ctx.rows * distributed.get_rank() :][: ctx.rows]
 
 
+@bounded
 class Ema(nn.Module):
     """A frozen twin whose weights follow another module as an exponential moving average.
 
@@ -56,7 +59,7 @@ class Ema(nn.Module):
         momentum: m in θ_twin ← m·θ_twin + (1 − m)·θ.
     """
 
-    def __init__(self, module: nn.Module, momentum: float = 0.999) -> None:
+    def __init__(self, module: nn.Module, momentum: Share = 0.999) -> None:
         super().__init__()
         self.module = copy.deepcopy(module).requires_grad_(False)
         self.momentum = momentum
@@ -72,6 +75,7 @@ class Ema(nn.Module):
         torch._foreach_lerp_(list(self.module.parameters()), list(module.parameters()), 1 - self.momentum)
 
 
+@bounded
 class Queue(nn.Module):
     """The last K keys of all ranks, first in, first out. Any batch size fits; everything is in the checkpoint.
 
@@ -88,7 +92,7 @@ class Queue(nn.Module):
     index: Tensor
     pushed: Tensor
 
-    def __init__(self, size: int, dim: int, unit: bool = False) -> None:
+    def __init__(self, size: PositiveInt, dim: PositiveInt, unit: bool = False) -> None:
         super().__init__()
         bound = math.sqrt(3 / dim)
         start = functional.normalize(torch.randn(size, dim)) if unit else torch.empty(size, dim).uniform_(-bound, bound)
@@ -120,6 +124,7 @@ class Queue(nn.Module):
         self.index.index_copy_(0, rows, index[-kept:])
 
 
+@bounded
 class Bank(nn.Module):
     """One labelled unit vector for each training item, the last that was seen of it; the checkpoint holds them.
 
@@ -136,7 +141,7 @@ class Bank(nn.Module):
     members: Tensor
     """Slots of each class, (C, L) int64, padded with −1 at the end."""
 
-    def __init__(self, label: Tensor, dim: int) -> None:
+    def __init__(self, label: Tensor, dim: PositiveInt) -> None:
         super().__init__()
         self.register_buffer("features", torch.zeros(len(label), dim))
         self.register_buffer("label", label.clone())

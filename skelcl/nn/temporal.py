@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from skelcl.bounds import PositiveInt, bounded
 from skelcl.errors import InputError
 from skelcl.nn.memory import chunk, concatenate
 
@@ -26,6 +27,7 @@ def kaiming_(conv: nn.Conv1d | nn.Conv2d, pieces: int = 1) -> None:
         nn.init.zeros_(conv.bias)
 
 
+@bounded
 class TemporalConv(nn.Module):
     """A k×1 convolution and batch norm, without activation (2s-AGCN; k = 1 is the residual of all graph networks).
 
@@ -36,7 +38,9 @@ class TemporalConv(nn.Module):
         kernel: k, odd.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int = 1, kernel: int = 9) -> None:
+    def __init__(
+        self, channels_in: PositiveInt, channels_out: PositiveInt, stride: PositiveInt = 1, kernel: PositiveInt = 9
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels_out, (kernel, 1), (stride, 1), (kernel // 2, 0))
         self.bn = nn.BatchNorm2d(channels_out)
@@ -113,6 +117,7 @@ def _largest(before: Tensor, here: Tensor, after: Tensor) -> Tensor:
     return torch.maximum(torch.maximum(before, here), after)
 
 
+@bounded
 class MultiScaleTemporal(nn.Module):
     """Four temporal branches side by side (CTR-GCN, Chen et al. 2021; also Hyperformer and SCD-Net).
 
@@ -131,7 +136,7 @@ class MultiScaleTemporal(nn.Module):
         InputError: ``channels_out`` is no multiple of 4.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
+    def __init__(self, channels_in: PositiveInt, channels_out: PositiveInt, stride: PositiveInt = 1) -> None:
         super().__init__()
         if channels_out % 4:
             raise InputError(f"the four temporal branches cannot share {channels_out} channels: use a multiple of 4")

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from skelcl.bounds import PositiveInt, bounded
 from skelcl.errors import InputError, fail
 from skelcl.parsing import OptionParser
 from skelcl.sweeps.definition import Sweep, check_options, read_sweep
@@ -50,7 +51,8 @@ def main(words: Sequence[str]) -> None:
         print(commands_of_wandb(sweep, own.count))
 
 
-def run_local(sweep: Sweep, folder: Path, count: int | None = None, jobs: int = 1) -> None:
+@bounded
+def run_local(sweep: Sweep, folder: Path, count: PositiveInt | None = None, jobs: PositiveInt = 1) -> None:
     """Run a sweep in a folder, to its end, and say which trial was the best.
 
     Args:
@@ -88,7 +90,8 @@ def run_local(sweep: Sweep, folder: Path, count: int | None = None, jobs: int = 
     print(f"files: {folder}/table.csv, table.md{'' if picture is None else ', sweep.png'}")
 
 
-def commands_of_wandb(sweep: Sweep, count: int | None = None) -> str:
+@bounded
+def commands_of_wandb(sweep: Sweep, count: PositiveInt | None = None) -> str:
     """What to type for the same sweep with W&B."""
     project = sweep.content.get("project", "skelcl")
     limit = "" if count is None else f" --count {count}"

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from skelcl.bounds import NonNegativeFloat, NonNegativeInt, PositiveFloat, Share, bounded
 from skelcl.errors import InputError
 from skelcl.skeleton import Skeleton
 from skelcl.transforms.normalize import require_3d, transform
@@ -35,6 +36,7 @@ class Augmentation(Step, Generic[P]):
         return self.augment(x, self.draw(x, generator))
 
 
+@bounded
 class Reverse(Augmentation[Tensor]):
     """Plays clips backwards.
 
@@ -47,9 +49,9 @@ class Reverse(Augmentation[Tensor]):
         ValueError: If ``probability`` is not in [0, 1].
     """
 
-    def __init__(self, probability: float = 0.5, valid_only: bool = False) -> None:
+    def __init__(self, probability: Share = 0.5, valid_only: bool = False) -> None:
         super().__init__()
-        self.probability = _share(probability, "Reverse", "probability")
+        self.probability = probability
         self.valid_only = valid_only
 
     def draw(self, x: Tensor, generator: Generator | None = None) -> Tensor:
@@ -70,6 +72,7 @@ class Reverse(Augmentation[Tensor]):
         return _unrows(rows.index_select(0, (start + params[:, None]).flatten()), x)
 
 
+@bounded
 class MatrixAugmentation(Augmentation[Tensor]):
     """Multiplies every joint of a clip by one random matrix; a view folds consecutive matrices into their product.
 
@@ -80,9 +83,9 @@ class MatrixAugmentation(Augmentation[Tensor]):
         ValueError: If ``probability`` is not in [0, 1], or the data are not 3D.
     """
 
-    def __init__(self, probability: float = 1.0) -> None:
+    def __init__(self, probability: Share = 1.0) -> None:
         super().__init__()
-        self.probability = _share(probability, type(self).__name__, "probability")
+        self.probability = probability
 
     @abstractmethod
     def matrices(self, n: int, device: torch.device, generator: Generator | None = None) -> Tensor:
@@ -102,6 +105,7 @@ class MatrixAugmentation(Augmentation[Tensor]):
         return transform(x, params)
 
 
+@bounded
 class Shear(MatrixAugmentation):
     """Multiplies every joint by a matrix with ones on the diagonal and six random entries off it.
 
@@ -113,10 +117,8 @@ class Shear(MatrixAugmentation):
         ValueError: If ``amplitude`` is negative, ``probability`` is not in [0, 1], or the data are not 3D.
     """
 
-    def __init__(self, amplitude: float = 1.0, probability: float = 1.0) -> None:
+    def __init__(self, amplitude: NonNegativeFloat = 1.0, probability: Share = 1.0) -> None:
         super().__init__(probability)
-        if amplitude < 0:
-            raise ValueError(f"Shear: amplitude must not be negative, got {amplitude}")
         self.amplitude = amplitude
 
     def matrices(self, n: int, device: torch.device, generator: Generator | None = None) -> Tensor:
@@ -126,6 +128,7 @@ class Shear(MatrixAugmentation):
         return matrix
 
 
+@bounded
 class Rotate(MatrixAugmentation):
     """Turns clips about the axes of the coordinate system.
 
@@ -145,14 +148,12 @@ class Rotate(MatrixAugmentation):
 
     def __init__(
         self,
-        max_degrees: float = 30.0,
-        minor_max_degrees: float = 0.0,
+        max_degrees: NonNegativeFloat = 30.0,
+        minor_max_degrees: NonNegativeFloat = 0.0,
         symmetric: bool = False,
-        probability: float = 1.0,
+        probability: Share = 1.0,
     ) -> None:
         super().__init__(probability)
-        if max_degrees < 0 or minor_max_degrees < 0:
-            raise ValueError(f"Rotate: angles must not be negative, got {max_degrees} and {minor_max_degrees}")
         self.max_degrees = max_degrees
         self.minor_max_degrees = minor_max_degrees
         self.symmetric = symmetric
@@ -165,6 +166,7 @@ class Rotate(MatrixAugmentation):
         return rotation((2 * share - 1 if self.symmetric else share) * largest.deg2rad())
 
 
+@bounded
 class Flip(Step):
     """Exchanges left and right joints, by the pairs of the skeleton.
 
@@ -178,9 +180,9 @@ class Flip(Step):
         InputError: If the data lack the ``mirror_axis``.
     """
 
-    def __init__(self, probability: float = 0.5, mirror_axis: Literal["x", "y", "z"] | None = None) -> None:
+    def __init__(self, probability: Share = 0.5, mirror_axis: Literal["x", "y", "z"] | None = None) -> None:
         super().__init__()
-        self.probability = _share(probability, "Flip", "probability")
+        self.probability = probability
         if mirror_axis not in (None, "x", "y", "z"):
             raise ValueError(f"Flip: mirror_axis must be x, y, z or None, got {mirror_axis!r}")
         self.mirror_axis = mirror_axis
@@ -210,6 +212,7 @@ class Flip(Step):
         return self.augment(x, self.draw(x, generator), skeleton)
 
 
+@bounded
 class GaussianNoise(Augmentation[Tensor]):
     """Adds independent normal noise to every coordinate.
 
@@ -221,10 +224,8 @@ class GaussianNoise(Augmentation[Tensor]):
         ValueError: If ``std`` is negative.
     """
 
-    def __init__(self, std: float = 0.05, on_missing: bool = False) -> None:
+    def __init__(self, std: NonNegativeFloat = 0.05, on_missing: bool = False) -> None:
         super().__init__()
-        if std < 0:
-            raise ValueError(f"GaussianNoise: std must not be negative, got {std}")
         self.std = std
         self.on_missing = on_missing
 
@@ -242,6 +243,7 @@ class GaussianNoise(Augmentation[Tensor]):
         return torch.addcmul(x, params, present(x)[:, None, :, None].to(x.dtype))
 
 
+@bounded
 class GaussianBlur(Augmentation[Tensor]):
     """Smooths the motion of clips with a Gaussian of 15 frames; beyond the window lie zeros.
 
@@ -260,18 +262,18 @@ class GaussianBlur(Augmentation[Tensor]):
 
     def __init__(
         self,
-        max_sigma: float = 2.0,
-        min_sigma: float = 0.1,
-        probability: float = 0.5,
+        max_sigma: PositiveFloat = 2.0,
+        min_sigma: PositiveFloat = 0.1,
+        probability: Share = 0.5,
         normalize_kernel: bool = True,
         on_missing: bool = False,
     ) -> None:
         super().__init__()
-        if not 0 < min_sigma <= max_sigma:
-            raise ValueError(f"GaussianBlur: 0 < min_sigma <= max_sigma is required, got {min_sigma} and {max_sigma}")
+        if min_sigma > max_sigma:
+            raise InputError(f"GaussianBlur: min_sigma must not exceed max_sigma, got {min_sigma} and {max_sigma}")
         self.max_sigma = max_sigma
         self.min_sigma = min_sigma
-        self.probability = _share(probability, "GaussianBlur", "probability")
+        self.probability = probability
         self.normalize_kernel = normalize_kernel
         self.on_missing = on_missing
 
@@ -307,6 +309,7 @@ class Masked(NamedTuple):
     frames: Tensor
 
 
+@bounded
 class JointMask(Augmentation[Masked], Mask):
     """Zeroes a random set of joints in a random set of frames, the same joints in each of them.
 
@@ -320,11 +323,15 @@ class JointMask(Augmentation[Masked], Mask):
         ValueError: If a range is not 0 ≤ fewest ≤ most.
     """
 
-    def __init__(self, joints: tuple[int, int] = (5, 15), frames: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        joints: tuple[NonNegativeInt, NonNegativeInt] = (5, 15),
+        frames: tuple[NonNegativeInt, NonNegativeInt] | None = None,
+    ) -> None:
         super().__init__()
         for name, span in (("joints", joints), ("frames", frames or (0, 0))):
-            if not 0 <= span[0] <= span[1]:
-                raise ValueError(f"JointMask: {name} must satisfy 0 <= fewest <= most, got {span[0]} and {span[1]}")
+            if span[0] > span[1]:
+                raise InputError(f"JointMask: {name} must satisfy fewest <= most, got {span[0]} and {span[1]}")
         self.joints = joints
         self.frames = frames
 
@@ -370,12 +377,6 @@ def _axes(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Ten
     still = torch.diag_embed(eye)
     turned = torch.linalg.cross(eye.expand(3, 3, 3), eye[:, None].expand(3, 3, 3)).mT
     return still.to(device), (eye - still).to(device), turned.to(device)
-
-
-def _share(value: float, name: str, option: str) -> float:
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name}: {option} must be in [0, 1], got {value}")
-    return value
 
 
 def _subset(n: int, size: int, span: tuple[int, int], device: torch.device, generator: Generator | None) -> Tensor:

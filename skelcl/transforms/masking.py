@@ -7,12 +7,14 @@ from functools import lru_cache
 import torch
 from torch import Generator, Tensor
 
+from skelcl.bounds import NonNegativeInt, PositiveInt, Share, bounded
 from skelcl.errors import InputError
 from skelcl.skeleton import Skeleton
 from skelcl.transforms.augment import Augmentation
 from skelcl.transforms.step import Mask
 
 
+@bounded
 class StructureMask(Mask):
     """Zeroes joints that lie together, in all frames, channels and bodies (SCD-Net, arXiv 2309.05834).
 
@@ -33,16 +35,17 @@ class StructureMask(Mask):
     """
 
     def __init__(
-        self, seeds: int | None = None, hops: int = 2, joints: int | None = None, probability: float = 0.5
+        self,
+        seeds: PositiveInt | None = None,
+        hops: PositiveInt = 2,
+        joints: NonNegativeInt | None = None,
+        probability: Share = 0.5,
     ) -> None:
         super().__init__()
-        for name, value, least in (("seeds", seeds, 1), ("hops", hops, 1), ("joints", joints, 0)):
-            if value is not None and value < least:
-                raise ValueError(f"StructureMask: {name} must be at least {least}, got {value}")
         self.seeds = seeds
         self.hops = hops
         self.joints = joints
-        self.probability = _probability(probability, "StructureMask")
+        self.probability = probability
 
     def draw(self, x: Tensor, skeleton: Skeleton, generator: Generator | None = None) -> Tensor:
         """The hidden joints of every clip, (N, V) bool."""
@@ -66,6 +69,7 @@ class StructureMask(Mask):
         return self.augment(x, self.draw(x, skeleton, generator))
 
 
+@bounded
 class CubeMask(Augmentation[Tensor], Mask):
     """Zeroes stretches of time, in all joints, channels and bodies (SCD-Net, arXiv 2309.05834).
 
@@ -82,14 +86,11 @@ class CubeMask(Augmentation[Tensor], Mask):
         InputError: If ``cubes`` exceeds the stretches that T frames have.
     """
 
-    def __init__(self, cubes: int | None = None, size: int = 4, probability: float = 0.5) -> None:
+    def __init__(self, cubes: NonNegativeInt | None = None, size: PositiveInt = 4, probability: Share = 0.5) -> None:
         super().__init__()
-        for name, value, least in (("cubes", cubes, 0), ("size", size, 1)):
-            if value is not None and value < least:
-                raise ValueError(f"CubeMask: {name} must be at least {least}, got {value}")
         self.cubes = cubes
         self.size = size
-        self.probability = _probability(probability, "CubeMask")
+        self.probability = probability
 
     def draw(self, x: Tensor, generator: Generator | None = None) -> Tensor:
         """The hidden frames of every clip, (N, T) bool."""
@@ -126,9 +127,3 @@ def _highest(score: Tensor, count: int) -> Tensor:
 def _coins(n: int, probability: float, device: torch.device, generator: Generator | None) -> Tensor:
     """(N, 1) bool, true with the given probability."""
     return torch.rand(n, 1, device=device, generator=generator) < probability
-
-
-def _probability(value: float, name: str) -> float:
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name}: probability must be in [0, 1], got {value}")
-    return value

@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
+from skelcl.bounds import NonNegativeInt, bounded
 from skelcl.clips import Clips
 from skelcl.errors import InputError
 from skelcl.transforms.augment import rotation
 from skelcl.transforms.normalize import Moved, Normalize, extent, require_3d, stretch, transform
 
 
+@bounded
 class RotateMinMax(Normalize):
     """Turns every clip about x and y at random, then stretches every axis of it to [−1, 1] (CTR-GCN on NW-UCLA).
 
@@ -25,10 +27,8 @@ class RotateMinMax(Normalize):
         ValueError: If ``max_degrees`` is negative, or the data are not 3D.
     """
 
-    def __init__(self, max_degrees: int = 60) -> None:
+    def __init__(self, max_degrees: NonNegativeInt = 60) -> None:
         super().__init__("ucla_minmax")
-        if max_degrees < 0:
-            raise ValueError(f"RotateMinMax: max_degrees must not be negative, got {max_degrees}")
         self.max_degrees = max_degrees
 
     def draw(self, clips: Clips, generator: Generator | None = None) -> Tensor:

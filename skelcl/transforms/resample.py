@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from math import isfinite
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from skelcl.bounds import PositiveInt, PositiveShare, bounded
 from skelcl.clips import Clips
+from skelcl.errors import InputError
 
 
+@bounded
 class Sampler(nn.Module, ABC):
     """Chooses T frames of every clip: the first thing a view does.
 
@@ -22,10 +24,8 @@ class Sampler(nn.Module, ABC):
         ValueError: If ``frames`` is less than one.
     """
 
-    def __init__(self, frames: int) -> None:
+    def __init__(self, frames: PositiveInt) -> None:
         super().__init__()
-        if frames < 1:
-            raise ValueError(f"{type(self).__name__}: frames must be at least 1, got {frames}")
         self.frames = frames
 
     @abstractmethod
@@ -69,6 +69,7 @@ class Truncate(Sampler):
         return source, inside[..., None].to(clips.joints.dtype)
 
 
+@bounded
 class CropResize(Sampler):
     """A random stretch of every clip, resized to T frames by linear interpolation.
 
@@ -84,13 +85,13 @@ class CropResize(Sampler):
         ValueError: If ``crop`` is not 0 < low ≤ high ≤ 1 or a length is less than one.
     """
 
-    def __init__(self, frames: int, crop: tuple[float, float] = (0.5, 1.0), min_frames: int = 64) -> None:
+    def __init__(
+        self, frames: PositiveInt, crop: tuple[PositiveShare, PositiveShare] = (0.5, 1.0), min_frames: PositiveInt = 64
+    ) -> None:
         super().__init__(frames)
         low, high = crop
-        if not 0.0 < low <= high <= 1.0:
-            raise ValueError(f"CropResize: crop must satisfy 0 < low <= high <= 1, got {low} and {high}")
-        if min_frames < 1:
-            raise ValueError(f"CropResize: min_frames must be at least 1, got {min_frames}")
+        if low > high:
+            raise InputError(f"CropResize: crop must satisfy low <= high, got {low} and {high}")
         self.crop = (low, high)
         self.min_frames = min_frames
 
@@ -108,6 +109,7 @@ class CropResize(Sampler):
         return _resize(clips, *self.draw(clips, generator), self.frames)
 
 
+@bounded
 class Resize(Sampler):
     """The middle of every clip, resized to T frames by linear interpolation. Deterministic.
 
@@ -119,10 +121,8 @@ class Resize(Sampler):
         ValueError: If ``crop`` is not in (0, 1].
     """
 
-    def __init__(self, frames: int, crop: float = 1.0) -> None:
+    def __init__(self, frames: PositiveInt, crop: PositiveShare = 1.0) -> None:
         super().__init__(frames)
-        if not (isfinite(crop) and 0.0 < crop <= 1.0):
-            raise ValueError(f"Resize: crop must be in (0, 1], got {crop}")
         self.crop = crop
 
     def plan(self, clips: Clips, generator: Generator | None = None) -> tuple[Tensor, Tensor]:
@@ -132,6 +132,7 @@ class Resize(Sampler):
         return _resize(clips, cut, clips.frames - 2 * cut, self.frames)
 
 
+@bounded
 class ReflectCrop(Resize):
     """The clip resized to T frames, then moved in time: the temporal crop of CrosSCLR and AimCLR.
 
@@ -147,10 +148,8 @@ class ReflectCrop(Resize):
         ValueError: If ``ratio`` is less than one, or ``crop`` is not in (0, 1].
     """
 
-    def __init__(self, frames: int, ratio: int = 6, crop: float = 1.0) -> None:
+    def __init__(self, frames: PositiveInt, ratio: PositiveInt = 6, crop: PositiveShare = 1.0) -> None:
         super().__init__(frames, crop)
-        if ratio < 1:
-            raise ValueError(f"ReflectCrop: ratio must be at least 1, got {ratio}")
         self.padding = frames // ratio
 
     def draw(self, clips: Clips, generator: Generator | None = None) -> Tensor:
@@ -170,6 +169,7 @@ class ReflectCrop(Resize):
         return source.gather(1, place), weight.gather(1, place)
 
 
+@bounded
 class RandomFrames(Sampler):
     """T frames of every clip at random, in order: a frame may come several times, others not at all.
 
@@ -185,10 +185,10 @@ class RandomFrames(Sampler):
         ValueError: If not 1 ≤ ``frames`` ≤ ``copies``.
     """
 
-    def __init__(self, frames: int, copies: int | None = 100) -> None:
+    def __init__(self, frames: PositiveInt, copies: PositiveInt | None = 100) -> None:
         super().__init__(frames)
         if copies is not None and copies < frames:
-            raise ValueError(f"RandomFrames: copies must be at least frames = {frames}, got {copies}")
+            raise InputError(f"RandomFrames: copies must be at least frames = {frames}, got {copies}")
         self.copies = copies
 
     def draw(self, clips: Clips, generator: Generator | None = None) -> Tensor:
@@ -210,6 +210,7 @@ class RandomFrames(Sampler):
         return _pick(clips, self.draw(clips, generator))
 
 
+@bounded
 class EvenFrames(Sampler):
     """T frames of every clip at equal distances, each rounded down. Deterministic.
 
@@ -219,7 +220,7 @@ class EvenFrames(Sampler):
             of SDS-CL: the first of each of T equal stretches, ⌊i·L/T⌋.
     """
 
-    def __init__(self, frames: int, endpoint: bool = True) -> None:
+    def __init__(self, frames: PositiveInt, endpoint: bool = True) -> None:
         super().__init__(frames)
         self.endpoint = endpoint
 

@@ -91,7 +91,7 @@ def test_without_performers_a_share_of_each_class(stores):
     [
         ({}, "exactly one of test_subjects, test_cameras, test_share and test_prefix"),
         ({"test_share": 0.2, "test_cameras": [1]}, "exactly one of"),
-        ({"test_share": 1.0}, "test_share must lie between 0 and 1"),
+        ({"test_share": 1.0}, r"test_share must be in \(0, 1\)"),
         ({"test_subjects": [1, 9]}, "mine: no clip is of subject 9; there are 1, 2, 3, 4"),
         ({"test_subjects": [1, 2, 3, 4]}, "the train part is empty"),
         ({"test_subjects": []}, "the test part is empty"),

@@ -348,7 +348,7 @@ def test_store_repeats_and_follows_its_arguments(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"subjects": 0}, "subjects must lie"),
+        ({"subjects": 0}, "subjects must be at least 1"),
         ({"actions": ["wave", "juggle"]}, "unknown action 'juggle'"),
         ({"actions": ["wave", "wave"]}, "twice"),
     ],

@@ -278,7 +278,7 @@ def test_one_term_alone_needs_one_head_and_one_bank(build, ucla):
 
 
 def test_every_repeat_of_a_clip_has_its_own_slot(build, ucla):
-    method = build(random=False, positives=7, optimizer=partial(torch.optim.SGD, lr=0.0))
+    method = build(random=False, positives=7, optimizer=partial(torch.optim.SGD, lr=1e-30))  # no weight moves
     fit(method, ucla, 1, data={"repeat": 2})
     data = NWUCLA(ucla)
     clips = data.store.clips(data.parts["train"])
@@ -381,7 +381,7 @@ def test_nothing_of_it_is_left_at_test(build, ucla, tmp_path):
 
 
 def test_a_second_fit_goes_on(build, ucla):
-    method = build(optimizer=partial(torch.optim.SGD, lr=0.0))
+    method = build(optimizer=partial(torch.optim.SGD, lr=1e-30))
     fit(method, ucla, 1)
     head, bank = method.heads["spatial"], method.banks["spatial"]
     fit(method, ucla, 1)

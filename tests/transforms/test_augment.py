@@ -321,9 +321,9 @@ def test_linear_maps_refuse_other_than_3d(step):
     [
         (lambda: Reverse(1.5), "Reverse: probability"),
         (lambda: Shear(-1.0), "Shear: amplitude"),
-        (lambda: Rotate(-1.0), "Rotate: angles"),
+        (lambda: Rotate(-1.0), "Rotate: max_degrees"),
         (lambda: GaussianNoise(-1.0), "GaussianNoise: std"),
-        (lambda: GaussianBlur(max_sigma=1.0, min_sigma=2.0), "GaussianBlur: 0 < min_sigma"),
+        (lambda: GaussianBlur(max_sigma=1.0, min_sigma=2.0), "GaussianBlur: min_sigma must not exceed"),
         (lambda: GaussianBlur(probability=-0.1), "GaussianBlur: probability"),
         (lambda: JointMask((6, 5)), "JointMask: joints"),
         (lambda: JointMask(frames=(-1, 5)), "JointMask: frames"),
