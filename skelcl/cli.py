@@ -21,6 +21,7 @@ LIGHTNING_VERBS = ("fit", "validate", "test", "predict")
 PROGRAMS = {
     "fine-tune": "skelcl.fine_tune:main",
     "sweep": "skelcl.sweeps.command:main",
+    "evaluate": "skelcl.evaluate:main",
 }
 """Verbs that parse their own words."""
 LISTS = {
@@ -29,7 +30,6 @@ LISTS = {
 }
 """Verbs that take any number of words of one kind, and options: a typed function, and what its words are."""
 COMMANDS = {
-    "evaluate": "skelcl.evaluate:command",
     "data": "skelcl.data.commands:COMMANDS",
     "checkpoint": "skelcl.checkpoint:COMMANDS",
     "export": "skelcl.export:export_checkpoint",

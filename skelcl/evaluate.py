@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,6 +15,7 @@ import numpy as np
 import yaml
 
 from skelcl.bounds import PositiveInt, bounded
+from skelcl.data import SkeletonDataModule
 from skelcl.errors import InputError
 from skelcl.evaluation import summary
 from skelcl.evaluation.clustering import ClusteringOptions, require_clustering
@@ -30,6 +33,7 @@ from skelcl.evaluation.session import Session
 from skelcl.files import whole
 from skelcl.lightning_cli import load
 from skelcl.methods import Supervised
+from skelcl.parsing import call
 from skelcl.plane import require_tsne
 from skelcl.seeding import run_seed, untouched, use_seed
 from skelcl.stored import stored_config
@@ -37,6 +41,8 @@ from skelcl.stored import stored_config
 Protocol = Literal["linear", "knn", "retrieval", "clustering", "collapse", "few_shot", "robustness"]
 VERSIONS: dict[str, int] = dict.fromkeys(get_args(Protocol), 1)
 """Raised whenever the numbers of a protocol change under the same options."""
+SAME_CLASSES = set(inspect.signature(SkeletonDataModule).parameters) - {"classes", "num_persons"}
+"""Options of all data modules that leave a classifier its classes."""
 LINEAR, KNN, RETRIEVAL, CLUSTERING = LinearOptions(), KNNOptions(), RetrievalOptions(), ClusteringOptions()
 COLLAPSE, FEW_SHOT, ROBUSTNESS = CollapseOptions(), FewShotOptions(), RobustnessOptions()
 
@@ -65,6 +71,23 @@ class Evaluation:
     table: str
 
 
+def main(words: Sequence[str]) -> None:
+    """``skelcl evaluate``.
+
+    Args:
+        words: Options of the command. ``--data FILE`` stands for what is in the file, and ``--data.KEY`` goes on top.
+    """
+    options, files = [], []
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name == "--data":
+            files = ["--data", json.dumps(_block(Path(value if equals else next(rest, ""))))]
+        else:
+            options.append(word)
+    call("skelcl evaluate", command, [*files, *options])
+
+
 def command(ckpt_path: Path | list[Path] | None = None, **options: Any) -> None:
     """Judge the frozen encoder of a checkpoint of any method by several protocols, beside one with random weights.
 
@@ -91,7 +114,7 @@ def evaluate(
     protocols: list[Protocol] | str = "all",
     seeds: list[int] | int | str = "0,1,2",
     output: Path | None = None,
-    data: Path | None = None,
+    data: dict[str, Any] | Path | None = None,
     root: Path | None = None,
     device: str = "auto",
     batch_size: PositiveInt = 128,
@@ -114,8 +137,10 @@ def evaluate(
         output: Folder for results.json, table.md and report.html, by default ``evaluation`` in the folder of the run,
             ``evaluation-X`` for a checkpoint X.ckpt other than the last. They are replaced when all is done: a killed
             command leaves the old ones, and starts anew.
-        data: Data block of another data set of the same joints, experiments/data/ntu60-xview.yaml for example. The
-            encoder alone is then judged, never a classifier.
+        data: File with the data block of another data set of the same joints, experiments/data/ntu60-xview.yaml for
+            example; or options that are laid over those of the run's data, and over such a block: ``--data.fraction
+            0.05``, in Python ``{"fraction": 0.05}``. With a block, or options of the split or the classes, the encoder
+            alone is judged, never a classifier.
         root: Folder of the stores, where it is not that of the run.
         device: ``auto`` is a GPU where there is one, else the CPU.
         batch_size: Clips that are encoded at once.
@@ -148,18 +173,26 @@ def evaluate(
     seed = config.get("seed_everything")
     use_seed(seed if isinstance(seed, int) else 0)
     changes = _changes(config, data, root)
-    model, source = load(ckpt_path, changes=changes, encoder_only=data is not None, trust=trust)
+    other = bool(data) and not (isinstance(data, dict) and set(data) <= SAME_CLASSES)
+    model, source = load(ckpt_path, changes=changes, encoder_only=other, trust=trust)
     source.require_labels("train_all", "test")
     own: ProbeName = (config.get("evaluation") or {}).get("probe") or "as_cal"
     presets = linear.presets or tuple(name for name, one in PRESETS.items() if one.streams == 1 or name == own)
     place = find_device(device)
-    classify = model.classify if data is None and isinstance(model, Supervised) else None
+    classify = model.classify if not other and isinstance(model, Supervised) else None
     session = Session(model.to(place), source, place, batch_size, classify)
     exemplars = getattr(source, "split", None) == "one-shot"
     damages, left_out = suite(robustness, source.skeleton, source.num_persons, source.channels)
+    notes: list[str] = []
     if "few_shot" in chosen and not exemplars:
-        for shots in few_shot.shots:  # too few clips are told before anything is encoded
-            draw_episodes(session.test_labels, few_shot.ways, shots, few_shot.queries, 1)
+        try:
+            for shots in few_shot.shots:  # too few clips are told before anything is encoded
+                draw_episodes(session.test_labels, few_shot.ways, shots, few_shot.queries, 1)
+        except InputError as error:
+            if chosen == ["few_shot"]:
+                raise
+            chosen.remove("few_shot")
+            notes.append(str(error))
 
     train, test = session.encoded("train_all"), session.encoded("test")
     subsets = session.subsets
@@ -169,16 +202,20 @@ def evaluate(
     for name, judge in judges.items():
         if session.logits is not None and name == "learned":
             judge.own(session.logits(test[name].features))
-        if "linear" in chosen:
-            judge.linear(presets)
-        if "knn" in chosen:
-            judge.knn(knn)
-        if "retrieval" in chosen:
-            judge.retrieval(retrieval)
-        if "clustering" in chosen:
-            judge.clustering(clustering)
-        if "few_shot" in chosen:
-            judge.few_shot(few_shot, exemplars)
+        runs: dict[str, Callable[[], None]] = {
+            "linear": partial(judge.linear, presets),
+            "knn": partial(judge.knn, knn),
+            "retrieval": partial(judge.retrieval, retrieval),
+            "clustering": partial(judge.clustering, clustering),
+            "few_shot": partial(judge.few_shot, few_shot, exemplars),
+        }
+        for protocol in chosen:
+            try:
+                runs.get(protocol, lambda: None)()
+            except InputError as error:
+                if len(chosen) == 1:
+                    raise
+                notes.append(f"{protocol}: {str(error).removeprefix(f'{protocol}: ')}")
     if "collapse" in chosen:
         views = session.random_views()
         for name, judge in judges.items():
@@ -190,7 +227,7 @@ def evaluate(
 
     scores = {name: judge.scores for name, judge in judges.items()}
     flat = {stat: _flat(scores, stat) for stat in ("mean", "sd", "interval")}
-    notes = list(dict.fromkeys(note for one in scores.values() for note in one.notes))
+    notes = list(dict.fromkeys(notes + [note for one in scores.values() for note in one.notes]))
     notes += [f"{count} {part} clips without a label" for part, count in source.unlabelled.items() if count]
     notes += [f"robustness: these data have no room for {', '.join(left_out)}"] * bool(left_out and readings)
     options = {
@@ -292,23 +329,32 @@ def _seeds(given: Sequence[int] | int | str) -> tuple[int, ...]:
     return seeds
 
 
-def _changes(config: Mapping[str, Any], data: Path | None, root: Path | None) -> dict[str, Any]:
+def _block(file: Path) -> dict[str, Any]:
+    """The data block in a YAML file."""
+    if not file.is_file():
+        raise InputError(f"--data {file}: no such file")
+    try:
+        block = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"--data {file}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(block, dict) or "class_path" not in block:
+        raise InputError(f"--data {file}: not a data block like those in experiments/data (it has no class_path)")
+    return block
+
+
+def _changes(config: Mapping[str, Any], data: dict[str, Any] | Path | None, root: Path | None) -> dict[str, Any]:
     """What is laid over the config of the checkpoint."""
     block = dict(config["data"])
-    if data is not None:
-        if not Path(data).is_file():
-            raise InputError(f"--data {data}: no such file")
-        try:
-            block = yaml.safe_load(Path(data).read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"--data {data}: not YAML ({' '.join(str(error).split())})") from error
-        if not isinstance(block, dict) or "class_path" not in block:
-            raise InputError(f"--data {data}: not a data block like those in experiments/data (it has no class_path)")
+    given = _block(Path(data)) if isinstance(data, (str, Path)) else dict(data or {})
+    options = {key: given.pop(key) for key in list(given) if key not in ("class_path", "init_args", "dict_kwargs")}
+    if given:
+        block = given
         persons = config["data"].get("init_args", {}).get("num_persons")
         told = {} if persons is None else {"num_persons": persons}  # the encoder was made for so many
         block = {**block, "init_args": {**told, **(block.get("init_args") or {})}}
-    if root is not None:
-        block = {**block, "init_args": {**(block.get("init_args") or {}), "root": str(root)}}
+    options |= {} if root is None else {"root": str(root)}
+    if options:
+        block = {**block, "init_args": {**(block.get("init_args") or {}), **options}}
     return {"data": block}
 
 

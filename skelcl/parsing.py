@@ -80,8 +80,8 @@ Commands = dict[str, Any]
 """Verb → typed function, or verb → further such verbs with a ``_help`` of their own."""
 
 
-def call(prog: str, commands: Commands, args: Sequence[str]) -> Any:
-    """Run one of several functions with options read from ``args``; signatures and docstrings are the manual.
+def call(prog: str, commands: Commands | Callable[..., Any], args: Sequence[str]) -> Any:
+    """Run a function, or one of several, with options read from ``args``; signatures and docstrings are the manual.
 
     ``--raw`` and ``--ckpt_path`` may be followed by several places, as the shell's wildcards write them, or be given
     several times. So may a function be whose first argument is a list of places.

@@ -13,6 +13,7 @@ from skelcl.cli import run
 from skelcl.data import NTU120
 from skelcl.data.formats import synthetic_ntu
 from skelcl.data.formats.ntu import prepare
+from skelcl.data.subsets import LabelSubset
 from skelcl.errors import InputError
 from skelcl.evaluate import default_folder, evaluate
 from skelcl.evaluation import PRESETS, knn_predict, linear_probe
@@ -241,6 +242,41 @@ def test_another_data_set_is_judged_by_the_encoder_alone(ucla, tmp_path):
     assert content["run"]["config_sha256"] != again["run"]["config_sha256"]
 
 
+@pytest.mark.parametrize("order", [0, 1])
+def test_options_of_the_data_are_laid_over_those_of_the_run_and_of_a_block(ucla, tmp_path, capsys, order):
+    block = tmp_path / "view2.yaml"
+    block.write_text(yaml.safe_dump({"class_path": "NWUCLA", "init_args": {"test_view": 2, "root": str(ucla)}}))
+    start = ["evaluate", "--ckpt_path", UCLA_CKPT, "--protocols=knn", "--seeds=0", "--knn.k=[1]"]
+    run(words(*start, "--data.fraction=0.1", "--data.subset_seed", 3, "--output=tenth"))
+    both = [[f"--data={block}"], ["--data.fraction", 0.1]]
+    run(words(*start, *both[order], *both[1 - order], "--output=other"))
+    train, label, data, _ = by_hand(UCLA_CKPT, "train_all")
+    test, test_label, *_ = by_hand(UCLA_CKPT, "test")
+    chosen = LabelSubset(fraction=0.1, seed=3).draw(data.ids[data.parts["train_all"]], label.numpy())
+    expected = (knn_predict(train[""][chosen], label[chosen], test[""], 1, 10) == test_label).double().mean()
+    content = json.loads(Path("tenth/results.json").read_text())
+    assert content["metrics"]["test/knn_top1"] == pytest.approx(expected.item())
+    assert content["gallery_clips"] == chosen.sum() == 10
+    other = json.loads(Path("other/results.json").read_text())
+    assert (other["run"]["data"]["split"], other["gallery_clips"]) == ("test_view 2", 10)
+
+
+def test_options_that_leave_the_classes_leave_the_classifier():
+    assert "test/top1" in evaluate(OWN_CKPT, "knn", 0, Path("half"), data={"fraction": 0.5}).metrics
+    assert "test/top1" not in evaluate(OWN_CKPT, "knn", 0, Path("view"), data={"test_view": 2}).metrics
+
+
+def test_a_protocol_that_does_not_fit_is_left_out_with_a_word_and_the_others_run():
+    few = FewShotOptions(ways=9)
+    found = evaluate(PEOPLE_CKPT, "few_shot,knn,collapse", 0, Path("some"), few_shot=few, knn=KNNOptions((1, 500)))
+    left = json.loads(Path("some/results.json").read_text())["left_out"]
+    assert any("needs 9 classes of at least 16 test clips" in note for note in left)
+    assert any(note.startswith("knn: 500 neighbours, there are ") for note in left)
+    assert all(note in found.table for note in left)
+    assert {"test/knn_top1", "test/random_knn_top1", "test/collapse_rank"} <= set(found.metrics)
+    assert not any("few_shot" in name or "knn500" in name for name in found.metrics)
+
+
 @pytest.fixture(scope="module")
 def ntu120(tmp_path_factory):
     """Root of a store in the format of NTU-120, with two of the actions that one-shot calls novel."""
@@ -321,6 +357,8 @@ def test_a_killed_evaluation_leaves_the_old_one(monkeypatch):
         (["--data", "half.yaml"], "--data half.yaml: not YAML", 1),
         (["--output", "half.yaml/found"], "--output half.yaml/found: half.yaml is a file, and a folder is wanted", 1),
         (["--device", "abacus"], "--device abacus: ", 1),
+        (["--data.fractoin", "0.1"], "fractoin", 1),
+        (["--data.fraction", "7"], "fraction: must be in (0, 1], got 7", 1),
         (["--knn.j", "3"], "unrecognized arguments: --knn.j", 2),
         (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint", 1),
     ],

@@ -86,6 +86,7 @@ ALLOWED = {
         "files",
         "lightning_cli",
         "methods",
+        "parsing",
         "plane",
         "seeding",
         "stored",

@@ -149,8 +149,11 @@ class LabelSubset:
 
 
 def digest(ids: Iterable[str]) -> str:
-    """Hexadecimal SHA-256 of the sorted ids, one per line: ``grep -v '^#' labels.txt | sha256sum``."""
+    """Hexadecimal SHA-256 of the sorted ids, one per line: ``tail -n +3 labels.txt | sha256sum``."""
     return hashlib.sha256("".join(f"{name}\n" for name in sorted(ids)).encode()).hexdigest()
+
+
+_SUM = re.compile(r"# sha256 of the ids: (\w+)")
 
 
 def write_labels(path: Path, ids: Iterable[str], comment: str) -> None:
@@ -168,7 +171,10 @@ def write_labels(path: Path, ids: Iterable[str], comment: str) -> None:
 
 
 def read_labels(path: Path) -> list[str]:
-    """Reads a list of ids, one per line, below any number of lines that start with ``#``.
+    """Reads a list of ids, one per line, below any number of comments: lines that start with ``#``.
+
+    The last comment is the line with the SHA-256 that :func:`write_labels` writes, or stands above an empty line or an
+    id that starts otherwise; lines below it are ids, also those that start with ``#``.
 
     Args:
         path: File written by :func:`write_labels`, or by hand.
@@ -180,15 +186,17 @@ def read_labels(path: Path) -> list[str]:
         InputError: If there is no such file, it lists nothing, or its ids do not have the SHA-256 that it names.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").split("\n")  # and at no other character, which an id may hold
     except (OSError, UnicodeDecodeError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else "cannot be read as text"
         raise InputError(f"subset {path}: {reason}; a rule is one of {', '.join(RULES)}") from error
     size = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    sums = [_SUM.fullmatch(line) for line in lines[:size]]
+    size = next((n + 1 for n, noted in enumerate(sums) if noted), size)
     names = [line for line in lines[size:] if line]
     if not names:
         raise InputError(f"{path}: lists no clip")
-    noted = re.search(r"^# sha256 of the ids: (\w+)$", "\n".join(lines[:size]), re.MULTILINE)
+    noted = next((noted for noted in sums if noted), None)
     if noted and noted[1] != digest(names):
         raise InputError(f"{path}: its ids are not those that were written; delete the line with the sha256 if meant")
     return names

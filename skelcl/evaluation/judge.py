@@ -103,8 +103,11 @@ class Judge:
         self._add_logits(logits.cpu(), "")
 
     def knn(self, options: KNNOptions) -> None:
-        """``knn_top1`` for k = 1, ``knn5_top1`` for k = 5 and so on, and ``_mean_class``."""
+        """``knn_top1`` for k = 1, ``knn5_top1`` for k = 5 and so on, and ``_mean_class``, where there are k clips."""
         for k in options.k:
+            if k > len(self.train):
+                self.scores.notes.append(f"knn: {k} neighbours, there are {len(self.train)} training clips")
+                continue
             predicted = self.neighbours(self.test, k)
             for subset, which in self.subsets.items():
                 label = self._label[which]

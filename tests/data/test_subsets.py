@@ -152,6 +152,18 @@ def test_a_list_by_hand_needs_no_comment(tmp_path):
     assert drawn(ids, label, str(tmp_path / "mine.txt")) == {"clip 000001", "clip 000003"}
 
 
+@pytest.mark.parametrize("name", ["#1 wave", "# sha256 of the ids: 00", "##", "a\u2028b", "a\x0bb", "a\x85b"])
+def test_every_id_survives_a_written_list(tmp_path, name):
+    names = ["#0", "0", name, "clip", "winken"]
+    write_labels(tmp_path / "labels.txt", names, "some")
+    assert read_labels(tmp_path / "labels.txt") == sorted(names)
+
+
+def test_a_list_by_hand_may_tell_comments_from_ids_by_an_empty_line(tmp_path):
+    (tmp_path / "mine.txt").write_text("# a comment\n\n#1 wave\n#2\n")
+    assert read_labels(tmp_path / "mine.txt") == ["#1 wave", "#2"]
+
+
 def test_unusable_lists_name_the_file(tmp_path):
     ids, label = clips(50, 5)
     file = tmp_path / "labels.txt"
