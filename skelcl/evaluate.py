@@ -26,6 +26,7 @@ from skelcl.evaluation.judge import Judge, Scores
 from skelcl.evaluation.knn import KNNOptions
 from skelcl.evaluation.page import Page, Table, write_page
 from skelcl.evaluation.probe import PRESETS, LinearOptions, ProbeName
+from skelcl.evaluation.provenance import read_facts, refuse_changed, refuse_seen
 from skelcl.evaluation.record import run_record, save_record
 from skelcl.evaluation.retrieval import RetrievalOptions
 from skelcl.evaluation.robustness import Reading, RobustnessOptions, suite
@@ -176,6 +177,9 @@ def evaluate(
     other = bool(data) and not (isinstance(data, dict) and set(data) <= SAME_CLASSES)
     model, source = load(ckpt_path, changes=changes, encoder_only=other, trust=trust)
     source.require_labels("train_all", "test")
+    trained_on = read_facts(ckpt_path)
+    refuse_changed(trained_on, source, ckpt_path)
+    refuse_seen(trained_on, source, ckpt_path)
     own: ProbeName = (config.get("evaluation") or {}).get("probe") or "as_cal"
     presets = linear.presets or tuple(name for name, one in PRESETS.items() if one.streams == 1 or name == own)
     place = find_device(device)

@@ -20,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from skelcl.data.subsets import digest, read_labels
 from skelcl.errors import InputError
+from skelcl.evaluation.record import remarks
 from skelcl.evaluation.report import short
 from skelcl.files import whole
 from skelcl.lightning_cli import resolved_config, run_lightning
@@ -51,6 +52,7 @@ class Run:
         metrics: Accuracies (0…1) after the last epoch, by name.
         labels: Labelled clips; None when all are.
         labels_sha256: Of their names.
+        remarks: What a table of these accuracies must say.
     """
 
     variant: str
@@ -59,6 +61,7 @@ class Run:
     metrics: Mapping[str, float]
     labels: int | None
     labels_sha256: str | None
+    remarks: tuple[str, ...] = ()
 
 
 def main(words: Sequence[str]) -> None:
@@ -189,6 +192,7 @@ def summary(runs: Sequence[Run], ckpt_path: Path, config: Mapping[str, Any]) -> 
         "data": config["data"],
         "selection": "last epoch",
         "seeds": list(found[PRETRAINED]),
+        "remarks": list(dict.fromkeys(f"{TITLES[run.variant]}: {remark}" for run in runs for remark in run.remarks)),
         "summary": {
             variant: {name: _spread([metrics[name] for metrics in seeds.values()]) for name in names}
             for variant, seeds in found.items()
@@ -221,7 +225,7 @@ def table_text(table: Mapping[str, Any]) -> str:
     for variant, metrics in rows.items():
         cells = [_percent(metrics[name], signed=variant == "gain") for name in names]
         lines.append(f"{TITLES[variant]:<14}" + "".join(f"{cell:>18}" for cell in cells))
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"! {remark}" for remark in table["remarks"])])
 
 
 def _seeds(word: str) -> list[int]:
@@ -330,9 +334,9 @@ def _finished(folder: Path, variant: str, seed: int) -> Run | None:
         return None
     labels = version / "labels.txt"
     names = read_labels(labels) if labels.is_file() else None
-    metrics = json.loads((version / "results.json").read_text(encoding="utf-8"))["metrics"]
+    results = json.loads((version / "results.json").read_text(encoding="utf-8"))
     amount, sha256 = (None, None) if names is None else (len(names), digest(names))
-    return Run(variant, seed, version, metrics, amount, sha256)
+    return Run(variant, seed, version, results["metrics"], amount, sha256, tuple(remarks(results["run"])))
 
 
 def _last(folder: Path) -> Path | None:

@@ -28,6 +28,7 @@ from skelcl import __version__
 from skelcl.data import SkeletonDataModule
 from skelcl.errors import InputError, OptionError, fail
 from skelcl.evaluation import FeatureWriter, FrozenEvaluation, OnlineKNN, SupervisedEvaluation
+from skelcl.evaluation.provenance import TrainedOn
 from skelcl.evaluation.record import RUN_KEY, surroundings
 from skelcl.methods import Method
 from skelcl.parsing import OneLineErrors, reason
@@ -177,6 +178,7 @@ class SkelCLI(LightningCLI):
             callbacks = [one for one in callbacks if not isinstance(one, Checkpoint)]
         trainer = super()._instantiate_trainer(config, callbacks)
         check_precision(trainer)
+        trainer.callbacks.insert(0, TrainedOn())  # type: ignore[attr-defined]  # missing from its annotations
         return trainer
 
     def before_test(self) -> None:

@@ -228,7 +228,7 @@ def test_a_supervised_checkpoint_is_judged_by_its_features_and_its_own_classifie
 
 def test_another_data_set_is_judged_by_the_encoder_alone(ucla, tmp_path):
     block = tmp_path / "view2.yaml"
-    block.write_text(yaml.safe_dump({"class_path": "NWUCLA", "init_args": {"test_view": 2}}))
+    block.write_text(yaml.safe_dump({"class_path": "NWUCLA", "init_args": {"test_view": 2, "accept_seen": True}}))
     found = evaluate(OWN_CKPT, "knn", 0, Path("other"), data=block, root=ucla)
     content = json.loads(Path("other/results.json").read_text())
     assert content["run"]["data"]["split"] == "test_view 2"

@@ -71,6 +71,8 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         fraction: Share of the training clips that have labels.
         per_class: Labelled training clips of each class, instead of a share.
         subset_seed: Seed of the choice, independent of the run's seed.
+        accept_changed: Use a checkpoint with a store that has changed since it was trained on it.
+        accept_seen: Judge by clips that the network was trained on; every record and table then says how many.
 
     Attributes:
         store: The open store.
@@ -113,6 +115,8 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         fraction: PositiveShare | None = None,
         per_class: PositiveInt | None = None,
         subset_seed: NonNegativeInt = 0,
+        accept_changed: bool = False,
+        accept_seen: bool = False,
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
@@ -124,6 +128,8 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         self.drop_last = drop_last
         self.predict_split = predict_split
         self.repeat = repeat
+        self.accept_changed = accept_changed
+        self.accept_seen = accept_seen
         chosen = (subset, fraction, per_class) != ("stratified", None, None)
         self.label_subset = LabelSubset(subset, fraction, per_class, subset_seed) if chosen else None
         self.store = SkeletonStore(Path(root) / self.dataset, in_memory=preload == "memory")

@@ -131,6 +131,12 @@ class SkeletonStore:
         return str(self.meta.get("recipe", "none"))
 
     @property
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of the clips, by the checksums of index and coordinates in ``meta.json``."""
+        told = "".join(f"{name} {self.meta['sha256'].get(name)}\n" for name in ("index.npz", "joints.npy"))
+        return hashlib.sha256(told.encode()).hexdigest()
+
+    @property
     def joints(self) -> np.ndarray:
         """The whole array, (R, V, C) float32, read-only unless in memory."""
         if self._joints is None:

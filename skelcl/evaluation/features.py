@@ -30,10 +30,21 @@ class StepFeatures(TypedDict):
 class NamedClips(Protocol):
     """What evaluation reads off a data module: names of clips, classes and splits, and named parts of the store."""
 
-    ids: Sequence[str] | NDArray[np.str_]
-    class_names: Sequence[str]
-    subsets: Mapping[str, NDArray[np.int64]]
-    predict_split: str
+    @property
+    def ids(self) -> Sequence[str] | NDArray[Any]:
+        """Names of the clips by position."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the classes by label."""
+
+    @property
+    def subsets(self) -> Mapping[str, NDArray[Any]]:
+        """Positions of named parts of the test clips."""
+
+    @property
+    def predict_split(self) -> str:
+        """Part that ``predict`` encodes."""
 
 
 class StepScores(StepFeatures):

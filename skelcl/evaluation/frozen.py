@@ -179,25 +179,31 @@ class FrozenEvaluation(pl.Callback):
                 for key in ("knn_top1", "linear_top1"):
                     metrics[f"{subset}/random_{key}"] = scores["random", subset][key]
 
+        results = {
+            "knn": {"k": self.k, "metric": "cosine"},
+            "probe": {"preset": self.probe, "seed": self.probe_seed, **asdict(PRESETS[self.probe])},
+            "random_encoder_seed": run_seed() if "random" in judged else None,
+            "feature_width": query.shape[1],
+            "gallery_clips": len(gallery),
+            "query_clips": {subset: int(which.sum()) for subset, which in subsets.items()},
+            "classes": len(class_names),
+            "metrics": metrics,
+        }
+        remarks = write_results(directory, trainer, pl_module, results, query_index, gallery_index)
         if directory is not None:
-            directory.mkdir(parents=True, exist_ok=True)
-            results = {
-                "knn": {"k": self.k, "metric": "cosine"},
-                "probe": {"preset": self.probe, "seed": self.probe_seed, **asdict(PRESETS[self.probe])},
-                "random_encoder_seed": run_seed() if "random" in judged else None,
-                "feature_width": query.shape[1],
-                "gallery_clips": len(gallery),
-                "query_clips": {subset: int(which.sum()) for subset, which in subsets.items()},
-                "classes": len(class_names),
-                "metrics": metrics,
-            }
-            write_results(directory, trainer, pl_module, results, query_index, gallery_index)
             linear = learned.probe.logits.argmax(1)
             predicted = {"knn_top1": learned.knn, "linear_top1": linear}
             report.write_per_class(directory / "per_class.csv", learned.label, predicted, subsets, class_names)
             confusion = report.write_confusion(directory / "confusion.csv", learned.label, linear, class_names)
             report.write_scores(
-                directory / "scores.npz", trainer, pl_module, learned.probe.logits, learned.label, query_index, subsets
+                directory / "scores.npz",
+                trainer,
+                pl_module,
+                learned.probe.logits,
+                learned.label,
+                query_index,
+                subsets,
+                remarks,
             )
             if self.figures and importlib.util.find_spec("matplotlib") is not None:
                 report.draw(trainer, directory, learned.features, learned.label, confusion, class_names)
@@ -206,8 +212,7 @@ class FrozenEvaluation(pl.Callback):
         keys = ("knn_top1", "linear_top1")
         rows = {names[e]: [scores[e, subset][key] for subset in subsets for key in keys] for e in shown}
         head = f"top-1 in %: {self.k}-NN (cosine) and linear probe {self.probe!r} (last epoch)"
-        where = "" if directory is None else f"\nfiles: {directory}"
-        pl_module.print(f"\n{head}\n{report.percent_table(columns, rows)}{where}\n")
+        report.tell(pl_module, head, report.percent_table(columns, rows), remarks, directory)
         return metrics
 
     def _judge(self, train: Split, test: Split, num_classes: int) -> Judged:

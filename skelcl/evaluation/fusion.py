@@ -46,6 +46,7 @@ class Scores:
         class_names: Names of the K classes; empty when unknown.
         checkpoint: Weights that gave the scores.
         subsets: Named parts of the clips that are judged separately, ``test_clean`` for example, (N,) bool each.
+        remarks: What a table of them must say, that some clips were trained on for example.
     """
 
     source: str
@@ -56,6 +57,7 @@ class Scores:
     class_names: tuple[str, ...]
     checkpoint: str
     subsets: Mapping[str, NDArray[np.bool_]]
+    remarks: tuple[str, ...] = ()
 
     def __getitem__(self, order: NDArray[np.int64]) -> Scores:
         """The clips at the positions ``order``."""
@@ -83,6 +85,7 @@ class Scores:
             class_names=np.asarray(self.class_names, dtype=str),
             stream=np.asarray(self.stream),
             checkpoint=np.asarray(self.checkpoint),
+            remarks=np.asarray(self.remarks, dtype=str),
             **self.subsets,
         )
 
@@ -116,6 +119,7 @@ def read_scores(path: Path) -> Scores:
         tuple(names.tolist()),
         str(arrays.get("checkpoint", "")),
         {name: array for name, array in arrays.items() if array.dtype == np.bool_ and array.shape == (n,)},
+        tuple(np.atleast_1d(arrays.get("remarks", np.asarray([], dtype=str))).astype(str).tolist()),
     )
     if not np.isfinite(scores.logits).all():
         raise InputError(f"{file}: some logits are not finite: the run has diverged")
@@ -157,6 +161,7 @@ def fuse_scores(scores: Sequence[Scores], weights: Sequence[float], space: Space
         logits=total.astype(np.float32),
         stream="+".join(one.stream for one in scores),
         checkpoint=", ".join(one.checkpoint for one in scores),
+        remarks=tuple(dict.fromkeys(remark for one in scores for remark in one.remarks)),
     )
 
 
@@ -225,7 +230,7 @@ def fuse(runs: list[Path], weights: str = "equal", space: Space = "logits", outp
     print(f"accuracies in %, {len(fused.id)} clips, weights {weights}, sum of {space}")
     print(percent_table(heads, table))
     for title, one in zip(numbered, scores, strict=True):
-        print(f"{title}: {one.source}")
+        print("\n! ".join([f"{title}: {one.source}", *one.remarks]))
     if output is not None:
         fused.write(output)
         print(f"wrote {output}")

@@ -3,34 +3,47 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import platform
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 import yaml
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skelcl.errors import InputError
-from skelcl.evaluation.features import NamedClips, named_clips
+from skelcl.evaluation.features import named_clips
+from skelcl.evaluation.provenance import (
+    Seen,
+    SplitClips,
+    TrainedOn,
+    changed,
+    ids_digest,
+    in_words,
+    label_facts,
+    read_content,
+    read_facts,
+    seen_clips,
+    split_words,
+)
 from skelcl.files import whole
 from skelcl.seeding import run_seed
-from skelcl.stored import CONFIG_KEY, plain_yaml, read_file
+from skelcl.stored import CONFIG_KEY, plain_yaml
 from skelcl.transforms.streams import Stream
 
 REFERENCE_KEY = "skelcl_reference"
 """Where a checkpoint says which network of others its weights are."""
 RUN_KEY = "skelcl_run"
 """Where a checkpoint carries how long and on what it was trained."""
+UNTRAINED = "not trained"
+"""How the choice of an epoch begins where there was none to choose."""
 PACKAGES = ("torch", "lightning", "numpy")
 """Packages on whose versions numbers may depend."""
 IRRELEVANT = {
@@ -38,7 +51,9 @@ IRRELEVANT = {
         "seed_everything", "config", "ckpt_path", "weights_only", "verbose", "return_predictions",
         "checkpoint", "features",
     ),
-    "data.init_args": ("root", "num_workers", "preload", "predict_split", "subset_seed"),
+    "data.init_args": (
+        "root", "num_workers", "preload", "predict_split", "subset_seed", "accept_changed", "accept_seen",
+    ),
     "evaluation": ("figures",),
     "supervised": ("figures",),
 }  # fmt: skip
@@ -52,15 +67,6 @@ TRAINER = (
 
 
 @runtime_checkable
-class SplitClips(NamedClips, Protocol):
-    """What the record reads off a data module beside the names of its clips."""
-
-    dataset: str
-    parts: Mapping[str, NDArray[Any]]
-    label_subset: object | None
-
-
-@runtime_checkable
 class Configured(Protocol):
     """A callback that knows the resolved config of the command, as text."""
 
@@ -68,36 +74,71 @@ class Configured(Protocol):
 
 
 def write_results(
-    directory: Path,
+    directory: Path | None,
     trainer: pl.Trainer,
     pl_module: pl.LightningModule,
     results: Mapping[str, Any],
     tested: Tensor,
     labelled: Tensor | None = None,
-) -> None:
+) -> list[str]:
     """Write ``results.json``.
 
     Args:
-        directory: Folder of the run.
+        directory: Folder of the run; None writes nothing.
         trainer: Knows checkpoint, data and config.
         pl_module: The method that was tested.
         results: What the protocol found, and its settings.
         tested: Store positions of the tested clips, (N,).
         labelled: Store positions of the clips with labels, (L,); None for the training part.
+
+    Returns:
+        The :func:`remarks` that belong to every table of these results.
     """
     path = str(trainer.ckpt_path) if trainer.ckpt_path else None
+    config = _config(trainer)
+    callbacks: list[object] = list(trainer.callbacks)  # type: ignore[attr-defined]  # missing from its annotations
+    facts = next((one.so_far(trainer) for one in callbacks if isinstance(one, TrainedOn)), {})
     run = run_record(
         pl_module,
         named_clips(trainer),
         path,
         tested.tolist(),
         None if labelled is None else labelled.tolist(),
-        config=_config(trainer),
+        config=config,
         precision=str(trainer.precision),
+        facts=facts if path is None else None,
     )
     if path is None:
         run |= {"epochs": trainer.current_epoch, "steps": trainer.global_step}
-    save_record(directory / "results.json", pl_module, path, results, run)
+        if not trainer.global_step:
+            # Python may have loaded weights by itself.
+            run["selection"] = f"{UNTRAINED} (as initialised)" if config else "not known"
+    if directory is not None:
+        save_record(directory / "results.json", pl_module, path, results, run)
+    return remarks(run)
+
+
+def remarks(run: Mapping[str, Any]) -> list[str]:
+    """What a table must say beside its numbers: a network that was never trained, clips that it was trained on.
+
+    Args:
+        run: What :func:`run_record` gives.
+    """
+    data = run["data"] or {}
+    told = []
+    if str(run.get("selection")).startswith(UNTRAINED):
+        told.append(f"{run['selection']}: the weights are random")
+    if (seen := seen_words(data)) not in ("none", "not known"):
+        told.append(f"of the {data['test_clips']} test clips {seen} were among those that the network was trained on")
+    if data.get("changed"):
+        told.append(f"the store {data['name']} is not the one that the network was trained on")
+    return told
+
+
+def seen_words(data: Mapping[str, Any]) -> str:
+    """How many test clips were trained on, by what a record says of its data: ``none``, or ``not known``."""
+    seen = data.get("seen")
+    return "not known" if not seen else str(Seen(int(data["test_clips"]), **seen))
 
 
 def save_record(
@@ -167,6 +208,7 @@ def run_record(
     *,
     config: Mapping[str, Any],
     precision: str = "32-true",
+    facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """All that one must know of a run and its test to compare it with another.
 
@@ -178,8 +220,10 @@ def run_record(
         labelled: Store positions of the clips with labels; None for the training part.
         config: Resolved config of the test.
         precision: Of the test.
+        facts: What the network was trained on; None for what the checkpoint says.
     """
-    content = _read(path)
+    content = read_content(path)
+    trained_on = read_facts(path, content) if facts is None else facts
     trained = _parsed(content.get(CONFIG_KEY))
     origin = trained or config
     start = _at(origin, "model.init_args").get("checkpoint")
@@ -189,7 +233,8 @@ def run_record(
     digests = [config_digest(one) for one in (trained, _tested_only(config)) if one]
     return {
         "tested": datetime.now(UTC).isoformat(timespec="seconds"),
-        "data": _data(data, tested, labelled),
+        "data": _data(data, tested, labelled, trained_on),
+        "training_data": in_words(trained_on),
         "encoder": type(encoder).__name__,
         "feature_width": getattr(encoder, "dim", None),
         "parameters": sum(p.numel() for p in encoder.parameters()) if isinstance(encoder, nn.Module) else None,
@@ -213,6 +258,8 @@ def _selection(path: str | None, content: Mapping[str, Any], epochs: int | None,
     name = Path(str(path)).name
     if REFERENCE_KEY in content:
         return "not known"
+    if epochs == 0 and content.get("global_step") == 0:
+        return f"{UNTRAINED} (0 epochs)"
     for state in content.get("callbacks", {}).values():
         if isinstance(state, dict) and state.get("monitor"):
             best = {Path(kept).name for kept in (state.get("best_model_path"), *state.get("best_k_models", {})) if kept}
@@ -221,34 +268,28 @@ def _selection(path: str | None, content: Mapping[str, Any], epochs: int | None,
     return "last epoch" if name == "last.ckpt" or None in (epochs, planned) or epochs == planned else f"epoch {epochs}"
 
 
-def _data(data: object, tested: Sequence[int], labelled: Sequence[int] | None) -> dict[str, Any] | None:
+def _data(
+    data: object, tested: Sequence[int], labelled: Sequence[int] | None, facts: Mapping[str, Any]
+) -> dict[str, Any] | None:
     if not isinstance(data, SplitClips):
         return None
-    # The arguments that a data set adds to those of all data modules say how it is split.
-    own = inspect.signature(type(data).__init__).parameters
-    told = {name: getattr(data, name, None) for name in own if name not in ("self", "root")}
-    where = data.parts["train"].tolist() if labelled is None else labelled
-    ids = [str(name) for name in data.ids]
-    subset = data.label_subset
+    labels = gallery = label_facts(data, data.parts["train"] if labelled is None else labelled)
+    # Its own classifier knows the labels of training alone; a gallery of another data set has labels of its own.
+    if facts.get("supervised") and facts["steps"] and (labelled is None or facts["name"] == data.dataset):
+        labels = facts["labels"]
+    seen = seen_clips(facts, data, np.asarray(tested))
     return {
         "name": data.dataset,
         "class": type(data).__name__,
-        "split": ", ".join(f"{name} {value}" for name, value in told.items() if value is not None),
+        "split": split_words(data),
         "classes": len(data.class_names),
         "test_clips": len(tested),
-        "test_sha256": _ids_digest(ids[i] for i in tested),
-        "labels": {
-            "clips": len(where),
-            "rule": "all" if subset is None else re.sub(r", seed \d+$", "", str(subset)),
-            "seed": getattr(subset, "seed", None),
-            "sha256": _ids_digest(ids[i] for i in where),
-        },
+        "test_sha256": ids_digest(str(data.ids[i]) for i in tested),
+        "seen": {name: getattr(seen, name) for name in ("labelled", "unlabelled", "complete")},
+        "changed": changed(facts, data),
+        "labels": labels,
+        **({} if labelled is None or gallery == labels else {"gallery": gallery}),
     }
-
-
-def _ids_digest(ids: Iterable[str]) -> str:
-    # As `labels.txt` notes it: of the sorted names, one per line.
-    return hashlib.sha256("".join(f"{name}\n" for name in sorted(ids)).encode()).hexdigest()
 
 
 def _config(trainer: pl.Trainer) -> dict[str, Any]:
@@ -272,19 +313,8 @@ def _tested_only(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _start_digest(path: str) -> str:
-    config = _parsed(_read(path).get(CONFIG_KEY))
+    config = _parsed(read_content(path).get(CONFIG_KEY))
     return config_digest(config) if config else path
-
-
-def _read(path: str | None) -> dict[str, Any]:
-    """A checkpoint, as far as it can be read without running code; else nothing."""
-    if path is None or not Path(path).is_file():
-        return {}
-    try:
-        content = read_file(Path(path))
-    except (InputError, OSError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _view(config: object) -> str | None:

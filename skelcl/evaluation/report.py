@@ -106,11 +106,12 @@ def write_scores(
     label: Tensor,
     index: Tensor,
     subsets: Mapping[str, Tensor] | None = None,
+    remarks: Sequence[str] = (),
 ) -> None:
     """Write the logits of a run as an ``.npz`` file of scores, which ``skelcl fuse`` adds to those of other streams.
 
     It holds ``id`` (N,) strings, by which streams are joined, ``label`` (N,), ``logits`` (N, K) float32,
-    ``class_names``, ``stream`` and ``checkpoint`` strings, and each named subset as (N,) bool.
+    ``class_names``, ``remarks``, ``stream`` and ``checkpoint`` strings, and each named subset as (N,) bool.
 
     Args:
         path: File to write.
@@ -120,6 +121,7 @@ def write_scores(
         label: True classes, (N,).
         index: Store positions of the clips, (N,).
         subsets: Which clips belong to each subset of the test part, (N,) bool.
+        remarks: What a table of these scores must say.
     """
     data = named_clips(trainer)
     logits, label, index = logits.cpu(), label.cpu(), index.cpu()
@@ -132,6 +134,7 @@ def write_scores(
         class_names=np.asarray(class_names(trainer, logits.shape[1]), dtype=str),
         stream=np.asarray(stream_name(method)),
         checkpoint=np.asarray(str(trainer.ckpt_path or "")),
+        remarks=np.asarray(remarks, dtype=str),
         **named,
     )
 
@@ -170,6 +173,20 @@ def percent_table(columns: Sequence[str], rows: Mapping[str, Sequence[float]]) -
     for name, values in rows.items():
         lines.append(f"{name:<{first}}" + "".join(f"{100 * value:>{width}.1f}" for value in values))
     return "\n".join(lines)
+
+
+def tell(pl_module: pl.LightningModule, head: str, table: str, remarks: Sequence[str], directory: Path | None) -> None:
+    """Print the table of a test.
+
+    Args:
+        pl_module: Prints on the first process.
+        head: What the numbers are.
+        table: From :func:`percent_table`.
+        remarks: What must be known of them.
+        directory: Where the files are, if there are any.
+    """
+    where = [] if directory is None else [f"files: {directory}"]
+    pl_module.print("\n" + "\n".join([head, table, *(f"! {remark}" for remark in remarks), *where]) + "\n")
 
 
 def short(subset: str) -> str:

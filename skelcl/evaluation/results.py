@@ -16,6 +16,7 @@ import numpy as np
 
 from skelcl.errors import InputError
 from skelcl.evaluation.probe import PRESETS
+from skelcl.evaluation.record import remarks, seen_words
 from skelcl.evaluation.report import short
 from skelcl.files import whole
 
@@ -93,6 +94,8 @@ class Result:
         labels, trained = data["labels"], run["trained_on"] or {}
         sha256 = str(labels.get("sha256"))[:6]
         rule = labels.get("rule")
+        gallery, seen = data.get("gallery"), seen_words(data)
+        trained_on_test = seen not in ("none", "not known")
         probe, knn = content.get("probe", {}), content.get("knn", {})
         return {
             "method": content["method"],
@@ -102,11 +105,13 @@ class Result:
             "parameters": run["parameters"],
             "data": data["name"],
             "split": data["split"],
-            "test": f"{data['test_clips']} ({str(data['test_sha256'])[:6]})",
+            "test": f"{data['test_clips']} ({str(data['test_sha256'])[:6]})" + trained_on_test * f", {seen} trained on",
             # Each seed draws clips of its own by the rule; a list of clips, or all of them, is always the same.
             "labels": f"{rule}: {labels.get('clips')}"
-            + (f" ({sha256})" if str(rule).startswith(("all", "from")) else ""),
+            + (f" ({sha256})" if str(rule).startswith(("all", "from")) else "")
+            + (f"; gallery {gallery['rule']}: {gallery['clips']}" if gallery else ""),
             "label seed": labels.get("seed"),
+            "seen": seen,
             "selection": content["selection"],
             "knn": f"k={knn['k']} {knn['metric']}" if knn else None,
             "probe": probe.get("preset"),
@@ -363,6 +368,8 @@ def _notes(rows: Sequence[Family]) -> str:
         lines.append(f"**Rows with different letters are not comparable: they differ in {', '.join(differ)}.**")
     for row in rows:
         epochs, planned = row.shared("epochs"), row.shared("planned epochs")
+        for remark in dict.fromkeys(remark for result in row.results for remark in remarks(result.run)):
+            lines.append(f"**{row.title}: {remark}.**")
         if row.results[0].content["checkpoint"] and planned is not None and epochs != planned:
             lines.append(f"**{row.title} was tested after {epochs} epochs, but meant to train for {planned}.**")
     for name, title in CONDITIONS.items():

@@ -16,6 +16,7 @@ from skelcl.clips import Clips
 from skelcl.evaluation.judge import Scores
 from skelcl.evaluation.page import Confusion, Curves, Map, Table
 from skelcl.evaluation.probe import ProbeName, ProbeResult
+from skelcl.evaluation.record import remarks, seen_words
 from skelcl.evaluation.robustness import Reading, severity_curves
 from skelcl.plane import plane
 from skelcl.transforms import Normalize, Resize, View
@@ -140,6 +141,9 @@ def facts(path: Path, run: Mapping[str, Any], results: Mapping[str, Any], names:
         "labels": f"{labels.get('rule')}, {str(labels.get('sha256'))[:6]}",
         "input": f"{run['view']}, stream {run['stream']}",
         "pre-training": f"{run['epochs']} epochs, seed {run['seed']}",
+        "trained on": _trained_on(run.get("training_data")),
+        "test clips trained on": seen_words(data),
+        **({"mind": "; ".join(told)} if (told := remarks(run)) else {}),
         "selection": run["selection"] + "; nothing is chosen on test clips" * (run["selection"] != "not known"),
         "protocols": protocols,
         "seeds of probes and k-means": f"{seeds}; ± is their standard deviation, not that of trainings",
@@ -245,6 +249,15 @@ def title(kind: str) -> str:
         return f"{judge}, {TITLES[match[2]]}"
     rest = kind.partition("_")[2]
     return TITLES.get(rest, re.sub(r"^recall(\d+)$", r"Recall@\1", rest).replace("_", " "))
+
+
+def _trained_on(facts: Mapping[str, Any] | None) -> str:
+    """Data, split and labels that a network was trained on, and those before it."""
+    if facts is None:
+        return "not known"
+    labels = f"labels {facts['labels']['rule']}" if facts["supervised"] else "no labels"
+    now = f"{facts['clips']} clips of {facts['name']}, {facts['split']}, {labels}"
+    return "; before it ".join([now, *map(_trained_on, facts["before"])])
 
 
 def _protocol(kind: str) -> str:

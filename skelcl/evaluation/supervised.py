@@ -88,28 +88,26 @@ class SupervisedEvaluation(pl.Callback):
         directory = run_directory(trainer)
         if not trainer.is_global_zero:
             return
+        names = report.class_names(trainer, logits.shape[1])
+        results = {
+            "stream": stream_name(pl_module),
+            "query_clips": {subset: int(which.sum()) for subset, which in subsets.items()},
+            "classes": len(names),
+            "metrics": metrics,
+        }
+        remarks = write_results(directory, trainer, pl_module, results, index)
         if directory is not None:
-            directory.mkdir(parents=True, exist_ok=True)
-            names = report.class_names(trainer, logits.shape[1])
-            results = {
-                "stream": stream_name(pl_module),
-                "query_clips": {subset: int(which.sum()) for subset, which in subsets.items()},
-                "classes": len(names),
-                "metrics": metrics,
-            }
-            write_results(directory, trainer, pl_module, results, index)
             predicted = logits.argmax(1)
             report.write_per_class(directory / "per_class.csv", label, {"top1": predicted}, subsets, names)
             confusion = report.write_confusion(directory / "confusion.csv", label, predicted, names)
-            report.write_scores(directory / "scores.npz", trainer, pl_module, logits, label, index, subsets)
+            report.write_scores(directory / "scores.npz", trainer, pl_module, logits, label, index, subsets, remarks)
             if self.figures and importlib.util.find_spec("matplotlib") is not None:
                 report.draw(trainer, directory, features, label, confusion, names)
         kinds = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class"}
         columns = [f"{kind} {report.short(subset)}".strip() for subset in subsets for kind in kinds.values()]
         row = [scores[subset][key] for subset in subsets for key in kinds]
-        where = "" if directory is None else f"\nfiles: {directory}"
         table = report.percent_table(columns, {type(pl_module).__name__: row})
-        pl_module.print(f"\naccuracies in %, {len(label)} test clips\n{table}{where}\n")
+        report.tell(pl_module, f"accuracies in %, {len(label)} test clips", table, remarks, directory)
 
     def _gathered(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Logits (N, K), features (N, D), labels and store positions of all processes, on the CPU, in store order."""

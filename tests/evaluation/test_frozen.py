@@ -105,7 +105,7 @@ def test_files_and_table(method, data, trainer, expected, tmp_path, capsys) -> N
     assert results == {
         "method": "TinyMethod",
         "checkpoint": None,
-        "selection": "last epoch",
+        "selection": "not known",
         "knn": {"k": 1, "metric": "cosine"},
         "random_encoder_seed": 0,
         "feature_width": 5,

@@ -1,0 +1,387 @@
+"""What a checkpoint was trained on, and which of the clips that judge it are among that."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.trainer.states import TrainerFn
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skelcl.errors import InputError
+from skelcl.evaluation.features import NamedClips, named_clips
+from skelcl.stored import read_file
+
+DATA_KEY = "skelcl_data"
+"""Where a checkpoint carries the facts of :func:`training_facts`."""
+TENSORS = ("ids", "content")
+"""Facts that no record repeats."""
+KINDS = {
+    **dict.fromkeys(("name", "class", "split", "validation", "store"), str),
+    **dict.fromkeys(("clips", "epochs", "steps"), int),
+    **dict.fromkeys(TENSORS, Tensor),
+    "supervised": bool,
+    "labels": dict,
+    "before": list,
+}
+"""What every one of the facts is."""
+
+
+class Store(Protocol):
+    """What is read off a store."""
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+
+    @property
+    def index(self) -> Mapping[str, NDArray[Any]]:
+        """Its columns, (N,) each."""
+
+    @property
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of its data."""
+
+
+@runtime_checkable
+class SplitClips(NamedClips, Protocol):
+    """What is read off a data module beside the names of its clips."""
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set."""
+
+    @property
+    def parts(self) -> Mapping[str, NDArray[Any]]:
+        """Positions in the store of ``train``, ``test``, with validation ``query``, and others."""
+
+    @property
+    def label_subset(self) -> object | None:
+        """Rule of the labelled clips, None when all are."""
+
+    @property
+    def validation(self) -> str:
+        """``none``, ``seen`` or ``held-out``."""
+
+    @property
+    def accept_changed(self) -> bool:
+        """Whether another store than that of the training will do."""
+
+    @property
+    def accept_seen(self) -> bool:
+        """Whether clips of the training may judge."""
+
+    @property
+    def store(self) -> Store:
+        """The open store."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How many of some clips a network was trained on.
+
+    Args:
+        clips: Their number.
+        labelled: Those whose labels training read.
+        unlabelled: Those that it saw without labels.
+        complete: Whether all is known that the network was trained on.
+    """
+
+    clips: int
+    labelled: int
+    unlabelled: int
+    complete: bool
+
+    def __str__(self) -> str:
+        kinds = {"with labels": self.labelled, "without labels": self.unlabelled}
+        told = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
+        return told or ("none" if self.complete else "not known")
+
+
+def split_words(data: SplitClips) -> str:
+    """How a data module divides its store: the arguments that it adds to those of all data modules."""
+    own = inspect.signature(type(data).__init__).parameters
+    told = {name: getattr(data, name, None) for name in own if name not in ("self", "root")}
+    return ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
+
+
+def label_facts(data: SplitClips, positions: Sequence[int] | NDArray[Any]) -> dict[str, Any]:
+    """Which clips are labelled: their number, rule, seed and the SHA-256 of their names."""
+    subset = data.label_subset
+    return {
+        "clips": len(positions),
+        "rule": "all" if subset is None else re.sub(r", seed \d+$", "", str(subset)),
+        "seed": getattr(subset, "seed", None),
+        "sha256": ids_digest(str(data.ids[i]) for i in positions),
+    }
+
+
+def training_facts(data: SplitClips, supervised: bool, before: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """What a run trains on, as plain values and tensors, for its checkpoints.
+
+    ``ids`` and ``content`` are (N,) int64: eight bytes of the SHA-256 of the name, and of the digest of the
+    coordinates, of every training clip. Names tell clips of one data set under any split, coordinates tell copies in
+    another data set.
+
+    The callback :class:`TrainedOn` adds ``epochs`` and ``steps``, which are 0 before.
+
+    Args:
+        data: Data module of the run.
+        supervised: Whether training reads labels.
+        before: Facts of what the weights were trained on before; an empty one where that is not known.
+    """
+    train = data.parts["train"]
+    return {
+        "name": data.dataset,
+        "class": type(data).__name__,
+        "split": split_words(data),
+        "validation": data.validation,
+        "store": data.store.digest,
+        "supervised": supervised,
+        "clips": len(train),
+        "labels": label_facts(data, train),
+        "epochs": 0,
+        "steps": 0,
+        "ids": short_digests(np.asarray(data.ids)[train]),
+        "content": short_digests(data.store.index["content"][train]),
+        "before": list(before),
+    }
+
+
+def read_facts(path: str | Path | None, content: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The facts that a checkpoint carries; empty for one of others, or of a version that noted none.
+
+    Args:
+        path: The file.
+        content: What is in it, where that has been read.
+
+    Raises:
+        InputError: They are damaged.
+    """
+    facts = (read_content(path) if content is None else content).get(DATA_KEY, {})
+    if not _sound(facts):
+        raise InputError(f"{path}: damaged: what it says of its training ({DATA_KEY}) is incomplete or of another kind")
+    return dict(facts)
+
+
+def read_content(path: str | Path | None) -> dict[str, Any]:
+    """A checkpoint, as far as it can be read without running code; else nothing."""
+    if path is None or not Path(path).is_file():
+        return {}
+    try:
+        content = read_file(Path(path))
+    except (InputError, OSError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def in_words(facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Facts without their tensors, as a record holds them; None for unknown ones."""
+    if not facts:
+        return None
+    told = {name: value for name, value in facts.items() if name not in TENSORS}
+    return told | {"before": [in_words(one) for one in facts["before"]]}
+
+
+def seen_clips(facts: Mapping[str, Any], data: SplitClips, positions: NDArray[Any]) -> Seen:
+    """Count the clips among some that a network was trained on.
+
+    A clip is known by its name in the same data set and by its coordinates in any. Copies that the data set itself has
+    outside of these clips are left to its subset ``test_clean``.
+
+    Args:
+        facts: Of the network's checkpoint; empty when unknown.
+        data: Data module of the clips.
+        positions: Their positions in the store, (N,).
+    """
+    content = data.store.index["content"]
+    elsewhere = np.ones(len(content), bool)
+    elsewhere[positions] = False
+    copied = np.isin(content[positions], content[elsewhere])
+    ids = short_digests(np.asarray(data.ids)[positions]).numpy()
+    coordinates = short_digests(content[positions]).numpy()
+    labelled, unlabelled, complete = np.zeros(len(ids), bool), np.zeros(len(ids), bool), True
+    for one in _phases(facts):
+        if not one:
+            complete = False
+        elif one["steps"]:
+            found = np.isin(coordinates, one["content"].numpy()) & ~copied
+            if one["name"] == data.dataset:
+                found |= np.isin(ids, one["ids"].numpy())
+            (labelled if one["supervised"] else unlabelled)[found] = True
+    return Seen(len(ids), int(labelled.sum()), int((unlabelled & ~labelled).sum()), complete)
+
+
+def changed(facts: Mapping[str, Any], data: SplitClips) -> bool:
+    """Whether a store is of the name, but not of the content that a network was trained on last."""
+    return bool(facts) and facts["name"] == data.dataset and facts["store"] != data.store.digest
+
+
+def refuse_changed(facts: Mapping[str, Any], data: SplitClips, path: object, resumed: bool = False) -> None:
+    """Refuse a store that is not the one that a checkpoint was trained on, unless the data module accepts it.
+
+    Args:
+        facts: Of the checkpoint.
+        data: Data module that is to be used with it.
+        path: The checkpoint, for the message.
+        resumed: Training goes on, for which a store of any other name is another one as well.
+
+    Raises:
+        InputError: It is another one.
+    """
+    other = changed(facts, data) or bool(resumed and facts and facts["name"] != data.dataset)
+    if other and not data.accept_changed:
+        raise InputError(
+            f"{data.store.path}: not the store that {path} was trained on ({facts['name']}, sha256 "
+            f"{facts['store'][:6]}, here {data.store.digest[:6]}); --data.accept_changed true goes on with it"
+        )
+
+
+def refuse_seen(facts: Mapping[str, Any], data: SplitClips, path: object, part: str = "test") -> None:
+    """Refuse to judge a network by clips that it was trained on, unless the data module accepts it.
+
+    Queries of ``validation`` may have been seen without labels where the data module says ``seen``, and by what a
+    supervised network started from.
+
+    Args:
+        facts: Of its checkpoint; empty when unknown, which is not refused.
+        data: Data module of the clips.
+        path: The checkpoint, for the message.
+        part: ``test`` or ``query``.
+
+    Raises:
+        InputError: Some of them were trained on.
+    """
+    if part not in data.parts:
+        return
+    seen = seen_clips(facts, data, data.parts[part])
+    labels_only = part == "query" and (data.validation == "seen" or facts.get("supervised", False))
+    if (seen.labelled or (seen.unlabelled and not labels_only)) and not data.accept_seen:
+        what = "test clips" if part == "test" else "validation queries"
+        trained = [one for one in _phases(facts) if one.get("steps")]
+        splits = "; ".join(dict.fromkeys(f"{one['name']}, {one['split']}" for one in trained))
+        raise InputError(
+            f"{path} was trained on clips among the {seen.clips} {what} of {data.dataset} ({seen}; its training: "
+            f"{splits}): take its own split, or --data.accept_seen true, which marks every record and table"
+        )
+
+
+class TrainedOn(pl.Callback):
+    """Gives every checkpoint the facts of what it was trained on, and compares data with those of a checkpoint.
+
+    Attributes:
+        facts: Of the run that trains; empty before.
+    """
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Any] = {}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note what is trained on.
+
+        Raises:
+            InputError: The run goes on with another store, or was trained before on clips that will be test clips, and
+                neither was asked for.
+        """
+        if (data := _split_clips(trainer)) is not None:
+            self.facts = _started(pl_module, data, trainer.ckpt_path)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compare before ``validate`` judges.
+
+        Raises:
+            InputError: The store has changed, or queries were trained on, and neither was asked for.
+        """
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._compare(trainer, "query")
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Compare before ``test`` judges.
+
+        Raises:
+            InputError: The store has changed, or test clips were trained on, and neither was asked for.
+        """
+        self._compare(trainer, "test")
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Write the facts, with the epochs and steps so far."""
+        if self.facts:
+            checkpoint[DATA_KEY] = self.so_far(trainer)
+
+    def so_far(self, trainer: pl.Trainer) -> dict[str, Any]:
+        """The facts with the epochs and steps so far; empty where nothing was trained here."""
+        if not self.facts:
+            return {}
+        progress: Any = trainer.fit_loop.epoch_progress.current  # as the record reads it off a checkpoint
+        return self.facts | {"epochs": progress.processed, "steps": trainer.global_step}
+
+    def _compare(self, trainer: pl.Trainer, part: str) -> None:
+        data, path = _split_clips(trainer), trainer.ckpt_path
+        if data is not None:
+            facts = self.so_far(trainer) if path is None else read_facts(path)
+            refuse_changed(facts, data, path)
+            refuse_seen(facts, data, path, part)
+
+
+def ids_digest(ids: Iterable[str]) -> str:
+    """Hexadecimal SHA-256 of the sorted names, one per line, as ``labels.txt`` notes it."""
+    return hashlib.sha256("".join(f"{name}\n" for name in sorted(ids)).encode()).hexdigest()
+
+
+def short_digests(names: Iterable[str]) -> Tensor:
+    """The first eight bytes of the SHA-256 of each of N names, (N,) int64."""
+    joined = b"".join(hashlib.sha256(str(name).encode()).digest()[:8] for name in names)
+    return torch.from_numpy(np.frombuffer(joined, "<i8").astype(np.int64))
+
+
+def _split_clips(trainer: pl.Trainer) -> SplitClips | None:
+    data = named_clips(trainer)
+    return data if isinstance(data, SplitClips) else None
+
+
+def _started(pl_module: pl.LightningModule, data: SplitClips, path: str | Path | None) -> dict[str, Any]:
+    """The facts of a run that starts, or goes on with a checkpoint."""
+    supervised = bool(getattr(pl_module, "needs_labels", False))
+    if path is None:
+        start = getattr(pl_module, "checkpoint", None)
+        before = [] if start is None else [read_facts(start)]
+        for one in before:
+            refuse_changed(one, data, start)
+    else:
+        start, old = path, read_facts(path)
+        refuse_changed(old, data, path, resumed=True)
+        now = training_facts(data, supervised)
+        if old and all(old[name] == now[name] for name in ("name", "store", "labels", "supervised")):
+            return now | {"before": old["before"]}
+        before = [old]
+    facts = training_facts(data, supervised, before)
+    refuse_seen(facts, data, start)
+    return facts
+
+
+def _sound(facts: object) -> bool:
+    """Whether facts are complete and of their kinds; empty ones, of an unknown training, are."""
+    if not isinstance(facts, dict):
+        return False
+    whole = all(isinstance(facts.get(name), kind) for name, kind in KINDS.items())
+    return not facts or (
+        whole and all(facts[name].dtype == torch.int64 for name in TENSORS) and all(map(_sound, facts["before"]))
+    )
+
+
+def _phases(facts: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The facts of a training and of all before it; an unknown one is empty."""
+    yield facts
+    for one in facts.get("before", ()):
+        yield from _phases(one)

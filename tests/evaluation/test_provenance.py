@@ -1,0 +1,292 @@
+"""What a checkpoint says of its training, against sets of clips by hand, and what every verb makes of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from skelcl.cli import run
+from skelcl.data import NWUCLA
+from skelcl.data.subsets import digest
+from skelcl.errors import InputError
+from skelcl.evaluation.provenance import DATA_KEY, Seen, read_facts, refuse_seen, seen_clips, training_facts
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+QUIET = [
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--trainer.log_every_n_steps=1",
+]
+HCN = ["--model.encoder.hidden=8", "--model.encoder.points=16", "--trainer.precision=32-true", "--data.batch_size=16"]
+LSTM = ["--model.encoder.hidden=8", "--model.queue_size=16", "--data.batch_size=16"]
+CKPT = {name: f"runs/{name}/version_0/checkpoints/last.ckpt" for name in ("own", "ssl", "zero")}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, ucla):
+    """Folder with a supervised run on half of the labels, a self-supervised one, and one of no epoch."""
+    folder = tmp_path_factory.mktemp("provenance")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("sys.argv", ["skelcl"])
+        shared = [*QUIET, f"--data.root={ucla}", "--trainer.logger.save_dir=runs"]
+        own = ["--config", EXPERIMENTS / "supervised" / "hcn-nw_ucla.yaml", *HCN, "--trainer.logger.name=own"]
+        ssl = ["--config", EXPERIMENTS / "pretrain" / "as_cal-nw_ucla.yaml", *LSTM, "--trainer.max_epochs=1"]
+        for words in (
+            [*own, "--data.fraction=0.5", "--trainer.max_epochs=1"],
+            [*ssl, "--trainer.logger.name=ssl", "--data.validation=seen"],
+            [*own, "--trainer.logger.name=zero", "--trainer.max_epochs=0"],
+        ):
+            cli = run([str(word) for word in ("fit", *words[:2], *shared, *words[2:])])
+        cli.trainer.save_checkpoint(CKPT["zero"])  # a run without an epoch writes none by itself
+    return folder
+
+
+@pytest.fixture
+def here(place, monkeypatch, ucla, capfd):
+    """Runs a command on a checkpoint in that folder: what it left on stdout, and its new record."""
+    monkeypatch.chdir(place)
+
+    def command(verb, name, *words):
+        old = set(place.rglob("results.json"))
+        plain = [*QUIET, "--supervised.figures=false", "--evaluation.figures=false"]
+        root = [f"--root={ucla}"] if verb == "evaluate" else [f"--data.root={ucla}", *plain]
+        capfd.readouterr()
+        run([str(word) for word in (verb, "--ckpt_path", CKPT[name], *root, *words)])
+        new = sorted(set(place.rglob("results.json")) - old)
+        return capfd.readouterr().out, json.loads(new[-1].read_text()) if new else None, new[-1].parent if new else None
+
+    return command
+
+
+def line_of(capfd, stop):
+    """The one line that a refusal leaves."""
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("skelcl: error: ")]
+    assert (stop.value.code, len(lines)) == (1, 1)
+    return lines[0]
+
+
+def data_module(ids, content, train, test, **changes):
+    """What is read off a data module."""
+    given = {
+        "ids": np.array(list(ids)),
+        "class_names": ["a"],
+        "subsets": {},
+        "predict_split": "test",
+        "dataset": "some",
+        "parts": {"train": np.array(train), "test": np.array(test)},
+        "label_subset": None,
+        "validation": "none",
+        "accept_changed": False,
+        "accept_seen": False,
+        "store": SimpleNamespace(path=Path("some"), digest="d", index={"content": np.array(list(content))}),
+    }
+    return SimpleNamespace(**given | changes)
+
+
+def trained(data, supervised, before=(), steps=1):
+    return training_facts(data, supervised, before) | {"steps": steps}
+
+
+def test_clips_are_known_by_name_in_their_data_set_and_by_coordinates_in_any():
+    random = np.random.default_rng(0)
+    ids = [f"clip {n}" for n in range(40)]
+    content = [str(n // 2) for n in range(40)]  # clips are copies in pairs
+    for _ in range(20):
+        train, test = (np.sort(random.choice(40, 15, replace=False)) for _ in range(2))
+        data = data_module(ids, content, train, test)
+        copied = {n for n in test if content.count(content[n]) > sum(content[m] == content[n] for m in test)}
+        alike = {n for n in test if content[n] in {content[m] for m in train}} - copied
+        same_name = len((set(test) & set(train)) | alike)
+        assert seen_clips(trained(data, True), data, test) == Seen(15, same_name, 0, True)
+        assert seen_clips(trained(data, False), data, test) == Seen(15, 0, same_name, True)
+        other = data_module([f"other {n}" for n in range(40)], content, train, test, dataset="other")
+        assert seen_clips(trained(other, True), data, test).labelled == len(alike)
+        assert seen_clips(trained(data, True, steps=0), data, test).labelled == 0, "was built, and not trained"
+
+
+def test_what_came_before_a_training_counts_and_labels_outweigh():
+    first = data_module("abcdef", "abcdef", [0, 1, 2], [3, 4, 5])
+    second = data_module("abcdef", "abcdef", [2, 3], [0, 1, 4, 5])
+    pretrained = trained(first, False)
+    assert seen_clips(trained(second, True, [pretrained]), second, np.arange(6)) == Seen(6, 2, 2, True)
+    unknown = seen_clips(trained(second, True, [{}]), second, np.array([4]))
+    assert (unknown, str(unknown)) == (Seen(1, 0, 0, False), "not known")
+    assert str(seen_clips({}, second, np.array([2]))) == "not known"
+    assert str(Seen(9, 2, 3, False)) == "2 with labels, 3 without labels"
+    assert str(Seen(9, 0, 0, True)) == "none"
+
+
+@pytest.mark.parametrize(
+    ("supervised", "validation", "refused"),
+    [(True, "held-out", True), (True, "seen", True), (False, "held-out", True), (False, "seen", False)],
+)
+def test_queries_may_have_been_seen_without_labels_where_that_is_said(supervised, validation, refused):
+    data = data_module("abcd", "abcd", [0, 1], [3], validation=validation)
+    data.parts["query"] = np.array([1])
+    facts = trained(data, supervised)
+    if refused:
+        with pytest.raises(InputError, match="1 validation queries of some"):
+            refuse_seen(facts, data, "X", "query")
+    else:
+        refuse_seen(facts, data, "X", "query")
+    other = data_module("abcd", "abcd", [0], [3])
+    refuse_seen(trained(other, True, [trained(data, False)]), data, "X", "query")  # pre-trained on all, as usual
+
+
+def test_a_checkpoint_says_what_it_was_trained_on(place, ucla):
+    data = NWUCLA(root=ucla, fraction=0.5)
+    facts = read_facts(place / CKPT["own"])
+    train = data.ids[data.parts["train"]].tolist()
+    assert facts["labels"] == {"clips": 30, "rule": "50 % stratified", "seed": 0, "sha256": digest(train)}
+    assert (facts["name"], facts["split"], facts["clips"], facts["supervised"]) == ("nw-ucla", "test_view 3", 30, True)
+    assert (facts["epochs"], facts["steps"], facts["before"]) == (1, 10, [])
+    assert facts["store"] == data.store.digest
+    assert facts["ids"].shape == facts["content"].shape == (30,)
+    assert read_facts(place / CKPT["ssl"])["supervised"] is False
+    assert read_facts(place / CKPT["ssl"])["clips"] == 60, "queries that are seen are trained on"
+
+
+@pytest.mark.parametrize(
+    ("verb", "name", "words", "what"),
+    [
+        ("test", "own", ["--data.test_view=2"], "30 test clips of nw-ucla (14 with labels; its training: nw-ucla"),
+        ("test", "ssl", ["--data.test_view=1"], "30 test clips of nw-ucla (30 without labels; its training: nw-ucla"),
+        ("validate", "own", ["--data.validation=held-out"], "validation queries of nw-ucla ("),
+        ("validate", "ssl", ["--data.validation=held-out"], "20 validation queries of nw-ucla (20 without labels;"),
+    ],
+)
+def test_clips_of_the_training_do_not_judge(here, capfd, verb, name, words, what):
+    with pytest.raises(SystemExit) as stop:
+        here(verb, name, *words)
+    line = line_of(capfd, stop)
+    assert what in line
+    assert "--data.accept_seen true" in line
+
+
+def test_clips_of_the_training_judge_when_asked_for_and_are_marked_everywhere(here, place, capfd):
+    out, content, folder = here("test", "own", "--data.test_view=2", "--data.accept_seen=true")
+    assert "! of the 30 test clips 14 with labels were among those that the network was trained on" in out
+    assert content["run"]["data"]["seen"] == {"labelled": 14, "unlabelled": 0, "complete": True}
+    here("test", "own")
+    run(["results", str(place / "runs" / "own"), "--output", "table.csv"])
+    table = capfd.readouterr().out
+    assert "**own: of the 30 test clips 14 with labels were among" in table
+    assert re.search(r"Rows with different letters are not comparable: they differ in split, test clips", table)
+    assert ",14 with labels," in Path("table.csv").read_text()
+    run(["fuse", str(folder / "scores.npz"), str(folder / "scores.npz"), "--output", "fused.npz"])
+    assert capfd.readouterr().out.count("! of the 30 test clips 14 with labels") == 2
+    run(["fuse", "fused.npz"])
+    assert "! of the 30 test clips 14 with labels" in capfd.readouterr().out
+
+
+def test_evaluate_compares_too(here, tmp_path, capfd):
+    block = tmp_path / "view2.yaml"
+    block.write_text("{class_path: NWUCLA, init_args: {test_view: 2}}")
+    words = ["--data", block, "--protocols=knn", "--output", tmp_path / "found"]
+    with pytest.raises(SystemExit) as stop:
+        here("evaluate", "own", *words)
+    assert "30 test clips of nw-ucla (14 with labels" in line_of(capfd, stop)
+    block.write_text("{class_path: NWUCLA, init_args: {test_view: 2, accept_seen: true}}")
+    out, *_ = here("evaluate", "own", *words)
+    assert "* mind: of the 30 test clips 14 with labels were among" in out
+    assert "* trained on: 30 clips of nw-ucla, test_view 3, labels 50 % stratified" in out
+    assert "14 with labels" in (tmp_path / "found" / "report.html").read_text()
+
+
+def test_labels_in_a_record_are_those_of_the_training_run(here):
+    _, content, _ = here("test", "own", "--data.fraction=0.2", "--data.subset_seed=7")
+    assert content["run"]["data"]["labels"] == read_facts(CKPT["own"])["labels"]
+    _, content, _ = here("test", "ssl", "--data.fraction=0.2", "--data.subset_seed=7")
+    labels = content["run"]["data"]["labels"]
+    assert (labels["clips"], labels["rule"], labels["seed"]) == (10, "20 % stratified", 7)
+    assert content["run"]["training_data"]["labels"]["rule"] == "all"
+    _, content, _ = here("test", "own", "--data.fraction=null")
+    assert content["run"]["data"]["labels"]["clips"] == 30
+
+
+def test_a_checkpoint_of_no_epoch_is_told(here, capfd, place):
+    out, content, _ = here("test", "zero")
+    assert content["selection"] == content["run"]["selection"] == "not trained (0 epochs)"
+    assert (content["run"]["epochs"], content["run"]["steps"]) == (0, 0)
+    assert "! not trained (0 epochs): the weights are random" in out
+    run(["results", str(place / "runs" / "zero")])
+    assert "**zero: not trained (0 epochs): the weights are random.**" in capfd.readouterr().out
+
+
+def test_a_test_without_checkpoint_is_told(here, ucla, capfd, place):
+    words = ["test", "--config", EXPERIMENTS / "supervised" / "hcn-nw_ucla.yaml", *HCN, *QUIET, f"--data.root={ucla}"]
+    run([str(word) for word in (*words, "--trainer.logger.name=raw")])
+    content = json.loads((place / "runs" / "raw" / "version_0" / "results.json").read_text())
+    assert content["selection"] == "not trained (as initialised)"
+    assert "! not trained (as initialised): the weights are random" in capfd.readouterr().out
+
+
+def test_older_checkpoints_work_and_are_not_known(here, monkeypatch, tmp_path):
+    content = torch.load(CKPT["own"], weights_only=True)
+    del content[DATA_KEY]
+    monkeypatch.setitem(CKPT, "older", str(tmp_path / "older.ckpt"))
+    torch.save(content, CKPT["older"])
+    out, found, _ = here("test", "older", "--data.test_view=2")
+    assert found["run"]["training_data"] is None
+    assert found["run"]["data"]["seen"] == {"labelled": 0, "unlabelled": 0, "complete": False}
+    assert "trained on" not in out
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda f: f.pop("ids"), lambda f: f.update(before=[{"name": 3}]), lambda f: f.update(content=torch.zeros(3))],
+)
+def test_damaged_facts_are_told(here, monkeypatch, tmp_path, capfd, damage):
+    content = torch.load(CKPT["own"], weights_only=True)
+    damage(content[DATA_KEY])
+    monkeypatch.setitem(CKPT, "bad", str(tmp_path / "bad.ckpt"))
+    torch.save(content, CKPT["bad"])
+    with pytest.raises(SystemExit) as stop:
+        here("test", "bad")
+    assert f"{CKPT['bad']}: damaged: what it says of its training" in line_of(capfd, stop)
+
+
+def test_fine_tuning_carries_what_it_started_from(place, ucla, monkeypatch, capfd, tmp_path):
+    monkeypatch.chdir(place)
+    tune = ["fine-tune", "--config", EXPERIMENTS / "evaluate" / "semi.yaml", "--ckpt_path", CKPT["ssl"], *QUIET]
+    tune += ["--seeds=0", "--scratch=false", "--data.fraction=0.2", "--data.batch_size=16", "--trainer.max_epochs=1"]
+    tune += [f"--data.root={ucla}", f"--trainer.logger.save_dir={tmp_path}", "--supervised.figures=false"]
+    run([str(word) for word in tune])
+    capfd.readouterr()
+    (path,) = tmp_path.rglob("last.ckpt")
+    facts, start = read_facts(path), read_facts(CKPT["ssl"])
+    assert (facts["clips"], facts["supervised"]) == (10, True)
+    assert [(one["clips"], one["supervised"]) for one in facts["before"]] == [(60, False)]
+    assert torch.equal(facts["before"][0]["ids"], start["ids"])
+    with pytest.raises(SystemExit) as stop:
+        run([str(word) for word in (*tune, "--data.test_view=2")])
+    assert f"{CKPT['ssl']} was trained on clips among the 30 test clips of nw-ucla (30 without" in line_of(capfd, stop)
+    run([str(word) for word in (*tune, "--data.test_view=2", "--data.accept_seen=true")])
+    assert "! of the 30 test clips 30 without labels were among" in capfd.readouterr().out
+    (table,) = [file for file in tmp_path.rglob("table.txt") if "30 without labels" in file.read_text()]
+    assert json.loads(table.with_suffix(".json").read_text())["remarks"]
+
+
+def test_a_run_that_goes_on_elsewhere_has_been_trained_on_both(here, place, ucla, tmp_path, capfd):
+    stores = shutil.copytree(ucla, tmp_path / "stores")
+    words = ["--trainer.max_epochs=2", f"--trainer.logger.save_dir={tmp_path / 'runs'}", "--data.fraction=null"]
+    with pytest.raises(SystemExit) as stop:
+        here("fit", "own", *words, "--data.test_view=2")
+    assert "own/version_0/checkpoints/last.ckpt was trained on clips among the 30 test clips" in line_of(capfd, stop)
+    here("fit", "own", *words)
+    (path,) = tmp_path.rglob("last.ckpt")
+    facts = read_facts(path)
+    assert (facts["clips"], facts["epochs"], [one["clips"] for one in facts["before"]]) == (60, 2, [30])
+    resumed = ["--trainer.max_epochs=3", f"--trainer.logger.save_dir={tmp_path / 'again'}", f"--data.root={stores}"]
+    run(["fit", "--ckpt_path", str(path), *resumed])
+    (path,) = (tmp_path / "again").rglob("last.ckpt")
+    assert [one["clips"] for one in read_facts(path)["before"]] == [30], "the same data in another folder"
