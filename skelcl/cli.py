@@ -127,7 +127,9 @@ def run(args: Sequence[str]) -> SkelCLI | None:
 def _told(error: Exception) -> str | None:
     """What an error that the user can mend says, also where the parser wrapped it; None for a bug."""
     if isinstance(error, (InputError, OSError)):
-        return str(error)
+        text = str(error)
+        # torch gives what a worker met with the worker's traceback, whose last line says it.
+        return text if "in DataLoader worker process" not in text else text.splitlines()[-1].partition(": ")[2]
     if isinstance(error, ValueError) and str(error).startswith("Does not validate against"):
         from skelcl.parsing import reason
 

@@ -180,7 +180,7 @@ def stored_config(
     for key in ("config", "ckpt_path", "weights_only", "verbose", "return_predictions", "features"):
         config.pop(key, None)
     for key in ("accept_changed", "accept_seen"):  # what one command accepted, the next is asked again
-        (config["data"].get("init_args") or {}).pop(key, None)
+        config["data"]["init_args"].pop(key, None)
     if not training:
         config["trainer"] = {name: config["trainer"][name] for name in LOOKING if name in config["trainer"]}
         config.pop("checkpoint", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -10,11 +11,13 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from skelcl.data.cleaning import clean
@@ -45,7 +48,8 @@ def convert(
 
     The files are read in shards that are kept in ``<root>/.<info.name>.partial`` until the store is complete, so a run
     that was interrupted continues where it stopped and ends in the same bytes. The finished folder appears by renaming;
-    an older store stays whole until then.
+    an older store stays whole until then. Of several processes that make one store the others wait for the first; the
+    empty file ``<root>/.<info.name>.lock``, which they lock, stays.
 
     Args:
         root: Folder that holds the stores.
@@ -91,49 +95,72 @@ def convert(
         header["channels"] = info.channels
     sources = sorted(sources, key=lambda source: source.name)
     identity = _digest(header, sources)
-    if old.exists():  # an earlier run was stopped between its two last renames, or just after them
-        shutil.rmtree(old) if target.exists() else os.rename(old, target)
-    existing = _existing(target)
-    if existing is not None and existing.meta["sources"] == identity and not overwrite:
-        shutil.rmtree(work, ignore_errors=True)
-        print(f"{target} was already made from these files (--overwrite true makes it anew)")
-        return existing
-    if existing is not None and not overwrite:
-        raise StoreError(f"{target} already holds a store made from other files: pass --overwrite true to replace it")
-    work.mkdir(parents=True, exist_ok=True)
-    size = files_per_shard or FILES_PER_SHARD
-    shards = [sources[i : i + size] for i in range(0, len(sources), size)]
-    files = [work / f"{_digest(header, shard)[:32]}.npz" for shard in shards]
-    found = list(notices)
-    columns: dict[Path, dict[str, np.ndarray]] = {}
-    for file in _read_shards(shards, files, read, info, jobs):
-        columns[file] = _read_shard(file, [name for name in COLUMNS if name != "row"])
-        news: list[Notice] = json.loads(_read_shard(file, ["notices"])["notices"].tobytes())
-        failed = [notice for notice in news if notice["outcome"] == "failed"]
-        if strict and failed:
-            raise StoreError(_describe(failed[0]))
-        found += news
-    found.sort(key=lambda notice: (notice["id"], notice["reason"], notice["message"]))
-    report = _report(found, len(sources))
-    failed = [notice for notice in found if notice["outcome"] == "failed"]
-    if len(failed) > max_failed * len(sources) or not any(len(part["id"]) for part in columns.values()):
-        _write_json(work / "report.json", report)
-        example = f", the first: {_describe(failed[0])}" if failed else ""
-        raise StoreError(
-            f"{len(failed)} of {len(sources)} files could not be used{example}; no store was written, "
-            f"all of them are listed in {work / 'report.json'} (--max_failed sets the share that is accepted)"
-        )
-    staged = work / "store"
-    shutil.rmtree(staged, ignore_errors=True)
-    staged.mkdir()
-    shape = (info.skeleton.num_joints, info.channels)
-    _lay_out(staged, files, columns, shape, {**header, "source": kind, "sources": identity}, report)
-    if target.exists():
-        os.rename(target, old)
-    os.rename(staged, target)
-    shutil.rmtree(old, ignore_errors=True)
-    shutil.rmtree(work)
-    return SkeletonStore(target)
+    with _alone(root / f".{info.name}.lock", target):
+        if old.exists():  # an earlier run was stopped between its two last renames, or just after them
+            shutil.rmtree(old) if target.exists() else os.rename(old, target)
+        existing = _existing(target)
+        if existing is not None and existing.meta["sources"] == identity and not overwrite:
+            shutil.rmtree(work, ignore_errors=True)
+            print(f"{target} was already made from these files (--overwrite true makes it anew)")
+            return existing
+        if existing is not None and not overwrite:
+            raise StoreError(
+                f"{target} already holds a store made from other files: pass --overwrite true to replace it"
+            )
+        work.mkdir(parents=True, exist_ok=True)
+        size = files_per_shard or FILES_PER_SHARD
+        shards = [sources[i : i + size] for i in range(0, len(sources), size)]
+        files = [work / f"{_digest(header, shard)[:32]}.npz" for shard in shards]
+        found = list(notices)
+        columns: dict[Path, dict[str, np.ndarray]] = {}
+        for file in _read_shards(shards, files, read, info, jobs):
+            columns[file] = _read_shard(file, [name for name in COLUMNS if name != "row"])
+            news: list[Notice] = json.loads(_read_shard(file, ["notices"])["notices"].tobytes())
+            failed = [notice for notice in news if notice["outcome"] == "failed"]
+            if strict and failed:
+                raise StoreError(_describe(failed[0]))
+            found += news
+        found.sort(key=lambda notice: (notice["id"], notice["reason"], notice["message"]))
+        report = _report(found, len(sources))
+        failed = [notice for notice in found if notice["outcome"] == "failed"]
+        if len(failed) > max_failed * len(sources) or not any(len(part["id"]) for part in columns.values()):
+            _write_json(work / "report.json", report)
+            example = f", the first: {_describe(failed[0])}" if failed else ""
+            raise StoreError(
+                f"{len(failed)} of {len(sources)} files could not be used{example}; no store was written, "
+                f"all of them are listed in {work / 'report.json'} (--max_failed sets the share that is accepted)"
+            )
+        staged = work / "store"
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir()
+        shape = (info.skeleton.num_joints, info.channels)
+        _lay_out(staged, files, columns, shape, {**header, "source": kind, "sources": identity}, report)
+        if target.exists():
+            os.rename(target, old)
+        os.rename(staged, target)
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(work)
+        return SkeletonStore(target)
+
+
+@contextmanager
+def _alone(file: Path, target: Path) -> Iterator[None]:
+    """A block that no two processes are in at a time, on any machine that sees the file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        print(f"{target} is being made by another process: waiting for it", flush=True)
+        lock.acquire(poll_interval=0.2)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        # Where nothing can be written a store that is there can still be found.
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _existing(target: Path) -> SkeletonStore | None:

@@ -347,6 +347,7 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         return self._loader(OrderedBatches(positions, self.batch_size, ranks, rank))
 
     def _loader(self, batches: ShuffledBatches | OrderedBatches) -> ClipLoader:
+        self.store.check_unchanged()  # here, and not by each of the workers, whose errors come with their tracebacks
         on_device = self.preload == "device"
         on_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         workers = 0 if on_device else self.num_workers

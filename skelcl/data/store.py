@@ -60,6 +60,7 @@ class SkeletonStore:
         self._row = self.index["row"].astype(np.int64)
         self._frames = self.index["n_frames"].astype(np.int64)
         self._bodies = self.index["n_bodies"].astype(np.int64)
+        self.check_unchanged()
 
     @property
     def again(self) -> str:
@@ -136,11 +137,31 @@ class SkeletonStore:
         told = "".join(f"{name} {self.meta['sha256'].get(name)}\n" for name in ("index.npz", "joints.npy"))
         return hashlib.sha256(told.encode()).hexdigest()
 
+    def check_unchanged(self) -> None:
+        """Refuses to mix this store with another one that took its place while it was open.
+
+        Raises:
+            StoreError: The folder now holds another store, or none.
+        """
+        file = self.path / "meta.json"
+        try:
+            now = read_json(file)
+        except (OSError, ValueError):
+            now = None  # between the two renames that replace a store
+        if not isinstance(now, dict) or now.get("sha256") != self.meta["sha256"]:
+            raise StoreError(f"{self.path} has changed since it was opened: start again")
+
     @property
     def joints(self) -> np.ndarray:
         """The whole array, (R, V, C) float32, read-only unless in memory."""
         if self._joints is None:
-            array = np.load(self.path / "joints.npy", mmap_mode=None if self.in_memory else "r", allow_pickle=False)
+            file = self.path / "joints.npy"
+            try:
+                array = np.load(file, mmap_mode=None if self.in_memory else "r", allow_pickle=False)
+            except (FileNotFoundError, ValueError):
+                self.check_unchanged()
+                raise
+            self.check_unchanged()  # after opening: what is open now stays as it is
             self._joints = array.view(np.ndarray)  # slicing an np.memmap costs several times a plain view
         return self._joints
 

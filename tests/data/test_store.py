@@ -1,8 +1,11 @@
 """The store: its rows and columns, batches of it, and damaged ones refused."""
 
+import errno
 import json
+import multiprocessing
 import pickle
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
+from skelcl.cli import _told
 from skelcl.data.cleaning import content_digest
 from skelcl.data.convert import convert
 from skelcl.data.datamodule import ClipDataset
@@ -386,3 +390,121 @@ def test_leaked_compares_content_across_the_split_only():
     content = np.array(["a", "b", "a", "c", "c", "b"])
     train = np.array([True, True, False, False, False, True])
     assert leaked(content, train).tolist() == [False, False, True, False, False, False]
+
+
+def replaced(path, seed):
+    """Puts another store of the same clips and sizes in the place of one."""
+    other = make(path.parent / "other", [Recording(name, body(1, 4, seed=seed + n)) for n, name in enumerate("abc")])
+    path.rename(path.with_name(f"old {seed}"))
+    other.path.rename(path)
+
+
+def test_a_store_that_changes_while_it_is_open_is_never_mixed_with_the_other(tmp_path):
+    first = make(tmp_path, [Recording(name, body(1, 4, seed=n)) for n, name in enumerate("abc")])
+    mapped, lazy, sent = SkeletonStore(first.path), SkeletonStore(first.path), pickle.dumps(first)
+    before = mapped.joints.copy()
+    replaced(first.path, 10)
+    np.testing.assert_array_equal(mapped.joints, before)
+    for opened in (lazy, pickle.loads(sent), pickle.loads(pickle.dumps(mapped))):
+        with pytest.raises(StoreError, match=r"mini has changed since it was opened: start again$"):
+            opened.clips([0])
+    with pytest.raises(StoreError, match="has changed since it was opened"):
+        mapped.check_unchanged()
+    again = SkeletonStore(first.path)
+    assert again.digest != first.digest
+    assert not np.array_equal(again.joints, before)
+    shutil.rmtree(first.path)
+    with pytest.raises(StoreError, match="has changed since it was opened"):
+        again.check_unchanged()
+
+
+def test_a_store_that_changes_while_it_is_being_opened_is_refused(tmp_path, monkeypatch):
+    first = make(tmp_path, [Recording(name, body(1, 4, seed=n)) for n, name in enumerate("abc")])
+    read = SkeletonStore._read_index
+
+    def slow(self):
+        monkeypatch.undo()
+        replaced(first.path, 10)
+        return read(self)
+
+    monkeypatch.setattr(SkeletonStore, "_read_index", slow)
+    with pytest.raises(StoreError, match="has changed since it was opened"):
+        SkeletonStore(first.path)
+
+
+def test_the_digest_is_that_of_the_clips_and_not_of_the_report(tmp_path):
+    clips = [Recording(name, body(1, 4, seed=n)) for n, name in enumerate("abc")]
+    first = make(tmp_path / "a", clips)
+    unread = {"id": "d", "outcome": "skipped", "reason": "empty", "message": "d is empty", "line": None}
+    second = make(tmp_path / "b", clips, notices=[unread])
+    assert first.meta["sha256"]["report.json"] != second.meta["sha256"]["report.json"]
+    assert first.digest == second.digest
+    assert make(tmp_path / "c", clips[:2]).digest != first.digest
+
+
+def prepare_slowly(root, number, entered):
+    """Makes the store in a process of its own; says when it reads the first file."""
+
+    def read(where):
+        with entered.get_lock():
+            entered.value += 1
+        time.sleep(0.3)
+        return where
+
+    clips = [Recording(name, body(1, 4, seed=n)) for n, name in enumerate("abc")]
+    sources = [Source(one.id, [one], one.id) for one in clips]
+    convert(root, INFO, sources, read, kind="memory", files_per_shard=1, jobs=1)
+
+
+def test_two_that_make_one_store_take_turns(tmp_path, capfd):
+    """The second waits, says so, and finds the store made: every file is read once."""
+    fork = multiprocessing.get_context("fork")
+    entered = fork.Value("i", 0)
+    processes = [fork.Process(target=prepare_slowly, args=(tmp_path, n, entered)) for n in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert entered.value == 3
+    out = capfd.readouterr().out
+    assert f"{tmp_path / 'mini'} is being made by another process: waiting for it" in out
+    assert f"{tmp_path / 'mini'} was already made from these files" in out
+    assert SkeletonStore(tmp_path / "mini").damage() == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".mini.lock", "mini"]
+
+
+def test_a_killed_maker_leaves_no_lock(tmp_path):
+    fork = multiprocessing.get_context("fork")
+    entered = fork.Value("i", 0)
+    killed = fork.Process(target=prepare_slowly, args=(tmp_path, 0, entered))
+    killed.start()
+    while not entered.value and killed.is_alive():
+        time.sleep(0.02)
+    killed.kill()
+    killed.join(60)
+    began = time.monotonic()
+    prepare_slowly(tmp_path, 1, entered)
+    assert time.monotonic() - began < 10
+    assert len(SkeletonStore(tmp_path / "mini")) == 3
+
+
+def test_a_store_in_a_folder_that_cannot_be_written_is_still_found(tmp_path, monkeypatch):
+    clips = [Recording(name, body(1, 4, seed=n)) for n, name in enumerate("abc")]
+    made = make(tmp_path, clips)
+
+    def refuse(self, *args, **kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("skelcl.data.convert.FileLock.acquire", refuse)
+    assert make(tmp_path, clips).digest == made.digest
+
+
+def test_what_a_worker_meets_is_told_in_one_line(tmp_path):
+    store = make(tmp_path, [Recording(name, body(1, 4, seed=n)) for n, name in enumerate("abc")])
+    loader = DataLoader(ClipDataset(store, 1), batch_size=None, num_workers=1)
+    replaced(store.path, 10)
+    with pytest.raises(StoreError) as error:
+        next(iter(loader))
+    assert "Traceback" in str(error.value)
+    assert _told(error.value) == f"{store.path} has changed since it was opened: start again"

@@ -14,9 +14,11 @@ import torch
 
 from skelcl.cli import run
 from skelcl.data import NWUCLA
+from skelcl.data.store import npy_header, sha256
 from skelcl.data.subsets import digest
 from skelcl.errors import InputError
 from skelcl.evaluation.provenance import DATA_KEY, Seen, read_facts, refuse_seen, seen_clips, training_facts
+from skelcl.lightning_cli import stored_config
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 QUIET = [
@@ -290,3 +292,39 @@ def test_a_run_that_goes_on_elsewhere_has_been_trained_on_both(here, place, ucla
     run(["fit", "--ckpt_path", str(path), *resumed])
     (path,) = (tmp_path / "again").rglob("last.ckpt")
     assert [one["clips"] for one in read_facts(path)["before"]] == [30], "the same data in another folder"
+
+
+@pytest.fixture(scope="module")
+def changed(ucla, tmp_path_factory):
+    """Folder of stores with another store of the same name and ids."""
+    root = shutil.copytree(ucla, tmp_path_factory.mktemp("changed") / "stores")
+    store = root / "nw-ucla"
+    np.save(store / "joints.npy", np.load(store / "joints.npy") * np.float32(1.01))
+    header = npy_header(*np.load(store / "joints.npy").shape)
+    (store / "joints.npy").write_bytes(header + np.load(store / "joints.npy").tobytes())
+    meta = json.loads((store / "meta.json").read_text())
+    meta["sha256"]["joints.npy"] = sha256(store / "joints.npy")
+    (store / "meta.json").write_text(json.dumps(meta))
+    return root
+
+
+@pytest.mark.parametrize("verb", ["fit", "test", "validate", "evaluate"])
+def test_another_store_of_the_same_name_is_refused(here, place, changed, tmp_path, capfd, verb):
+    words = {"fit": ["--trainer.max_epochs=3"], "validate": ["--data.validation=seen"], "evaluate": []}.get(verb, [])
+    root = "--root" if verb == "evaluate" else "--data.root"
+    with pytest.raises(SystemExit) as stop:
+        here(verb, "ssl", *words, f"{root}={changed}")
+    line = line_of(capfd, stop)
+    assert f"{changed / 'nw-ucla'}: not the store that {CKPT['ssl']} was trained on (nw-ucla, sha256 " in line
+    assert line.endswith("--data.accept_changed true goes on with it")
+
+
+def test_another_store_is_accepted_when_asked_for(here, changed, tmp_path):
+    accept = [f"--data.root={changed}", "--data.accept_changed=true"]
+    out, content, _ = here("test", "ssl", *accept)
+    assert content["run"]["data"]["changed"] is True
+    assert "! the store nw-ucla is not the one that the network was trained on" in out
+    here("fit", "ssl", *accept, "--trainer.max_epochs=2", f"--trainer.logger.save_dir={tmp_path}")
+    (path,) = tmp_path.rglob("last.ckpt")
+    assert [one["store"] for one in read_facts(path)["before"]] == [read_facts(CKPT["ssl"])["store"]]
+    assert "accept_changed" not in stored_config(path)["data"]["init_args"], "each command is asked anew"
