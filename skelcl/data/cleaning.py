@@ -7,18 +7,22 @@ from typing import Any, Literal
 
 import numpy as np
 
+from skelcl.data.plausibility import are_far, limits
 from skelcl.data.recording import Notice, ReadError, Recording
 from skelcl.data.schema import COLUMNS, Flag
 from skelcl.skeleton import Skeleton
 
 
-def clean(recording: Recording, skeleton: Skeleton, channels: int) -> tuple[dict[str, Any], np.ndarray, list[Notice]]:
+def clean(
+    recording: Recording, skeleton: Skeleton, channels: int, units: str = "as given"
+) -> tuple[dict[str, Any], np.ndarray, list[Notice]]:
     """Marks what is missing with NaN, drops bodies that were never seen and fills in the row of the index.
 
     Args:
         recording: A clip as its reader gives it.
         skeleton: Layout of the joints.
         channels: Coordinates per joint.
+        units: Unit of the coordinates.
 
     Returns:
         Row of the index, without its place in the store; coordinates (M, T, V, C) float32, NaN where missing; notices
@@ -65,6 +69,9 @@ def clean(recording: Recording, skeleton: Skeleton, channels: int) -> tuple[dict
         flags |= Flag.GAP
         frames = np.flatnonzero(absent.any(0))
         note("warning", "missing_frame", f"a body is missing in {len(frames)} frames, first in frame {frames[0]}")
+    if are_far(joints, limits(units)):
+        most = float(np.nanmax(np.abs(joints)))
+        note("warning", "coordinates", f"coordinates where no body is, the largest {most:g} {units}")
     if joints.shape[1] == 1:
         flags |= Flag.SINGLE_FRAME
     row = {name: getattr(recording, name, None) for name in COLUMNS}

@@ -245,7 +245,7 @@ def _write_shard(sources: Sequence[Source], file: Path, read: Reader, info: Data
                 notices.append(item)
                 continue
             try:
-                row, tracks, news = clean(item, info.skeleton, info.channels)
+                row, tracks, news = clean(item, info.skeleton, info.channels, info.units)
             except ReadError as error:  # the other clips of the file may be sound
                 notices.append(_failure(item.id, error))
                 continue

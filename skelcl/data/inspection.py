@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
+from skelcl.data.plausibility import SIZES, Defects, find_defects, limits
 from skelcl.data.protocols import protocols
 from skelcl.data.schema import Flag
 from skelcl.data.store import SkeletonStore, StoreError, leaked
 
-JUMP, FAR, LONG = 0.5, 10.0, 2.0
-"""Metres: what a joint hardly moves between two frames, what the sensor does not reach, what no bone measures."""
 _CLIPS_AT_ONCE = 1024
 
 
@@ -88,8 +88,8 @@ def statistics(store: SkeletonStore) -> dict[str, str]:
     spread = f", {used.min()} to {used.max()} sequences each" if len(used) else ""
     lengths = f"min {frames.min()} / median {np.median(frames):g} / max {frames.max()}"
     people = ", ".join(f"{int((bodies == n).sum())} with {n}" for n in np.unique(bodies))
-    with np.errstate(over="ignore", invalid="ignore"):  # what is beyond float32 is told as far
-        holes, gaps, jumps, far, long = _defects(store)
+    found, limit = _defects(store), limits(store.meta["units"])
+    holes, gaps = found.holes.sum(), found.gaps.sum()
     rows = {
         "sequences": f"{len(store)}, of which {int((flags & Flag.SINGLE_FRAME > 0).sum())} have a single frame",
         "classes": f"{len(used)} of {len(classes)}{spread}",
@@ -99,10 +99,16 @@ def statistics(store: SkeletonStore) -> dict[str, str]:
         "missing joints": f"{holes} in {int((flags & Flag.REPAIRED > 0).sum())} sequences (interpolated when loaded)",
         "missing frames of a body": f"{gaps} in {int((flags & Flag.GAP > 0).sum())} sequences",
     }
-    if store.meta["units"] == "m":
-        rows[f"jumps of a joint > {JUMP:g} m"] = f"in {jumps} sequences"
-        rows[f"coordinates > {FAR:g} m"] = f"in {far} sequences"
-        rows[f"bones > {LONG:g} m"] = f"in {long} sequences"
+    median = np.nanmedian(found.size) if np.isfinite(found.size).any() else np.nan
+    share = found.size / median
+    where = f"> {limit.far:g} m" if limit.unit == "m" else f"> {limit.far:g} {limit.unit} from their body"
+    rows |= {
+        f"jumps of a joint > {limit.jump:g} {limit.unit}": _told(found.jumps, store.ids),
+        f"coordinates {where}": _told(found.far, store.ids),
+        f"bones > {limit.long:g} {limit.unit}": _told(found.long, store.ids),
+        f"bodies {SIZES:g} times larger or smaller than most": _told((share > SIZES) | (share < 1 / SIZES), store.ids),
+        "bodies that swap between two frames": _told(found.swaps, store.ids),
+    }
     divided = protocols(store)
     for name, train in divided.items():
         content = index["content"]
@@ -121,28 +127,21 @@ def _distinct(column: np.ndarray) -> str:
     return str(known) if known else "unknown"
 
 
-def _defects(store: SkeletonStore) -> tuple[int, int, int, int, int]:
-    """Missing joints and frames, clips with jumps, far points and long bones; in blocks, so that memory is flat."""
-    holes = gaps = jumps = far = long = 0
-    parents = list(store.skeleton.parents)
-    lengths = store.index["n_frames"].astype(np.int64)
-    tracks = store.index["n_bodies"].astype(np.int64)
+def _told(clips: np.ndarray, ids: np.ndarray) -> str:
+    """How many clips are odd, and which is the first."""
+    (which,) = np.nonzero(clips)
+    return f"in {len(which)} sequences" + (f", the first is {ids[which[0]]}" if len(which) else "")
+
+
+def _defects(store: SkeletonStore) -> Defects:
+    """What is odd in each clip, found in blocks, so that memory is flat."""
+    lengths, bodies = store.index["n_frames"].astype(np.int64), store.index["n_bodies"].astype(np.int64)
+    parts = []
     for start in range(0, len(store), _CLIPS_AT_ONCE):
         chosen = slice(start, start + _CLIPS_AT_ONCE)
-        sizes = lengths[chosen] * tracks[chosen]
         row = int(store.index["row"][start])
-        joints = store.joints[row : row + int(sizes.sum())]
-        clip = np.repeat(np.arange(len(sizes)), sizes)
-        # A new body or clip starts where the running frame number returns to zero; no motion is counted across it.
-        frame = np.concatenate([np.tile(np.arange(t), m) for t, m in zip(lengths[chosen], tracks[chosen], strict=True)])
-        missing = np.isnan(joints[..., 0])
-        absent = missing.all(1)
-        holes += int(missing[~absent].sum())
-        gaps += int(absent.sum())
-        step = np.linalg.norm(np.diff(joints, axis=0), axis=-1)
-        moved = (np.nan_to_num(step, nan=0.0) > JUMP).any(1) & (frame[1:] > 0)
-        jumps += len(np.unique(clip[1:][moved]))
-        far += len(np.unique(clip[(np.abs(np.nan_to_num(joints, nan=0.0)) > FAR).any((1, 2))]))
-        bones = np.linalg.norm(joints - joints[:, parents], axis=-1)
-        long += len(np.unique(clip[(np.nan_to_num(bones, nan=0.0) > LONG).any(1)]))
-    return holes, gaps, jumps, far, long
+        joints = store.joints[row : row + int((lengths[chosen] * bodies[chosen]).sum())]
+        limit = limits(store.meta["units"])
+        parts.append(find_defects(joints, lengths[chosen], bodies[chosen], store.skeleton.parents, limit))
+    names = [each.name for each in fields(Defects)]
+    return Defects(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})

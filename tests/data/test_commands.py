@@ -81,7 +81,8 @@ def test_check_counts_the_miniature(root, recordings, capsys):
         for recording in recordings.values()
     )
     bones = [np.linalg.norm(r.joints - r.joints[..., list(KINECT20.parents), :], axis=-1) for r in recordings.values()]
-    long = sum(bool((lengths > 2).any()) for lengths in bones)
+    longs = [name for name, lengths in zip(recordings, bones, strict=True) if (lengths > 2).any()]
+    long, first = len(longs), longs[0]
     assert squeezed(by_name) == [
         str(root / "nw-ucla"),
         "sequences | 75, of which 0 have a single frame",
@@ -91,9 +92,11 @@ def test_check_counts_the_miniature(root, recordings, capsys):
         "bodies | 75 with 1",
         "missing joints | 0 in 0 sequences (interpolated when loaded)",
         "missing frames of a body | 0 in 0 sequences",
-        f"jumps of a joint > 0.5 m | in {jumps} sequences",
+        f"jumps of a joint > 0.5 m | in {jumps} sequences, the first is a01_s01_e00_v01",
         "coordinates > 10 m | in 0 sequences",
-        f"bones > 2 m | in {long} sequences",
+        f"bones > 2 m | in {long} sequences, the first is {first}",
+        "bodies 20 times larger or smaller than most | in 0 sequences",
+        "bodies that swap between two frames | in 0 sequences",
         "test_view 1 | train 50 / test 25; copies: 0 of the test part in training, 5 within training",
         "test_view 2 | train 50 / test 25; copies: 5 of the test part in training, 0 within training",
         "test_view 3 | train 50 / test 25; copies: 5 of the test part in training, 0 within training",
@@ -123,9 +126,9 @@ def test_statistics_find_defects_within_tracks_only(tmp_path, monkeypatch):
     assert rows["bodies"] == "5 with 1, 1 with 2"
     assert rows["missing joints"].startswith("3 in 1 sequences")
     assert rows["missing frames of a body"] == "1 in 1 sequences"
-    assert rows["jumps of a joint > 0.5 m"] == "in 1 sequences"
-    assert rows["coordinates > 10 m"] == "in 2 sequences"
-    assert rows["bones > 2 m"] == "in 2 sequences"
+    assert rows["jumps of a joint > 0.5 m"] == "in 1 sequences, the first is b"
+    assert rows["coordinates > 10 m"] == "in 2 sequences, the first is e"
+    assert rows["bones > 2 m"] == "in 2 sequences, the first is e"
     assert rows["copies"] == "1"
 
 

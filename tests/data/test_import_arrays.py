@@ -5,6 +5,7 @@ import pickle
 import re
 import shutil
 import zipfile
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -182,6 +183,36 @@ def test_without_names_clips_are_numbered_and_keep_their_part(tmp_path, capsys):
     assert data.num_classes == 60
     with pytest.raises(InputError, match="no id begins with 'val/'"):
         Custom("mine", tmp_path / "data", test_prefix="val/")
+
+
+VAL_AND_TEST = "the val part is left out, since there is a test part beside it"
+VAL_ALONE = "there is no test part: clips of val are called test/…"
+
+
+@pytest.mark.parametrize(
+    ("parts", "sizes", "told"),
+    [
+        (("train", "test"), {"train": 2, "test": 3}, []),
+        (("train", "val"), {"train": 2, "test": 4}, [VAL_ALONE]),
+        (("train", "val", "test"), {"train": 2, "test": 3}, [VAL_AND_TEST]),
+    ],
+)
+@pytest.mark.parametrize("format", ["npz", "npy"])
+def test_val_does_not_become_test_without_a_word(parts, sizes, told, format, tmp_path):
+    counts = {"train": 2, "test": 3, "val": 4}
+    arrays = {}
+    for part in parts:
+        x = np.random.default_rng(counts[part]).normal(2, 0.3, (counts[part], 6, 2, 25, 3)).astype("f4")
+        arrays |= {f"x_{part}": x.reshape(counts[part], 6, 150), f"y_{part}": np.zeros(counts[part], int)}
+        if format == "npy":
+            np.save(tmp_path / f"{part}_data.npy", x.transpose(0, 4, 1, 3, 2))
+            np.save(tmp_path / f"{part}_label.npy", arrays[f"y_{part}"])
+    if format == "npz":
+        np.savez(tmp_path / "x.npz", **arrays)
+    opened = open_arrays(tmp_path / "x.npz" if format == "npz" else tmp_path, tmp_path / "scratch")
+    found = Counter(source.name.partition("/")[0] for source in opened.sources)
+    assert found == sizes
+    assert [notice["message"] for notice in opened.notices if notice["reason"] == "val_part"] == told
 
 
 def test_names_of_other_data_sets_keep_the_part(tmp_path):

@@ -152,8 +152,15 @@ def test_another_split_gives_other_parts(tmp_path):
     given = flat()
     given["split"] = {"train": ["v_a", "v_b"], "val": ["v_c"], "test": ["v_d", "gone"]}
     opened = open_pyskl(write(tmp_path, given))
+    assert [source.name for source in opened.sources] == ["train/v_a", "train/v_b", "test/v_d"]
+    assert [notice["message"] for notice in opened.notices] == [
+        "the val part is left out, since there is a test part beside it",
+        "1 names have no clip in the split 'default', for example 'gone'",
+    ]
+    given["split"] = {"train": ["v_a", "v_b"], "val": ["v_c", "v_d"]}
+    opened = open_pyskl(write(tmp_path, given))
     assert [source.name for source in opened.sources] == ["train/v_a", "train/v_b", "test/v_c", "test/v_d"]
-    assert opened.notices[0]["message"] == "1 names have no clip in the split 'default', for example 'gone'"
+    assert [notice["message"] for notice in opened.notices] == ["there is no test part: clips of val are called test/…"]
     del given["split"]
     opened = open_pyskl(write(tmp_path, given))
     assert [source.name for source in opened.sources] == ["v_a", "v_b", "v_c", "v_d"]

@@ -38,9 +38,9 @@ from skelcl.data.layouts import find_layout
 from skelcl.data.pose_file import guess_format, read_clip
 from skelcl.data.recording import DatasetInfo, Recording, Source
 from skelcl.data.store import SkeletonStore
-from skelcl.interop.files import find_state, read_file, recognise
-from skelcl.lightning_cli import read_checkpoint, stored_config
+from skelcl.interop.files import find_state, recognise
 from skelcl.skeleton import COCO17, KINECT20, NTU25
+from skelcl.stored import read_checkpoint, read_file, stored_config
 
 
 def cleaned(recordings, skeleton=NTU25, channels=3):
@@ -359,11 +359,9 @@ class Checkpoints:
 
     def __call__(self, rng):
         content = mutated_values(rng, self.content, self._odd) if rng.random() < 0.7 else self.content
-        if rng.random() < 0.4:
-            content = {
-                **content,
-                "skelcl_config": mutated_bytes(rng, self.content["skelcl_config"].encode()).decode("latin-1"),
-            }
+        if isinstance(content, dict) and rng.random() < 0.4:
+            config = mutated_bytes(rng, self.content["skelcl_config"].encode())
+            content = {**content, "skelcl_config": config.decode("latin-1")}
         try:
             stream = io.BytesIO()
             torch.save(content, stream, _use_new_zipfile_serialization=rng.random() < 0.7)

@@ -15,6 +15,7 @@ from skelcl.data.formats.arrays import (
     CAMERA,
     PARTS,
     Opened,
+    beginnings,
     check_names,
     class_names,
     is_ntu,
@@ -129,7 +130,9 @@ def open_agcn(path: Path, names: Sequence[str] | None = None) -> Opened | None:
     files = _files(path)
     if not files:
         return None
-    parts = [_part(file) for file in files]
+    every = [_part(file) for file in files]
+    kept = beginnings([part.name for part in every], False)[0]
+    parts = [part for part in every if part.name in kept or not part.name]
     kinds = {part.array.place: _kind(part.array) for part in parts}
     if len(set(kinds.values())) > 1:
         told = ", ".join(f"{Path(place).name}: {_KINDS[kind][0]}" for place, kind in kinds.items())
@@ -155,7 +158,8 @@ def open_agcn(path: Path, names: Sequence[str] | None = None) -> Opened | None:
     }
     told = f"{title}: {told} clips, {len(classes)} classes, recipe {recipe}"
     told += f", {lengths[kind]}" if kind in lengths else ""
-    notices = [] if said is None else [Notice(id="", outcome="warning", reason="names", message=said, line=None)]
+    notices = beginnings([part.name for part in every], is_ntu(ids))[1]
+    notices += [] if said is None else [Notice(id="", outcome="warning", reason="names", message=said, line=None)]
     return Opened(told, kind, sources, _Reader(kind), classes, recipe=recipe, axes=axes, notices=notices)
 
 

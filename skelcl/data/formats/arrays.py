@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -58,6 +58,30 @@ class Opened:
 
 
 # --- names and labels -------------------------------------------------------------------------------------------------
+
+
+def beginnings(parts: Collection[str], named: bool) -> tuple[dict[str, str], list[Notice]]:
+    """How the ids of the parts begin that are imported.
+
+    What codes call ``val`` is their test part when there is no other. Beside a test part it is neither: it is left out,
+    so that what is reported on test is on test alone.
+
+    Args:
+        parts: Which of ``train``, ``val`` and ``test`` there are.
+        named: Whether the names of the clips tell their part, so that no id gets a beginning.
+
+    Returns:
+        Part → beginning, and what is to be told.
+    """
+    kept = {part: begin for part, begin in PARTS.items() if part in parts}
+    outcome: Literal["skipped", "warning"] = "warning"
+    message = f"there is no test part: clips of val are called {TEST}…"
+    if {"val", "test"} <= kept.keys():
+        del kept["val"]
+        outcome, message = "skipped", "the val part is left out, since there is a test part beside it"
+    elif "val" not in kept or named:
+        return kept, []
+    return kept, [Notice(id="", outcome=outcome, reason="val_part", message=message, line=None)]
 
 
 def is_ntu(names: Sequence[str]) -> bool:

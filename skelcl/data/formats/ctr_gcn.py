@@ -12,7 +12,17 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from skelcl.data.formats import ntu_release as ntu
-from skelcl.data.formats.arrays import PARTS, Opened, check_names, class_names, is_ntu, recording, trimmed, whole_labels
+from skelcl.data.formats.arrays import (
+    PARTS,
+    Opened,
+    beginnings,
+    check_names,
+    class_names,
+    is_ntu,
+    recording,
+    trimmed,
+    whole_labels,
+)
 from skelcl.data.formats.containers import ZIP
 from skelcl.data.formats.mapped import Archive, Array, starts_with
 from skelcl.data.recording import Notice, Recording, Source
@@ -79,7 +89,7 @@ def open_ctr_gcn(path: Path, scratch: Path, names: Sequence[str] | None = None) 
     if not path.is_file() or not starts_with(path, *ZIP):
         return None
     archive = Archive(path)
-    parts = [part for part in PARTS if f"x_{part}" in archive.names]
+    parts = list(beginnings([part for part in PARTS if f"x_{part}" in archive.names], False)[0])
     if not parts:
         return None
     arrays: dict[str, Array] = {}
@@ -98,9 +108,10 @@ def open_ctr_gcn(path: Path, scratch: Path, names: Sequence[str] | None = None) 
     total = next(iter(counts), None)
     ids, said = _ids(path, names, parts, sizes, every, total)
     classes = class_names(ids if is_ntu(ids) else (), every, total)
+    notices = beginnings([part for part in PARTS if f"x_{part}" in archive.names], is_ntu(ids))[1]
     share = _at_origin(arrays.values())
     recipe = "sgn" if share == 1 else "none"
-    notices = [] if said is None else [Notice(id="", outcome="warning", reason="names", message=said, line=None)]
+    notices += [] if said is None else [Notice(id="", outcome="warning", reason="names", message=said, line=None)]
     if 0 < share < 1:
         message = f"only {share:.1%} of the clips begin at the origin, so no normalisation is assumed"
         notices.append(Notice(id="", outcome="warning", reason="recipe", message=message, line=None))

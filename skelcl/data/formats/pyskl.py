@@ -13,10 +13,10 @@ import numpy as np
 from skelcl.data.formats import pickles
 from skelcl.data.formats.arrays import (
     CAMERA,
-    PARTS,
     TEST,
     TRAIN,
     Opened,
+    beginnings,
     check_names,
     class_names,
     is_ntu,
@@ -113,8 +113,9 @@ def open_pyskl(path: Path, split: str | None = None) -> Opened | None:
     if splits and not known:
         chosen = split or next(iter(splits))
         parameters["split"] = chosen
-        ids = {name: part + name for name, part in splits[chosen].items()}
-        notices += _told(names, ids, chosen)
+        begins, notices = beginnings(set(splits[chosen].values()), named=False)
+        ids = {name: begins[part] + name for name, part in splits[chosen].items() if part in begins}
+        notices += _told([name for name in names if splits[chosen].get(name) != "val" or name in ids], ids, chosen)
     sizes = {_size(item) for item in listed} if channels == 2 else set()
     if len(sizes) == 1 and None not in sizes:
         parameters["img_shape"] = list(*sizes)
@@ -188,7 +189,7 @@ def _size(item: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def _splits(given: Any, path: Path) -> dict[str, dict[str, str]]:
-    """Name of each split → name of a clip → how its id begins."""
+    """Name of each split → name of a clip → ``train``, ``val`` or ``test``."""
     if given is None:
         return {}
     if not isinstance(given, dict):
@@ -203,10 +204,10 @@ def _splits(given: Any, path: Path) -> dict[str, dict[str, str]]:
         if match is None:
             raise InputError(f"{path}: the split {key[:40]!r} is no train, val or test part")
         split = "_".join(part for part in (match[1], match[3]) if part) or "default"
-        part, known = PARTS[match[2]], out.setdefault(split, {})
+        part, known = match[2], out.setdefault(split, {})
         for name in names:
-            if known.setdefault(name, part) != part:
-                raise InputError(f"{path}: the split {split!r} has {name!r} in both parts")
+            if (other := known.setdefault(name, part)) != part:
+                raise InputError(f"{path}: the split {split!r} has {name!r} in both parts, {other} and {part}")
     return out
 
 

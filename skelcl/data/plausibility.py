@@ -1,0 +1,165 @@
+"""Coordinates that no body has, found by their size in metres, or relative to the body where nobody knows the unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SIZES = 20.0
+"""How often larger or smaller than the median body of a store no body is."""
+BEYOND = 1e6
+"""Coordinates that no unit explains."""
+_TOGETHER = 0.1
+"""Body sizes that all joints together hardly move between two frames."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a joint hardly moves between two frames, where none is, and what no bone measures.
+
+    Args:
+        jump: Way of a joint between two frames.
+        far: Coordinate, in metres; in body sizes the distance from the middle of the body.
+        long: Length of a bone.
+        unit: ``m`` or ``body sizes``.
+    """
+
+    jump: float
+    far: float
+    long: float
+    unit: str
+
+
+METRES = Limits(0.5, 10.0, 2.0, "m")
+BODIES = Limits(0.4, 3.0, 1.2, "body sizes")
+"""A body size is the median, over the frames of a body, of the diagonal of the box around its joints."""
+
+
+def limits(units: str) -> Limits:
+    """Those in metres where coordinates are in metres, else those relative to the body."""
+    return METRES if units == "m" else BODIES
+
+
+@dataclass(frozen=True, eq=False)
+class Defects:
+    """What is odd in each of n clips.
+
+    Args:
+        holes: Single joints that are missing, (n,) int.
+        gaps: Frames in which a stored body is missing, (n,) int.
+        jumps: Whether a joint jumps, (n,) bool.
+        far: Whether a joint is far away.
+        long: Whether a bone is too long.
+        swaps: Whether two bodies change their places from one frame to the next.
+        size: Size of the first body, (n,), NaN where it is a point.
+    """
+
+    holes: np.ndarray
+    gaps: np.ndarray
+    jumps: np.ndarray
+    far: np.ndarray
+    long: np.ndarray
+    swaps: np.ndarray
+    size: np.ndarray
+
+
+def find_defects(
+    joints: np.ndarray, frames: np.ndarray, bodies: np.ndarray, parents: tuple[int, ...], limits: Limits
+) -> Defects:
+    """Looks at clips as they are stored.
+
+    Args:
+        joints: Their rows, body after body, frame after frame, (R, V, C), NaN where nothing was seen.
+        frames: Frames of each clip, (n,).
+        bodies: Bodies of each clip, (n,).
+        parents: Parent of each joint.
+        limits: What is told.
+    """
+    lengths = np.repeat(frames, bodies)  # of each body, as the next two
+    track = np.repeat(np.arange(len(lengths)), lengths)
+    clip = np.repeat(np.repeat(np.arange(len(frames)), bodies), lengths)
+    missing = np.isnan(joints[..., 0])
+    absent = missing.all(1)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is beyond float32 is far
+        sizes = _sizes(joints, absent, track, len(lengths))
+        unit = np.ones(len(joints)) if limits.unit == "m" else sizes[track]
+        step = np.linalg.norm(np.diff(joints, axis=0), axis=-1).max(1, initial=0, where=~(missing[1:] | missing[:-1]))
+        # No motion is counted from one body to the next.
+        jumps = (step > limits.jump * unit[1:]) & (track[1:] == track[:-1])
+        far = _far(joints, missing, unit, limits)
+        lonely = missing | missing[:, parents]
+        bones = np.linalg.norm(joints - joints[:, parents], axis=-1).max(1, initial=0, where=~lonely)
+        long = bones > limits.long * unit
+        swaps = np.zeros(len(frames), bool)
+        starts = np.concatenate([[0], np.cumsum(frames * bodies)])
+        first = np.cumsum(bodies) - bodies
+        for n in np.flatnonzero(bodies > 1).tolist():
+            tracks = joints[starts[n] : starts[n + 1]].reshape(bodies[n], frames[n], *joints.shape[1:])
+            swaps[n] = _swap(tracks, sizes[first[n] : first[n] + bodies[n]])
+
+    def any_of(rows: np.ndarray, owners: np.ndarray) -> np.ndarray:
+        return np.bincount(owners[rows], minlength=len(frames)) > 0
+
+    return Defects(
+        holes=np.bincount(clip, (missing & ~absent[:, None]).sum(1), len(frames)).astype(np.int64),
+        gaps=np.bincount(clip[absent], minlength=len(frames)),
+        jumps=any_of(jumps, clip[1:]),
+        far=any_of(far, clip),
+        long=any_of(long, clip),
+        swaps=swaps,
+        size=sizes[first],
+    )
+
+
+def are_far(joints: np.ndarray, limits: Limits) -> bool:
+    """Whether a clip (M, T, V, C) has coordinates that no body has, NaN where nothing was seen."""
+    rows = joints.reshape(-1, *joints.shape[2:])
+    missing = np.isnan(rows[..., 0])
+    unit = np.ones(len(rows))
+    with np.errstate(over="ignore", invalid="ignore"):
+        if limits.unit != "m":
+            track = np.repeat(np.arange(len(joints)), joints.shape[1])
+            unit = _sizes(rows, missing.all(1), track, len(joints))[track]
+        return bool(_far(rows, missing, unit, limits).any())
+
+
+def _far(joints: np.ndarray, missing: np.ndarray, unit: np.ndarray, limits: Limits) -> np.ndarray:
+    """Rows with a joint that is far from the origin, (R,); without a known unit, from the middle of its body."""
+    if limits.unit == "m":
+        return np.asarray((np.abs(joints) > limits.far).any((1, 2)))
+    middle = np.nan_to_num(joints).sum(1, keepdims=True) / np.maximum((~missing).sum(1), 1)[:, None, None]
+    apart = np.linalg.norm(joints - middle, axis=-1) > limits.far * unit[:, None]
+    return np.asarray((apart & ~missing).any(1) | (np.abs(joints) > BEYOND).any((1, 2)))
+
+
+def _sizes(joints: np.ndarray, absent: np.ndarray, track: np.ndarray, count: int) -> np.ndarray:
+    """Size of each body, (count,); NaN where all its joints are one point."""
+    known = np.isnan(joints)
+    high = np.where(known, -np.inf, joints).max(1)
+    low = np.where(known, np.inf, joints).min(1)
+    diagonal = np.where(absent, np.nan, np.linalg.norm(high - low, axis=-1))
+    order = np.lexsort((diagonal, track))  # NaN last
+    seen = np.bincount(track[~absent], minlength=count)
+    first = np.searchsorted(track, np.arange(count))
+    median = diagonal[order][first + np.maximum(seen - 1, 0) // 2].astype(np.float64)
+    return np.where((seen > 0) & (median > 0), median, np.nan)
+
+
+def _swap(tracks: np.ndarray, sizes: np.ndarray) -> bool:
+    """Whether two bodies of (M, T, V, C) go on better as one another, and not at all as themselves."""
+    for a in range(len(tracks)):
+        for b in range(a + 1, len(tracks)):
+            stay = _way(tracks[a], tracks[a]) + _way(tracks[b], tracks[b])
+            cross = _way(tracks[a], tracks[b]) + _way(tracks[b], tracks[a])
+            if ((stay > _TOGETHER * (sizes[a] + sizes[b])) & (cross < 0.5 * stay)).any():
+                return True
+    return False
+
+
+def _way(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Mean way of the joints of (T, V, C) to those of the next frame, (T − 1,); NaN where a body is missing."""
+    apart = np.linalg.norm(after[1:] - before[:-1], axis=-1)
+    both = ~np.isnan(apart)
+    count = both.sum(1)
+    return np.where(count > 0, np.where(both, apart, 0).sum(1) / np.maximum(count, 1), np.nan)
