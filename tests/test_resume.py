@@ -2,11 +2,13 @@
 
 import multiprocessing
 import sys
+from functools import partial
 
 import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch.optim.lr_scheduler import MultiStepLR
 
 from skelcl.data import NWUCLA
 from skelcl.encoders import LSTM
@@ -26,14 +28,31 @@ class Watch(Callback):
     """Notes what each process sees, and what the first has learned in the end."""
 
     def __init__(self, path):
-        self.path, self.seen = path, []
+        self.path, self.seen, self.rates, self.losses = path, [], [], []
 
     def on_train_batch_start(self, trainer, method, batch, batch_idx):
         self.seen.append((trainer.current_epoch, batch_idx, batch.index.tolist()))
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_epoch_end(self, trainer, method):
+        self.losses.append(trainer.callback_metrics["train/loss"].item())
 
     def on_train_end(self, trainer, method):
-        state = {"seen": self.seen, "model": method.state_dict(), "optimizer": trainer.optimizers[0].state_dict()}
-        torch.save(state, self.path.with_suffix(f".{trainer.global_rank}"))
+        state = {"model": method.state_dict(), "optimizer": trainer.optimizers[0].state_dict()}
+        torch.save(
+            state | {"steps": trainer.global_step, "seen": self.seen, "rates": self.rates, "losses": self.losses},
+            self.path.with_suffix(f".{trainer.global_rank}"),
+        )
+
+
+class SaveInTheEnd(Callback):
+    """A checkpoint behind the last hook of an epoch, as ``trainer.save_checkpoint`` writes it after ``fit``."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def on_train_end(self, trainer, method):
+        trainer.save_checkpoint(self.path)
 
 
 def fit(root, path, workers=0, devices=1, checkpoint=None, ckpt_path=None, **options):
@@ -41,7 +60,15 @@ def fit(root, path, workers=0, devices=1, checkpoint=None, ckpt_path=None, **opt
     torch.manual_seed(7)
     data = NWUCLA(root, batch_size=BATCH // devices, num_workers=workers)
     view = View(CropResize(8), Normalize("root"))
-    method = ASCAL(LSTM(data.skeleton, hidden=8), view, view, queue_size=50, momentum=0.9, warmup_epochs=0)
+    method = ASCAL(
+        LSTM(data.skeleton, hidden=8),
+        view,
+        view,
+        scheduler=partial(MultiStepLR, milestones=[1, 2], gamma=0.5),
+        queue_size=50,
+        momentum=0.9,
+        warmup_epochs=0,
+    )
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=devices,
@@ -50,7 +77,7 @@ def fit(root, path, workers=0, devices=1, checkpoint=None, ckpt_path=None, **opt
         enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=[Watch(path), *([checkpoint] if checkpoint else [])],
-        enable_checkpointing=checkpoint is not None,
+        enable_checkpointing=isinstance(checkpoint, ModelCheckpoint),
         **({"max_epochs": EPOCHS} | options),
     )
     trainer.fit(method, data, ckpt_path=ckpt_path)
@@ -63,29 +90,62 @@ def assert_same(found, expected):
         torch.testing.assert_close(found["optimizer"][name], expected["optimizer"][name], rtol=0, atol=0)
 
 
-def resume(root, tmp_path, place, workers=0, devices=1):
-    """Leave a run at a place and go on; both against a run of its own that nothing interrupts."""
-    every = {"every_n_epochs": 2} if place == "end" else {"every_n_train_steps": PLACES[place]}
+def resume(root, tmp_path, place, workers=0, devices=1, batches=None, **options):
+    """Leave a run at a place and go on; both against a run of its own that nothing interrupts.
+
+    ``place`` is one of ``PLACES`` or a number of steps, which are made in so many batches.
+    """
+    steps = PLACES.get(place, place)
+    every = {"every_n_epochs": 2} if place == "end" else {"every_n_train_steps": steps}
     folder, name = tmp_path / "runs", "left-{step}"
     checkpoint = ModelCheckpoint(folder, name, save_top_k=-1, save_on_train_epoch_end=place == "end", **every)
-    left = folder / f"left-step={PLACES[place]}.ckpt"
-    whole = fit(root, tmp_path / "whole")
-    split = fit(root, tmp_path / "split", workers, devices, checkpoint)
-    resumed = fit(root, tmp_path / "resumed", workers, devices, ckpt_path=left)
-    assert [(epoch, batch) for epoch, batch, _ in whole[0]["seen"]] == [
-        (epoch, batch) for epoch in range(EPOCHS) for batch in range(STEPS)
-    ]
+    whole = fit(root, tmp_path / "whole", **options)
+    split = fit(root, tmp_path / "split", workers, devices, checkpoint, **options)
+    left = folder / f"left-step={steps}.ckpt"
+    resumed = fit(root, tmp_path / "resumed", workers, devices, ckpt_path=left, **options)
     for before, after in zip(split, resumed, strict=True):
-        assert after["seen"] == before["seen"][PLACES[place] :]
+        assert after["seen"] == before["seen"][batches or steps :]
+        assert after["rates"] == before["rates"][batches or steps :]
         assert_same(after, before)
     if devices == 1:
         assert split[0]["seen"] == whole[0]["seen"]
         assert_same(resumed[0], whole[0])
+    return whole[0]
 
 
 @pytest.mark.parametrize("place", PLACES)
 def test_what_is_resumed_repeats_the_rest_of_a_run(ucla, tmp_path, place):
-    resume(ucla, tmp_path, place)
+    whole = resume(ucla, tmp_path, place)
+    resumed = torch.load(tmp_path / "resumed.0", weights_only=True)
+    assert resumed["losses"][-1] == whole["losses"][-1]
+    if place == "middle":  # the mean of the epoch is that of its rest
+        assert resumed["losses"][-2] != whole["losses"][-2]
+    batches = [(epoch, batch) for epoch in range(EPOCHS) for batch in range(STEPS)]
+    assert [(epoch, batch) for epoch, batch, _ in whole["seen"]] == batches
+    assert whole["rates"] == [0.01 * 0.5**epoch for epoch, _ in batches]
+
+
+# Accumulated gradients, limits, and an end within an epoch
+
+
+@pytest.mark.parametrize(
+    ("options", "steps", "batches", "total"),
+    [
+        ({"accumulate_grad_batches": 2}, 3, 6, 6),
+        ({"accumulate_grad_batches": 3}, 3, 7, 6),  # the last batch of an epoch makes a step of its own
+        ({"limit_train_batches": 3}, 5, 5, 9),
+        ({"limit_train_batches": 0.5}, 3, 3, 6),
+        ({"max_epochs": -1, "max_steps": 10}, 6, 6, 10),
+    ],
+)
+def test_options_that_change_an_epoch_change_nothing_of_that(ucla, tmp_path, options, steps, batches, total):
+    whole = resume(ucla, tmp_path, steps, batches=batches, **options)
+    seen = len(whole["seen"])
+    per_epoch = options.get("limit_train_batches", 1.0)
+    per_epoch = per_epoch if isinstance(per_epoch, int) else int(per_epoch * STEPS)
+    assert whole["rates"] == [0.01 * 0.5 ** min(n // per_epoch, 2) for n in range(seen)]
+    assert whole["model"]["queue.pushed"] == sum(len(clips) for _, _, clips in whole["seen"])
+    assert whole["steps"] == total
 
 
 @pytest.mark.parametrize("place", ["middle", "end"])
@@ -113,3 +173,20 @@ def test_workers_of_each_kind_know_it(ucla, tmp_path, monkeypatch, place, device
 @pytest.mark.parametrize("place", PLACES)
 def test_two_processes_know_it_without_workers(ucla, tmp_path, place):
     resume(ucla, tmp_path, place, devices=2)
+
+
+@pytest.mark.parametrize("how", ["max_steps", "max_epochs"])
+@pytest.mark.parametrize("saved", ["at the end of the epoch", "after the run"])
+@pytest.mark.parametrize("options", [{}, {"accumulate_grad_batches": 2}])
+def test_a_run_that_ended_within_an_epoch_goes_on_there(ucla, tmp_path, how, saved, options):
+    """Behind the second batch of the second epoch, for the rest of it and one more."""
+    accumulated = options.get("accumulate_grad_batches", 1)
+    length = {"max_epochs": -1, "max_steps": 12 // accumulated} if how == "max_steps" else {"max_epochs": EPOCHS}
+    last = ModelCheckpoint(tmp_path / "runs", "last", save_on_train_epoch_end=True)
+    checkpoint = last if saved == "at the end of the epoch" else SaveInTheEnd(tmp_path / "runs" / "last.ckpt")
+    whole = fit(ucla, tmp_path / "whole", **length, **options)
+    first = fit(ucla, tmp_path / "first", checkpoint=checkpoint, max_epochs=-1, max_steps=6 // accumulated, **options)
+    rest = fit(ucla, tmp_path / "rest", ckpt_path=tmp_path / "runs" / "last.ckpt", **length, **options)
+    for name in ("seen", "rates"):
+        assert first[0][name] + rest[0][name] == whole[0][name]
+    assert_same(rest[0], whole[0])

@@ -143,6 +143,7 @@ class Method(pl.LightningModule):
         """
         if self._trainer is None or not self.trainer.training or not checkpoint.get("optimizer_states"):
             return
+        _reopen_epoch(checkpoint["loops"]["fit_loop"])
         made: Any = self.configure_optimizers()
         optimizer, schedule = (made["optimizer"], made.get("lr_scheduler")) if isinstance(made, dict) else (made, None)
         other = not isinstance(optimizer, Optimizer) or not isinstance(schedule, LRScheduler | None)
@@ -193,3 +194,15 @@ def _check_optimizer(make: OptimizerCallable) -> None:
             raise OptionError(f"optimizer: lr must be above 0, got {group['lr']}")
         if not 0 <= group.get("momentum", 0) < 1:
             raise OptionError(f"optimizer: momentum must be in [0, 1), got {group['momentum']}")
+
+
+def _reopen_epoch(loop: dict[str, Any]) -> None:
+    """Let a run that ended within an epoch, by ``max_steps`` for example, go on there.
+
+    Lightning counts such an epoch as done, and would give its remaining batches the order of the next one.
+    """
+    batches, epochs = loop["epoch_loop.batch_progress"], loop["epoch_progress"]
+    begun = epochs["current"]["started"]
+    if batches["current"]["processed"] and not batches["is_last_batch"] and epochs["current"]["processed"] == begun:
+        for count in (epochs["current"], epochs["total"]):
+            count["processed"] = count["completed"] = count["started"] - 1
