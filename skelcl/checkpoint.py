@@ -15,7 +15,7 @@ import yaml
 from torch import Tensor
 
 from skelcl.bounds import PositiveInt, bounded
-from skelcl.errors import InputError
+from skelcl.errors import InputError, printable
 from skelcl.evaluation.record import REFERENCE_KEY
 from skelcl.files import whole
 from skelcl.interop import as_cal, load_reference, scd_net, sds_cl
@@ -174,7 +174,7 @@ def inspect_file(file: Path) -> None:
     rows = {"what": rows.pop("what"), "tensors": f"{len(state)}, {count_parameters(state):,} parameters", **rows}
     print(file)
     for name, value in rows.items():
-        print(f"  {name:<{max(map(len, rows))}}  {value}")
+        print(f"  {name:<{max(map(len, rows))}}  {printable(value)}")
 
 
 def _weights(path: Path, content: Any) -> dict[str, Tensor]:

@@ -12,7 +12,12 @@ class OptionError(InputError):
     """An option that makes no sense, alone or beside the others; told with the exit code of a wrong command line."""
 
 
+def printable(text: str) -> str:
+    """A text of somebody else for a terminal: what would steer it, or turn the reading direction, as an escape."""
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
+
+
 def fail(message: str, code: int) -> NoReturn:
     """Print one line on stderr and leave with an exit code."""
-    print(f"skelcl: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"skelcl: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(code)

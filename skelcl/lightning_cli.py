@@ -26,7 +26,7 @@ import skelcl.encoders
 import skelcl.transforms  # noqa: F401  (imported so that bare class names resolve in YAML)
 from skelcl import __version__
 from skelcl.data import SkeletonDataModule
-from skelcl.errors import InputError, OptionError, fail
+from skelcl.errors import InputError, OptionError, fail, printable
 from skelcl.evaluation import FeatureWriter, FrozenEvaluation, OnlineKNN, SupervisedEvaluation
 from skelcl.evaluation.provenance import TrainedOn
 from skelcl.evaluation.record import RUN_KEY, surroundings
@@ -155,7 +155,8 @@ class SkelCLI(LightningCLI):
             chosen = dict(_flat(yaml.safe_load(parser.dump(config, skip_none=False))))
             for key, value in _flat(self.stored):
                 if key in chosen and chosen[key] != value:
-                    rank_zero_only(print)(f"{key}: {value} in the checkpoint, {chosen[key]} on the command line")
+                    told = f"{key}: {value} in the checkpoint, {chosen[key]} on the command line"
+                    rank_zero_only(print)(printable(told))
 
     def instantiate_classes(self) -> None:
         """Build all that the config names.

@@ -272,9 +272,11 @@ class Predictor:
     @torch.no_grad()
     def _judge(self, clips: Clips, spans: Sequence[tuple[int, int]]) -> list[Prediction]:
         features = self.features(clips)
-        bad = ~features.isfinite().all(1)
-        if bad.any():
-            raise InputError(f"{self.path}: features are not finite: the encoder has diverged")
+        if not features.isfinite().all():
+            if not all(value.isfinite().all() for value in self.method.state_dict().values()):
+                raise InputError(f"{self.path}: features are not finite, nor are the weights: the encoder has diverged")
+            largest = clips.joints.nan_to_num(0, torch.inf, -torch.inf).abs().max()
+            raise InputError(f"coordinates up to {largest:.1e}, larger than any body: {self.path} cannot take them")
         probability, order = self._classify(features)
         near: list[tuple[Neighbour, ...]] = [()] * len(features)
         if self.neighbours:

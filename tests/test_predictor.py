@@ -290,6 +290,28 @@ def test_live_frames_give_what_predict_gives_for_the_same_window(ctr_gcn, runs):
         ctr_gcn.reset()
 
 
+def test_a_buffer_may_be_filled_again_for_every_frame(ctr_gcn):
+    joints = clip(ctr_gcn, places(ctr_gcn, 1)[0])[:, :20].astype(np.float32)
+    ctr_gcn.reset()
+    buffer = np.empty_like(joints[:, 0])
+    for n in range(20):
+        buffer[...] = joints[:, n]
+        found = ctr_gcn.push(buffer)
+    ctr_gcn.reset()
+    (same,) = ctr_gcn.predict(joints).windows
+    assert np.array_equal(found.features, same.features)
+
+
+def test_an_encoder_is_not_blamed_for_coordinates_that_no_body_has(as_cal, monkeypatch):
+    joints = np.random.default_rng(0).normal(size=(20, 25, 3)).clip(-1, 1) * 3e38
+    with pytest.raises(InputError, match=r"^coordinates up to 3\.0e\+38, larger than any body"):
+        as_cal.predict(joints)
+    weight = as_cal.method.encoder.lstm.weight_ih_l0
+    monkeypatch.setattr(weight, "data", weight.data * torch.nan)
+    with pytest.raises(InputError, match="weights: the encoder has diverged"):
+        as_cal.predict(clip(as_cal, 0))
+
+
 def test_frames_without_anybody_have_no_label(ctr_gcn):
     joints = clip(ctr_gcn, places(ctr_gcn, 1)[0])[:1]
     joints = np.concatenate([joints, np.full((1, 60, *joints.shape[2:]), np.nan, np.float32)], 1)

@@ -248,6 +248,18 @@ def test_where_a_run_may_write(stored, intruder, tmp_path):
         stored_config(".." / own, training=True)
 
 
+@pytest.mark.parametrize("verb", ["test", "evaluate"])
+def test_data_of_other_joints_are_told_in_our_words(stored, intruder, skelcl, ucla, capfd, verb):
+    save(stored)
+    Path("ucla.yaml").write_text(f"class_path: NWUCLA\ninit_args: {{root: {ucla}}}\n")
+    with pytest.raises(SystemExit) as stop:
+        skelcl(*OPENING[verb], "--data", "ucla.yaml", *(["--data.num_persons=1"] if verb == "test" else []))
+    assert stop.value.code == 1
+    line = next(line for line in capfd.readouterr().err.splitlines() if line.startswith("skelcl: error: x.ckpt: "))
+    assert re.search(r"weight_ih_l0 is \(32, 150\) there and \(32, (60|120)\) here", line)
+    assert not re.search("size mismatch|torch.Size|copying a param", line)
+
+
 DAMAGED = {
     "no text": 7,
     "bytes": b"model: {}",

@@ -73,11 +73,15 @@ def step_scores(outputs: object) -> StepScores | None:
     return StepScores(**given, logits=outputs["logits"])
 
 
+UNBOUNDED = "the encoder has diverged, or coordinates are larger than any body (skelcl data check tells)"
+"""Why numbers may end where there were some."""
+
+
 def check_features(where: str, features: Tensor, label: Tensor | None = None, num_classes: int = 0) -> None:
     """Raise one clear InputError for features (N, D) that are not finite or labels (N,) outside 0…num_classes − 1."""
     bad = int((~features.isfinite().all(1)).sum())
     if bad:
-        raise InputError(f"{bad} of {len(features)} {where} features are not finite: the encoder has diverged")
+        raise InputError(f"{bad} of {len(features)} {where} features are not finite: {UNBOUNDED}")
     if label is not None and len(label) and not 0 <= int(label.min()) <= int(label.max()) < num_classes:
         span = f"{int(label.min())}…{int(label.max())}"
         raise InputError(f"{where} labels span {span} but must lie in 0…{num_classes - 1}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from skelcl.errors import InputError
-from skelcl.evaluation.features import write_npz
+from skelcl.evaluation.features import UNBOUNDED, write_npz
 from skelcl.evaluation.report import logit_scores, percent_table, short
 
 Space = Literal["logits", "softmax", "log_softmax"]
@@ -100,12 +99,14 @@ def read_scores(path: Path) -> Scores:
     try:
         with np.load(file, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
-    except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zipfile and numpy raise some twenty kinds for a damaged file
         raise InputError(f"{file}: not a .npz file of scores, or a damaged one") from error
     missing = [name for name in ("id", "label", "logits", "stream") if name not in arrays]
     if missing:
         raise InputError(f"{file}: not a file of scores of `skelcl test`: it has no {', '.join(missing)}")
     n, logits = len(arrays["id"]), arrays["logits"]
+    if logits.dtype.kind not in "fiu" or arrays["label"].dtype.kind not in "iu":
+        raise InputError(f"{file}: not a file of scores of `skelcl test`: logits or labels are no numbers")
     if logits.ndim != 2 or arrays["label"].shape != (n,) or len(logits) != n or n == 0:
         shapes = f"id {arrays['id'].shape}, label {arrays['label'].shape}, logits {logits.shape}"
         raise InputError(f"{file}: the arrays do not belong together: {shapes}")
@@ -122,7 +123,7 @@ def read_scores(path: Path) -> Scores:
         tuple(np.atleast_1d(arrays.get("remarks", np.asarray([], dtype=str))).astype(str).tolist()),
     )
     if not np.isfinite(scores.logits).all():
-        raise InputError(f"{file}: some logits are not finite: the run has diverged")
+        raise InputError(f"{file}: some logits are not finite: {UNBOUNDED}")
     if not 0 <= scores.label.min() <= scores.label.max() < logits.shape[1]:
         raise InputError(f"{file}: labels must lie in 0…{logits.shape[1] - 1}, the classes of the logits")
     unique, count = np.unique(scores.id, return_counts=True)

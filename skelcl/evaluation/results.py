@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from skelcl.errors import InputError
+from skelcl.errors import InputError, printable
 from skelcl.evaluation.probe import PRESETS
 from skelcl.evaluation.record import remarks, seen_words
 from skelcl.evaluation.report import short
@@ -298,18 +298,41 @@ def csv_text(rows: Sequence[Family]) -> str:
 def _read(file: Path, folder: Path) -> Result:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: damaged, not what `skelcl test` writes; test the run again") from error
     if not isinstance(content, dict) or "metrics" not in content:
         raise InputError(f"{file}: not a file of results of `skelcl test`: it has no metrics")
     if "run" not in content:
         raise InputError(f"{file}: of an older version, which did not tell data and config; test the run again")
-    result = Result(file, _name(file, folder), content)
+    result = Result(file, printable(_name(file, folder)), _shown(content))
     try:
-        result.facts(), result.metrics, result.replicate, result.run["tested"]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{file}: damaged, an entry is missing or of another kind ({error})") from error
+        told = {
+            **result.facts(),
+            "tested": result.run["tested"],
+            "start": result.run["start"],
+            "seed": result.run["seed"],
+        }
+        numbers = result.metrics
+    except KeyError as error:
+        raise InputError(f"{file}: damaged, it has no entry {printable(str(error))}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{file}: damaged, an entry is of another kind") from error
+    plain = {"tested": str, "epochs": int | None, "planned epochs": int | None}
+    for name, value in told.items():
+        if not isinstance(value, plain.get(name, str | int | float | None)):
+            raise InputError(f"{file}: damaged, {name} is of another kind: {printable(str(value))[:60]}")
+    if strange := [name for name in numbers if name.count("/") != 1]:
+        raise InputError(f"{file}: damaged, {strange[0]!r} is no metric of a part of the data")
     return result
+
+
+def _shown(value: Any) -> Any:
+    """Values of a file with texts that can be shown."""
+    if isinstance(value, dict):
+        return {printable(name): _shown(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_shown(part) for part in value]
+    return printable(value).replace("\n", "\\n") if isinstance(value, str) else value
 
 
 def _name(file: Path, folder: Path) -> str:

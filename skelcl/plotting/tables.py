@@ -45,8 +45,7 @@ def read_features(file: Path) -> tuple[Numbers, NDArray[np.int64], list[str]]:
     except FileNotFoundError as error:
         raise InputError(f"{file}: no such file; `skelcl predict` writes it") from error
     except Exception as error:  # whatever a damaged zip makes numpy raise
-        reason = " ".join(str(error).split())
-        raise InputError(f"{file}: not what `skelcl predict` writes ({reason})") from error
+        raise InputError(f"{file}: not what `skelcl predict` writes, or damaged") from error
     if features.ndim != 2 or label.ndim != 1 or label.dtype.kind != "i" or features.dtype.kind != "f":
         raise InputError(f"{file}: not what `skelcl predict` writes (features {features.shape}, label {label.shape})")
     # Without a data module there are no names.
@@ -137,8 +136,8 @@ def read_robustness(run: Path, judge: str | None = None) -> tuple[dict[str, tupl
             for row in content.get("robustness_clean", [])
             if (row["encoder"], row["subset"]) == ("learned", "test")
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{file}: not the results of an evaluation ({type(error).__name__}: {error})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{file}: not the results of an evaluation, or damaged ones") from error
     judges = list(dict.fromkeys(name for name, *_ in points))
     if not judges:
         raise InputError(f"{file}: holds no accuracies on damaged clips; skelcl evaluate --protocols robustness")
@@ -190,7 +189,7 @@ def _table(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             reader = csv.reader(stream)
             lines = [(reader.line_num, row) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{file}: no table ({error})") from error
+        raise InputError(f"{file}: no table, such as `skelcl` writes") from error
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from error
     if len(lines) < 2:

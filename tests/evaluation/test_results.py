@@ -261,6 +261,70 @@ def test_a_damaged_file_is_one_line(write, tmp_path, content):
     assert "\n" not in str(error.value)
 
 
+def places(content, at=()):
+    """All places in a record, as tuples of names."""
+    yield at
+    for name in content if isinstance(content, dict) else ():
+        yield from places(content[name], (*at, name))
+
+
+@pytest.mark.parametrize("value", [None, 3, -1.5, "text", [], [1, [2]], {}, {"a": {"b": 1}}, True], ids=repr)
+def test_an_entry_of_another_kind_is_a_row_or_one_line(tmp_path, capsys, value):
+    """Every entry of a record is replaced by a value of each kind: a table, or one line that names the file."""
+    good = record(SSL, protocols={"linear": {"version": 1, "presets": ["as_cal"], "lr": 0.1}}, judge_seeds=[0])
+    file = tmp_path / "runs" / "a" / "results.json"
+    file.parent.mkdir(parents=True)
+    refused = []
+    for place in places(good):
+        content = json.loads(json.dumps(good))
+        inner = content
+        for name in place[:-1]:
+            inner = inner[name]
+        if place:
+            inner[place[-1]] = value
+        file.write_text(json.dumps(content if place else value))
+        for output in (None, tmp_path / "x.md", tmp_path / "x.csv"):
+            try:
+                results([tmp_path], output)
+            except InputError as error:
+                refused.append(str(error))
+    assert refused
+    for line in refused:
+        assert line.startswith(f"{file}: ")
+        assert "\n" not in line
+
+
+@pytest.mark.parametrize("name", ["test", "a/b/c"])
+def test_a_metric_of_no_part_is_one_line(write, tmp_path, name):
+    file = write("bad", record({name: 0.5}))
+    with pytest.raises(InputError, match=re.escape(f"{file}: damaged, {name!r} is no metric")):
+        read_results(tmp_path)
+
+
+STEERING = "\x1b[2J\x1b]0;title\x07\r\x9b31m\u202e\x00"
+
+
+def test_what_would_steer_a_terminal_is_shown_as_text(tmp_path, capsys, skelcl):
+    """In every text of a record, in names of folders, and in the line of an error."""
+    good = record({**SSL, f"test/{STEERING}": 0.1}, method=f"AS{STEERING}", checkpoint=STEERING, selection=STEERING)
+    for place in ("encoder", "stream", "view", "precision", "config_sha256", "tested"):
+        good["run"][place] = f"{place}{STEERING}"
+    for place in ("name", "split", "test_sha256"):
+        good["run"]["data"][place] = f"{place}{STEERING}"
+    good["run"]["trained_on"]["hardware"] = STEERING
+    folder = tmp_path / "runs" / "x\x1b[31m"
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps(good))
+    skelcl("results", "runs", "--output", "table.csv")
+    with pytest.raises(SystemExit):
+        skelcl("results", "no\x1b[31mwhere")
+    told = capsys.readouterr()
+    for text in (told.out, told.err, Path("table.csv").read_text()):
+        assert all(one.isprintable() or one == "\n" for one in text)
+    assert "AS\\x1b[2J" in told.out
+    assert "no\\x1b[31mwhere: no such folder" in told.err
+
+
 def test_nothing_to_collect_is_one_line(tmp_path, skelcl, capsys):
     (tmp_path / "empty").mkdir()
     for words, told in (

@@ -148,7 +148,7 @@ def test_maps_of_a_checkpoint(skelcl, checkpoint, drawing, capfd, monkeypatch):
     file = checkpoint("--model.encoder=CTRGCN", "--model.encoder.widths=[8,8]", "--model.encoder.strides=[1,1]")
     skelcl("plot", "maps", "--ckpt_path", file, "--clip", CLIP)
     model, data = load(file)
-    monkeypatch.setattr("skelcl.lightning_cli.load", lambda path: (model, data))  # once is enough
+    monkeypatch.setattr("skelcl.lightning_cli.load", lambda path, trust: (model, data))  # once is enough
     maps = model.encoder.maps(model.eval_view(data.store.clips([data.store.position(CLIP)], 1)))
     order = by_part(data.skeleton)
     wanted = torch.cat([values[0, 0].mean(1) for values in maps.values()])[:, order][:, :, order]
