@@ -348,7 +348,7 @@ def _inert(hint: Any) -> bool:
     """Whether a text that is given for this type stays a text or becomes a plain value."""
     if hint in _INERT or typing.get_origin(hint) is typing.Literal:
         return True
-    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+    if isinstance(hint, type) and issubclass(hint, (enum.Enum, int, float)):
         return True
     parts = typing.get_args(hint)
     origin = typing.get_origin(hint)
