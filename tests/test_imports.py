@@ -10,8 +10,8 @@ import pytest
 import skelcl
 
 PACKAGE = Path(skelcl.__file__).parent
-EVERYWHERE = {"bounds"}
-"""What any signature may name."""
+EVERYWHERE = {"bounds", "text"}
+"""What any signature may name, and how names are shown."""
 ALLOWED = {
     "skeleton": set(),
     "losses": set(),
@@ -19,6 +19,7 @@ ALLOWED = {
     "errors": set(),
     "files": set(),
     "bounds": {"errors"},
+    "text": set(),
     "stored": {"errors"},
     "clips": {"skeleton"},
     "nn": {"skeleton", "errors"},

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from skelcl.errors import InputError
 from skelcl.files import whole
 from skelcl.skeleton import Skeleton
+from skelcl.text import one_line
 
 SCRIPTS = ("page.js", "table.js", "curves.js", "confusion.js", "stage.js", "map.js", "main.js")
 """Read in this order, as one script."""
@@ -149,11 +150,12 @@ def write_page(page: Page, path: Path) -> None:
 
 def _html(page: Page) -> str:
     parts = [_PACK[type(part)](part) for part in page.parts]
-    data = {"facts": list(page.facts.items()), "parts": parts}
+    facts = [(name, one_line(value, 1000)) for name, value in page.facts.items()]
+    data = {"facts": facts, "parts": parts}
     script = "(() => {\n" + "\n".join(_resource(name) for name in SCRIPTS) + "})();\n"
     style = _resource("page.css")
     fields = {
-        "title": html.escape(page.title),
+        "title": html.escape(one_line(page.title, 400)),
         "data": _json(data),
         "script": script,
         "style": style,
@@ -183,11 +185,11 @@ def _table(table: Table) -> dict[str, Any]:
     if wrong is not None:
         width = len(table.rows[wrong])
         raise ValueError(f"table {table.title!r}: row {wrong} has {width} values for {len(table.columns)} columns")
-    rows = [[value if isinstance(value, str) else _number(value) for value in row] for row in table.rows]
+    rows = [[one_line(value) if isinstance(value, str) else _number(value) for value in row] for row in table.rows]
     return {
         "kind": "table",
         "title": table.title,
-        "columns": list(table.columns),
+        "columns": [one_line(name) for name in table.columns],
         "rows": rows,
         "note": table.note,
     }
@@ -200,7 +202,9 @@ def _curves(curves: Curves) -> dict[str, Any]:
             raise ValueError(f"curves {curves.title!r}: {name!r} has {len(x)} x and {len(y)} y")
         if not np.isfinite(np.asarray(x, dtype=float)).all():
             raise ValueError(f"curves {curves.title!r}: an x of {name!r} is not finite")
-        series.append({"name": name, "x": [_number(value) for value in x], "y": [_number(value) for value in y]})
+        series.append(
+            {"name": one_line(name), "x": [_number(value) for value in x], "y": [_number(value) for value in y]}
+        )
     return {
         "kind": "curves",
         "title": curves.title,
@@ -223,7 +227,7 @@ def _confusion(confusion: Confusion) -> dict[str, Any]:
         "kind": "confusion",
         "title": confusion.title,
         "matrix": matrix.tolist(),
-        "class_names": list(confusion.class_names),
+        "class_names": [one_line(name) for name in confusion.class_names],
         "worst": _worst(matrix),
         "note": confusion.note,
     }
@@ -257,8 +261,8 @@ def _map(chart: Map) -> dict[str, Any]:
         "title": chart.title,
         "place": [[_number(value) for value in row] for row in place],
         **{name: given.astype(np.int64).tolist() for name, given in classes.items()},
-        "ids": [str(name) for name in chart.ids],
-        "class_names": list(chart.class_names),
+        "ids": [one_line(str(name)) for name in chart.ids],
+        "class_names": [one_line(name) for name in chart.class_names],
         "clips": [
             _clip(clip, skeleton, f"{where} clip {name!r}") for clip, name in zip(chart.clips, chart.ids, strict=True)
         ],

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from skelcl.evaluation.features import named_clips, write_npz
 from skelcl.evaluation.record import stream_name
+from skelcl.text import cell
 
 
 def class_names(trainer: pl.Trainer, num_classes: int) -> list[str]:
@@ -79,7 +80,7 @@ def write_per_class(
         columns = ("support", *predicted)
         table.writerow(["class", *(f"{subset}/{column}" for subset in subsets for column in columns)])
         for c, name in enumerate(names):
-            row: list[str | int] = [name]
+            row: list[str | int] = [cell(name)]
             for which in subsets.values():
                 mine = which & (label == c)
                 row.append(int(mine.sum()))
@@ -93,8 +94,8 @@ def write_confusion(path: Path, label: Tensor, predicted: Tensor, names: Sequenc
     confusion = torch.bincount(label * k + predicted, minlength=k * k).view(k, k)
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["true \\ predicted", *names])
-        table.writerows([name, *row] for name, row in zip(names, confusion.tolist(), strict=True))
+        table.writerow(["true \\ predicted", *map(cell, names)])
+        table.writerows([cell(name), *row] for name, row in zip(names, confusion.tolist(), strict=True))
     return confusion
 
 

@@ -19,6 +19,7 @@ from skelcl.evaluation.probe import PRESETS
 from skelcl.evaluation.record import remarks, seen_words
 from skelcl.evaluation.report import short
 from skelcl.files import whole
+from skelcl.text import cell, one_line
 
 PROBES = {f"linear_{preset}_top1": preset for preset in PRESETS}
 KINDS: dict[str, tuple[str, str | None]] = {
@@ -291,7 +292,8 @@ def csv_text(rows: Sequence[Family]) -> str:
     for row in rows:
         numbers = [value for name in names for value in (row.spread(name) or (None, None))]
         known = [row.shared(fact) for fact in facts]
-        file.writerow([row.title, _letter(row.ground), len(row.results), row.seeds, *known, *numbers])
+        line = [row.title, _letter(row.ground), len(row.results), row.seeds, *known, *numbers]
+        file.writerow([cell(one_line(one, 1000)) if isinstance(one, str) else one for one in line])
     return text.getvalue()
 
 
@@ -414,7 +416,7 @@ def _several(rows: Sequence[Family], fact: str) -> list[str]:
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in [head, *rows]]
+    cells = [[one_line(one).replace("|", "\\|") for one in row] for row in [head, *rows]]
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells

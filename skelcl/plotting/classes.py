@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from skelcl.plotting.style import GAIN, INK, LOSS, MUTED, head, quiet
+from skelcl.plotting.style import GAIN, INK, LOSS, MUTED, head, quiet, word, written
 
 
+@written
 def class_change(
     class_names: Sequence[str],
     before: NDArray[np.floating[Any]],
@@ -44,14 +45,13 @@ def class_change(
     axes.bar_label(bars, [_signed(c) for c in change[order]], padding=3, fontsize=size - 1.5, color=MUTED)
     quiet(axes, "x")
     axes.axvline(0, color=INK, linewidth=0.8)
-    axes.set_yticks(range(len(order)), [class_names[c] for c in order], fontsize=size)
+    axes.set_yticks(range(len(order)), [word(class_names[c]) for c in order], fontsize=size)
     axes.margins(x=0.12)
     axes.set_ylim(-0.7, len(order) - 0.3)
     axes.set_xlabel("change of accuracy in percentage points")
     gained, lost = int((change[order] > 0).sum()), int((change[order] < 0).sum())
-    head(
-        axes, f"{runs[0]} → {runs[1]}\n{_signed(change[order].mean())} in the mean; {gained} classes gain, {lost} lose"
-    )
+    told = f"{_signed(change[order].mean())} in the mean; {gained} classes gain, {lost} lose"
+    head(axes, f"{word(runs[0])} → {word(runs[1])}\n{told}")
     return figure
 
 

@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from skelcl.plotting.style import INK, MUTED, head
+from skelcl.plotting.style import INK, MUTED, head, word, written
 
 
+@written
 def confusion_matrix(matrix: NDArray[Any], class_names: Sequence[str]) -> Figure:
     """Confusion matrix, each row scaled to percent of its class.
 
@@ -29,6 +30,7 @@ def confusion_matrix(matrix: NDArray[Any], class_names: Sequence[str]) -> Figure
     support = matrix.sum(1, keepdims=True)
     percent = 100 * np.divide(matrix, support, out=np.zeros_like(matrix), where=support > 0)
     few = k <= 24
+    class_names = [word(name) for name in class_names]
     side = 2.2 + (0.46 if few else 0.16) * k
     figure = Figure(figsize=(side + 0.6, side), layout="constrained")
     axes = figure.add_subplot()

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from skelcl.plotting.style import head, look, quiet
+from skelcl.plotting.style import head, look, quiet, word, written
 
 
+@written
 def learning_curves(
     runs: Mapping[str, tuple[NDArray[np.number[Any]], NDArray[np.floating[Any]]]], metric: str, x: str = "epoch"
 ) -> Figure:
@@ -35,14 +36,16 @@ def learning_curves(
         colour, marker = look(number)
         # Points where they can be told apart, and a few of them to tell runs of the same colour apart.
         every = 1 if longest <= 30 else max(1, len(places) // 12)
-        axes.plot(places, values, color=colour, marker=marker, markevery=every, markersize=4, linewidth=1.6, label=name)
+        axes.plot(
+            places, values, color=colour, marker=marker, markevery=every, markersize=4, linewidth=1.6, label=word(name)
+        )
     quiet(axes)
     axes.margins(x=0.02)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(x)
-    axes.set_ylabel(metric)
+    axes.set_ylabel(word(metric))
     if len(runs) > 1:
         figure.legend(loc="outside right upper", frameon=False, fontsize=8.5)
     else:
-        head(axes, next(iter(runs)))
+        head(axes, word(next(iter(runs))))
     return figure

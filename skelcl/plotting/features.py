@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from skelcl.plane import plane
-from skelcl.plotting.style import DISTINCT, GRID, INK, MUTED, head, hues, look
+from skelcl.plotting.style import DISTINCT, GRID, INK, MUTED, head, hues, look, word, written
 
 UNKNOWN = "#b8c2cc"
 """Colour of clips without a class."""
 
 
+@written
 def embedding(
     features: NDArray[np.floating[Any]],
     label: NDArray[np.integer[Any]],
@@ -57,7 +58,7 @@ def embedding(
         axes.scatter(place[these, 0], place[these, 1], s=size, c=colours, marker=marker, alpha=0.75, linewidths=0)
     for c in np.unique(label[label >= 0]):
         if legend:
-            axes.scatter([], [], s=30, color=looks[c][0], marker=looks[c][1], label=class_names[c])
+            axes.scatter([], [], s=30, color=looks[c][0], marker=looks[c][1], label=word(class_names[c]))
         else:
             middle = np.median(place[label == c], axis=0)
             number = axes.annotate(str(c), middle, fontsize=7, ha="center", va="center", color=INK, weight="bold")

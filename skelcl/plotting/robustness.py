@@ -9,11 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from skelcl.plotting.style import MUTED, head, look, quiet
+from skelcl.plotting.style import MUTED, head, look, quiet, word, written
 
 Curve = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
 
 
+@written
 def severity_curves(curves: Mapping[str, Mapping[str, Curve]], metric: str = "accuracy") -> Figure:
     """One chart for each corruption, one line for each run; all charts share the scale of accuracy.
 
@@ -38,9 +39,9 @@ def severity_curves(curves: Mapping[str, Mapping[str, Curve]], metric: str = "ac
             colour, marker = look(runs.index(run))
             order = np.argsort(severity)
             x, y = np.asarray(severity)[order], 100 * np.asarray(accuracy)[order]
-            axes.plot(x, y, color=colour, marker=marker, markersize=4, linewidth=1.6, label=run)
+            axes.plot(x, y, color=colour, marker=marker, markersize=4, linewidth=1.6, label=word(run))
         quiet(axes)
-        head(axes, corruption)
+        head(axes, word(corruption))
         axes.set_ylim(0, None)
     for axes in panels[len(curves) :]:
         axes.set_visible(False)

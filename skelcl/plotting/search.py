@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from skelcl.plotting.style import COLOURS, quiet
+from skelcl.plotting.style import COLOURS, quiet, word, written
 
 
+@written
 def parameter_scatter(
     columns: Mapping[str, Sequence[float | str]],
     objective: Sequence[float],
@@ -42,14 +43,14 @@ def parameter_scatter(
         else:
             kinds = list(dict.fromkeys(map(str, values)))
             places = [kinds.index(str(value)) for value in values]
-            labels = [kind if len(kind) <= 24 else f"{kind[:23]}…" for kind in kinds]
+            labels = [word(kind, 24) for kind in kinds]
             axes.set_xticks(range(len(kinds)), labels, rotation=20, ha="right")
             axes.set_xlim(-0.5, len(kinds) - 0.5)
         for position, (x, y) in enumerate(zip(places, objective, strict=True)):
             colour, size = (COLOURS[3], 80) if position == best else (COLOURS[0], 32)
             axes.scatter([x], [y], s=size, facecolors=colour if complete[position] else "none", edgecolors=colour)
-        axes.set_xlabel(name)
+        axes.set_xlabel(word(name))
         quiet(axes, "both")
     for axes in panels[::across]:
-        axes.set_ylabel(objective_name)
+        axes.set_ylabel(word(objective_name))
     return figure

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skelcl.errors import InputError
+from skelcl.text import from_cell
 
 Numbers = NDArray[np.float64]
 
@@ -187,7 +188,7 @@ def _table(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     try:
         with file.open(newline="", encoding="utf-8") as stream:
             reader = csv.reader(stream)
-            lines = [(reader.line_num, row) for row in reader if row]
+            lines = [(reader.line_num, [from_cell(one) for one in row]) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{file}: no table, such as `skelcl` writes") from error
     except OSError as error:

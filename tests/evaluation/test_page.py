@@ -19,6 +19,8 @@ from skelcl.plotting.animation import _project
 from skelcl.skeleton import KINECT20, NTU25
 
 NASTY = "</script><script>window.hacked=1</script> <!-- & \"quotes\" 'apostrophes' {{data}} \u2028 \ud800 動作 é"
+SHOWN = NASTY.replace("\u2028 \ud800 ", "")
+"""On one line, without what is no sign."""
 
 
 class Content(HTMLParser):
@@ -160,9 +162,9 @@ def test_no_string_becomes_markup(tmp_path):
     content = Content(path)
     assert content.tags.count("script") == 2
     assert "<!--" not in path.read_text(encoding="utf-8")
-    assert content.text["title"] == content.text["h1"] == [NASTY.replace("\ud800", "?")]
-    assert content.data["facts"] == [[NASTY, NASTY]]
-    assert content.data["parts"][3]["ids"][2] == f"2 {NASTY}"
+    assert content.text["title"] == content.text["h1"] == [SHOWN]
+    assert content.data["facts"] == [[NASTY, SHOWN]]
+    assert content.data["parts"][3]["ids"][2] == f"2 {SHOWN}"
     plain = tmp_path / "plain.html"
     write_page(Page("plain", {}, []), plain)
     assert content.tags == Content(plain).tags
@@ -444,6 +446,39 @@ def test_hostile_names_are_shown_as_they_are(see):
     )
     assert shown == [NASTY.replace("\ud800", "\ufffd")] * 4
     assert window.execute_script("return document.querySelectorAll('script').length") == 2
+
+
+LONG, ARABIC, BROKEN = "x" * 10_000, "\u0645\u0634\u064a", "two\nlines\u202e"
+NAMES = ["walk", "=1+1", LONG, ARABIC, BROKEN]
+
+
+@pytest.mark.browser
+def test_names_of_any_length_and_direction_are_cut_and_sorted(see):
+    matrix = np.eye(5, dtype=int) * 3 + np.eye(5, k=1, dtype=int)
+    ids = [f"{name}/{n}" for n, name in enumerate(NAMES)]
+    rows = [[name, float(n)] for n, name in enumerate(NAMES)]
+    parts = [Table("names", ["name", "number"], rows), Confusion("confusion", matrix, NAMES)]
+    window = see(Page(LONG, {"path": LONG}, [*parts, chart(5, ids=ids, class_names=NAMES)]), width=360)
+    assert window.execute_script("return document.documentElement.scrollWidth") == 360
+    cut = f"{'x' * 60}…{'x' * 59}"
+    shown = ["walk", "=1+1", cut, ARABIC, "two lines"]
+    assert texts(window, "#part-1 tbody th") == shown
+    one(window, "#part-1 thead button").click()
+    assert texts(window, "#part-1 tbody th") == ["=1+1", "two lines", "walk", cut, ARABIC]
+    worst = texts(window, ".worst tbody th")
+    assert worst == [
+        "walk → =1+1",
+        f"=1+1 → {cut}",
+        f"{cut} → \u2068{ARABIC}\u2069",
+        f"\u2068{ARABIC}\u2069 → two lines",
+    ]
+    # The arrow of the last row points from the name that is read first, on its left, to the other.
+    places = window.execute_script(
+        "const text = [...document.querySelectorAll('.worst tbody th')].at(-1).firstChild;"
+        "return [0, text.length - 3].map((at) => { const range = document.createRange();"
+        "range.setStart(text, at + 1); range.setEnd(text, at + 2); return range.getBoundingClientRect().left; })"
+    )
+    assert places[0] < places[1]
 
 
 @pytest.mark.browser

@@ -98,7 +98,7 @@ function drawConfusion(part) {
     }
     const told = `${matrix[r][c]} of ${clipCount(support[r])} (${percent(matrix[r][c], support[r])})`;
     tip([el("div", {}, "true ", el("strong", {}, names[r])), el("div", {}, "predicted ", el("strong", {}, names[c])), told], pointer.x, pointer.y);
-    return say(`true ${names[r]}, predicted ${names[c]}: ${told}`);
+    return say(`true ${amid(names[r])}, predicted ${amid(names[c])}: ${told}`);
   }
 
   canvas.addEventListener("pointermove", (event) => {
@@ -127,7 +127,7 @@ function drawConfusion(part) {
       });
       return el("span", {}, ...steps, ` ${share} %`);
     }), el("span", {}, swatch(() => colour("good")), " right"), el("span", {}, swatch(() => colour("bad")), " wrong"));
-  const rows = part.worst.map(([r, c]) => [`${names[r]} → ${names[c]}`, matrix[r][c], percent(matrix[r][c], support[r])]);
+  const rows = part.worst.map(([r, c]) => [`${amid(names[r])} → ${amid(names[c])}`, matrix[r][c], percent(matrix[r][c], support[r])]);
   const worst = rows.length
     ? table(["true → predicted", "clips", "of true"], rows, "Worst confusions", (r) => {
       cell = r === null ? null : part.worst[r];

@@ -74,7 +74,7 @@ function drawMap(part) {
       el("dt", {}, "predicted"), named(predicted[i]),
       el("dd", { class: right[i] ? "verdict right" : "verdict wrong" }, right[i] ? "✓ right" : "✗ wrong"),
     );
-    say(`${ids[i]}: true ${names[label[i]]}, predicted ${names[predicted[i]]}`);
+    say(`${amid(ids[i])}: true ${amid(names[label[i]])}, predicted ${amid(names[predicted[i]])}`);
   }
 
   function nearest(x, y, reach) {
@@ -98,7 +98,7 @@ function drawMap(part) {
     canvas.style.cursor = i === null ? "default" : "pointer";
     if (i === null) return tip(null);
     if (!held) choose(i);
-    return tip([el("strong", {}, ids[i]), `true ${names[label[i]]}`, `predicted ${names[predicted[i]]}`], event.clientX, event.clientY);
+    return tip([el("strong", {}, ids[i]), `true ${amid(names[label[i]])}`, `predicted ${amid(names[predicted[i]])}`], event.clientX, event.clientY);
   });
   canvas.addEventListener("pointerleave", () => tip(null));
   canvas.addEventListener("click", (event) => {

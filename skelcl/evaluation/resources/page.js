@@ -19,6 +19,9 @@ function fill(element, attributes, children) {
   return element;
 }
 
+/** A name amid other words, which does not turn them round where it is written from right to left. */
+const amid = (name) => (/[\u0590-\u08ff\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufefc]/.test(name) ? `\u2068${name}\u2069` : name);
+
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 const minus = (text) => text.replace("-", "−");
 const percent = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(1)} %` : "–");

@@ -1,0 +1,26 @@
+"""Names that others chose, fit for a line or a cell: classes, clips and runs may be called anything."""
+
+from __future__ import annotations
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""Beginnings of a cell that a spreadsheet would work out."""
+
+JOINERS = "\u200c\u200d"
+"""What stands between letters of some scripts and parts of some pictures, and is no control."""
+
+
+def one_line(text: str, width: int = 120) -> str:
+    """The text on one line: breaks and controls become spaces, and of more than ``width`` signs the middle is cut."""
+    line = " ".join("".join(sign if sign.isprintable() or sign in JOINERS else " " for sign in text).split())
+    half = (width - 1) // 2
+    return line if len(line) <= width else f"{line[: width - 1 - half]}…{line[-half:]}"
+
+
+def cell(text: str) -> str:
+    """The text as a spreadsheet shows it, rather than a formula that it works out: behind an apostrophe."""
+    return f"'{text}" if text.startswith((*FORMULA, "'")) else text
+
+
+def from_cell(text: str) -> str:
+    """What :func:`cell` was given."""
+    return text[1:] if text.startswith("'") and text[1:].startswith((*FORMULA, "'")) else text
