@@ -165,8 +165,6 @@ def evaluate(
     # What would stop the command at its end is told at its beginning.
     if "clustering" in chosen:
         require_clustering()
-    if map == "tsne":
-        require_tsne()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():
         raise InputError(f"--output {folder}: {there} is a file, and a folder is wanted")
@@ -177,6 +175,8 @@ def evaluate(
     other = bool(data) and not (isinstance(data, dict) and set(data) <= SAME_CLASSES)
     model, source = load(ckpt_path, changes=changes, encoder_only=other, trust=trust)
     source.require_labels("train_all", "test")
+    if map == "tsne":
+        require_tsne(len(source.parts["test"]))
     trained_on = read_facts(ckpt_path)
     refuse_changed(trained_on, source, ckpt_path)
     refuse_seen(trained_on, source, ckpt_path)

@@ -14,12 +14,17 @@ from torch import Tensor
 from skelcl.errors import InputError
 
 
-def require_tsne() -> None:
-    """Refuse early where the package is not installed.
+def require_tsne(clips: int) -> None:
+    """Refuse early what cannot be drawn.
+
+    Args:
+        clips: Number of clips.
 
     Raises:
-        InputError: If scikit-learn is missing.
+        InputError: If scikit-learn is missing, or there are fewer than four clips.
     """
+    if clips < 4:
+        raise InputError(f"t-SNE needs at least 4 clips, and there are {clips}: take pca")
     if importlib.util.find_spec("sklearn") is None:
         raise InputError("t-SNE needs scikit-learn: pip install 'skelcl[evaluate]', or take pca")
 
@@ -35,11 +40,11 @@ def plane(features: Tensor, method: Literal["pca", "tsne"] = "pca") -> tuple[NDA
         Places (N, 2), and what the two axes are.
 
     Raises:
-        InputError: If t-SNE is asked for and scikit-learn is missing.
+        InputError: If t-SNE is asked for, and scikit-learn is missing or there are fewer than four clips.
     """
     unit = F.normalize(features.detach().cpu().float(), dim=1)
     if method == "tsne":
-        require_tsne()
+        require_tsne(len(unit))
         from sklearn.manifold import TSNE
 
         perplexity = min(30.0, (len(unit) - 1) / 3)

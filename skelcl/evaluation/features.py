@@ -102,7 +102,7 @@ def run_directory(trainer: pl.Trainer) -> Path | None:
 class FeatureBank(Metric):
     """Features of a split in the order of the store, each clip once, whatever the processes and their padding.
 
-    ``compute()`` returns (features (N, D) float32, label (N,), index (N,)), sorted by index.
+    :meth:`split` gives it.
     """
 
     full_state_update = False
@@ -124,7 +124,7 @@ class FeatureBank(Metric):
         self.index.append(index.long())
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Everything added so far."""
+        """As :meth:`split`, but for torchmetrics, which takes the dimension from whatever holds a single number."""
         features, label, index = dim_zero_cat(self.features), dim_zero_cat(self.label), dim_zero_cat(self.index)
         order = index.argsort(stable=True)
         index = index[order]
@@ -132,6 +132,11 @@ class FeatureBank(Metric):
         first[1:] = index[1:] != index[:-1]
         order = order[first]
         return features[order], label[order], index[first]
+
+    def split(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Everything added so far: features (N, D) float32, label (N,) and index (N,), sorted by index."""
+        features, label, index = self.compute()
+        return features if features.ndim == 2 else features.view(1, 1), label.view(-1), index.view(-1)
 
 
 class FeatureWriter(pl.Callback):
@@ -182,7 +187,7 @@ class FeatureWriter(pl.Callback):
         """Gather on all processes, write on the first."""
         if not self._bank.update_called or self._target is None:
             return
-        features, label, index = (tensor.cpu().numpy() for tensor in self._bank.compute())
+        features, label, index = (tensor.cpu().numpy() for tensor in self._bank.split())
         self._bank.reset()
         if not trainer.is_global_zero:
             return

@@ -130,7 +130,7 @@ class FrozenEvaluation(pl.Callback):
         """
         if not self._banks:
             return
-        features = {encoder: (gallery.compute(), query.compute()) for encoder, (gallery, query) in self._banks.items()}
+        features = {encoder: (gallery.split(), query.split()) for encoder, (gallery, query) in self._banks.items()}
         if not all(len(label) for _, label, _ in features["learned"]):
             raise InputError("FrozenEvaluation needs clips from two test loaders, the training part and the test part")
         self._banks, self._random = {}, None

@@ -134,6 +134,9 @@ class Judge:
             label = self._label[which].numpy()
             features = self.test.features[which.to(self.test.features.device)]
             clusters = options.clusters or len(np.unique(label))
+            if clusters > len(label):
+                self.scores.notes.append(f"clustering of {subset}: {clusters} clusters of {len(label)} clips")
+                continue
             for seed in self.seeds:
                 found = cluster(features, clusters, options.restarts, seed)
                 self.scores.add(subset, clustering_scores(label, found))
@@ -141,7 +144,8 @@ class Judge:
     def collapse(self, options: CollapseOptions, views: tuple[Encoded, Encoded] | None = None) -> None:
         """Diagnostics of test features; alignment of two random ``views`` of the test clips where there are any."""
         for subset, which in self.subsets.items():
-            if int(which.sum()) < 2:  # no pairs
+            if int(which.sum()) < 2:
+                self.scores.notes.append(f"collapse of {subset}: one clip makes no pair")
                 continue
             mine = which.to(self.test.features.device)
             self.scores.add(subset, collapse_scores(self.test.features[mine], options))

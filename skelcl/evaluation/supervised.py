@@ -111,7 +111,7 @@ class SupervisedEvaluation(pl.Callback):
 
     def _gathered(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Logits (N, K), features (N, D), labels and store positions of all processes, on the CPU, in store order."""
-        both, label, index = (tensor.cpu() for tensor in self._bank.compute())
+        both, label, index = (tensor.cpu() for tensor in self._bank.split())
         self._bank.reset()
         check_features("logits and", both, label, self._num_classes)
         logits, features = both.tensor_split([self._num_classes], 1)

@@ -29,20 +29,20 @@ def embedding(
     """Map of L2-normalised features in the plane; colour and marker tell the class, clips without one are grey.
 
     Args:
-        features: Feature vectors, (N, D), of at least three clips.
+        features: Feature vectors, (N, D), of at least one clip.
         label: Their classes, (N,), −1 where unknown.
         class_names: Names of the classes.
         method: ``pca``, or ``tsne``, which needs scikit-learn.
 
     Raises:
-        ValueError: If the labels do not fit the clips or the names, or the features are too few or not finite.
-        InputError: If there is no scikit-learn for ``tsne``.
+        ValueError: If the labels do not fit the clips or the names, or there are none, or not finite ones.
+        InputError: If ``tsne`` has no scikit-learn or fewer than four clips.
     """
     x, label, k = torch.as_tensor(np.asarray(features)).float(), np.asarray(label), len(class_names)
     if len(label) != len(x) or not set(label.tolist()) <= set(range(-1, k)):
         raise ValueError(f"each of the {len(x)} clips needs a label in 0…{k - 1}, or −1")
-    if len(x) < 3 or not x.isfinite().all():
-        raise ValueError(f"a map needs finite features of at least 3 clips; there are {int(x.isfinite().all(1).sum())}")
+    if not len(x) or not x.isfinite().all():
+        raise ValueError(f"a map needs finite features; {int(x.isfinite().all(1).sum())} of {len(x)} clips have them")
     place, axis_names = plane(x, method)
     legend = k <= DISTINCT
     looks = [look(c) for c in range(k)] if legend else [(to_hex(hue), "o") for hue in hues(k)]

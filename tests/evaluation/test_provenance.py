@@ -200,6 +200,8 @@ def test_evaluate_compares_too(here, tmp_path, capfd):
     block.write_text("{class_path: NWUCLA, init_args: {test_view: 2, accept_seen: true}}")
     out, *_ = here("evaluate", "own", *words)
     assert "* mind: of the 30 test clips 14 with labels were among" in out
+    words = ["--data.test_view=2", "--data.accept_seen=true", "--protocols=knn", "--output", tmp_path / "again"]
+    assert "* test clips trained on: 14 with labels" in here("evaluate", "own", *words)[0]
     assert "* trained on: 30 clips of nw-ucla, test_view 3, labels 50 % stratified" in out
     assert "14 with labels" in (tmp_path / "found" / "report.html").read_text()
 

@@ -85,7 +85,7 @@ def test_classes_differ_in_colour_or_marker_and_unknown_ones_are_grey() -> None:
     assert sorted(colours.count(colour) for colour in set(colours)) == [6] * 6 + [12] * 2  # two wear another marker
     assert {len(c.get_offsets()) for c in points} == {48, 12}
     assert len(figure.axes[0].get_legend().get_texts()) == 9
-    with pytest.raises(ValueError, match="at least 3 clips; there are 2"):
+    with pytest.raises(ValueError, match="finite features; 2 of 3 clips have them"):
         embedding(np.array([[0.0, 1], [1, 0], [np.nan, 0]]), np.zeros(3, int), ["a"])
 
 
@@ -193,3 +193,16 @@ def test_pyplot_stays_unloaded() -> None:
     code = "import sys, skelcl.plotting; assert 'sklearn' not in sys.modules; print('matplotlib.pyplot' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "False\n"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_clips_have_a_map_and_no_t_sne(count) -> None:
+    features = np.random.default_rng(count).normal(size=(count, 5))
+    (axes,) = embedding(features, np.arange(count), ["a", "b", "c"]).axes
+    places = np.concatenate([one.get_offsets() for one in axes.collections if len(one.get_offsets())])
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    between = np.linalg.norm(unit[:, None] - unit, axis=2)
+    shown = np.linalg.norm(places[:, None] - places, axis=2)
+    np.testing.assert_allclose(np.sort(shown.ravel()), np.sort(between.ravel()), atol=1e-6)  # of ≤ 3 points all is seen
+    with pytest.raises(InputError, match=f"t-SNE needs at least 4 clips, and there are {count}: take pca"):
+        embedding(features, np.arange(count), ["a", "b", "c"], "tsne")
