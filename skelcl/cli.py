@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from skelcl.errors import InputError, OptionError, fail
+from skelcl.interruption import PROGRAM
 
 if TYPE_CHECKING:
     from skelcl.lightning_cli import SkelCLI
@@ -88,8 +89,8 @@ pictures
 
 
 def main() -> None:
-    """The ``skelcl`` command."""
-    run(sys.argv[1:])
+    """The ``skelcl`` command, which SIGINT and SIGTERM end with one line and code 130 or 143."""
+    PROGRAM.run(lambda: run(sys.argv[1:]))
 
 
 def run(args: Sequence[str]) -> SkelCLI | None:

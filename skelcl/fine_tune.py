@@ -23,6 +23,7 @@ from skelcl.errors import InputError
 from skelcl.evaluation.record import remarks
 from skelcl.evaluation.report import short
 from skelcl.files import whole
+from skelcl.interruption import PROGRAM
 from skelcl.lightning_cli import resolved_config, run_lightning
 from skelcl.methods import FineTune, Method
 from skelcl.parsing import OptionParser
@@ -89,6 +90,7 @@ def main(words: Sequence[str]) -> None:
     fine_tune(own.ckpt_path, rest, own.seeds, own.scratch == "true", ",".join(own.trust or []))
 
 
+@PROGRAM.resumable(lambda: "the same command goes on from here")
 def fine_tune(
     ckpt_path: Path, words: Sequence[str], seeds: Sequence[int] = (0, 1, 2), scratch: bool = True, trust: str = ""
 ) -> dict[str, Any]:
@@ -310,6 +312,7 @@ def _run_config(
     for logger in _loggers(own):
         if "name" in logger["init_args"]:
             logger["init_args"]["name"] = str(folder.relative_to(save_dir) / name)
+    _csv_logger(own)["version"] = None  # each part of an interrupted run has a number
     return own
 
 

@@ -25,10 +25,12 @@ from skelcl.data.formats.containers import npz_names, read_npz
 from skelcl.data.recording import DatasetInfo, Notice, Reader, ReadError, Recording, Source
 from skelcl.data.schema import CHECKED, COLUMNS, FILES, SCHEMA
 from skelcl.data.store import SkeletonStore, StoreError, npy_header, sha256
+from skelcl.interruption import PROGRAM, end_with
 
 FILES_PER_SHARD = 128
 
 
+@PROGRAM.resumable(lambda: "the same command goes on from here")
 def convert(
     root: str | Path,
     info: DatasetInfo,
@@ -203,16 +205,19 @@ def _read_shards(
                 bar.update(len(shard))
                 yield file
             return
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            tasks = {pool.submit(_write_shard, shard, file, read, info): (shard, file) for shard, file in todo}
+        context = get_context("spawn")
+        alive, ours = context.Pipe(duplex=False)
+        with alive, ours, ProcessPoolExecutor(jobs, context, initializer=end_with, initargs=(alive,)) as pool:
             try:
+                tasks = {pool.submit(_write_shard, shard, file, read, info): (shard, file) for shard, file in todo}
                 for task in as_completed(tasks):
                     task.result()
                     shard, file = tasks[task]
                     bar.update(len(shard))
                     yield file
-            finally:
-                pool.shutdown(cancel_futures=True)
+            except BaseException:
+                ours.close()  # whatever ended the reading, nobody waits for the shards that are under way
+                raise
 
 
 def _complete(file: Path) -> bool:

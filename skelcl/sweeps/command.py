@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skelcl.bounds import PositiveInt, bounded
-from skelcl.errors import InputError, fail
+from skelcl.errors import InputError
+from skelcl.interruption import PROGRAM
 from skelcl.parsing import OptionParser
 from skelcl.sweeps.definition import Sweep, check_options, read_sweep
 
@@ -52,6 +53,7 @@ def main(words: Sequence[str]) -> None:
 
 
 @bounded
+@PROGRAM.resumable(lambda: "the same command goes on from here")
 def run_local(sweep: Sweep, folder: Path, count: PositiveInt | None = None, jobs: PositiveInt = 1) -> None:
     """Run a sweep in a folder, to its end, and say which trial was the best.
 
@@ -68,17 +70,12 @@ def run_local(sweep: Sweep, folder: Path, count: PositiveInt | None = None, jobs
     from skelcl.sweeps.report import draw, table_text, write_tables
 
     local = LocalSweep(sweep, folder, lambda line: print(line, flush=True))
-    stopped = False
     try:
         local.run(count, jobs)
-    except KeyboardInterrupt:
-        stopped = True
     finally:
         results = local.results()
         write_tables(folder, sweep, results)
         local.close()
-    if stopped:
-        fail("interrupted; the same command goes on from here", 130)
     if not results or results[0].state != "complete":
         told = next(iter(local.failed.values()), "every trial was stopped early")
         raise InputError(f"{folder}: no trial came to its end: {told}")

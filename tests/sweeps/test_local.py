@@ -217,10 +217,11 @@ SWEEP_IN_A_PROCESS = """
 import sys
 from pathlib import Path
 import skelcl.sweeps.trial
+from skelcl.interruption import PROGRAM
 from skelcl.sweeps.command import run_local
 from skelcl.sweeps.definition import read_sweep
 skelcl.sweeps.trial.PROGRAM = tuple(sys.argv[3:])
-run_local(read_sweep(Path(sys.argv[1])), Path(sys.argv[2]), jobs=2)
+PROGRAM.run(lambda: run_local(read_sweep(Path(sys.argv[1])), Path(sys.argv[2]), jobs=2))
 """
 
 
@@ -245,7 +246,7 @@ def processes_of(folder):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-@pytest.mark.parametrize("kind", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_killed_sweep_goes_on_to_the_same_end(fake, tmp_path, kind):
     sweep = fake(parameters={"x": {"values": [0.3, 0.9, 0.1, 0.7]}, "seconds": {"value": 0.4}})
     folder = tmp_path / "out"
@@ -255,8 +256,9 @@ def test_a_killed_sweep_goes_on_to_the_same_end(fake, tmp_path, kind):
     wait_for(second.is_file)
     process.send_signal(kind)
     _, told = process.communicate(timeout=60)
-    assert process.returncode == (-signal.SIGKILL if kind == signal.SIGKILL else 130)
-    assert kind == signal.SIGKILL or told.splitlines()[-1].endswith("interrupted; the same command goes on from here")
+    assert process.returncode == (-kind if kind == signal.SIGKILL else 128 + kind)
+    line = f"interrupted by {kind.name}: the same command goes on from here"
+    assert kind == signal.SIGKILL or told.splitlines()[-1].endswith(line)
     wait_for(lambda: not processes_of(folder))  # no trial survives the sweep
     finished = [f for f in folder.glob("trial_*") if len(objective(f, "val/knn_top1")) == EPOCHS]
     before = {path: path.stat().st_mtime_ns for f in finished for path in f.glob("version_*/metrics.csv")}
