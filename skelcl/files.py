@@ -14,11 +14,18 @@ def whole(path: Path) -> Iterator[Path]:
 
     Args:
         path: The file. Its folder is made.
+
+    Raises:
+        OSError: If it cannot be written; names the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.stem}.part{path.suffix}")  # writers look at the suffix
     try:
         yield part
         os.replace(part, path)
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)  # a full disk is told without the file
+        raise
     finally:
         part.unlink(missing_ok=True)

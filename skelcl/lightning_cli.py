@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
+import shlex
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +18,7 @@ import lightning.pytorch as pl
 import torch
 import yaml
 from jsonargparse import ArgumentError, set_dumper, set_parsing_settings
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
@@ -25,11 +28,13 @@ from torch import nn
 import skelcl.encoders
 import skelcl.transforms  # noqa: F401  (imported so that bare class names resolve in YAML)
 from skelcl import __version__
+from skelcl.callbacks import FiniteLoss, Interruptions, WholeCheckpoints, newest_checkpoint
 from skelcl.data import SkeletonDataModule
 from skelcl.errors import InputError, OptionError, fail, printable
 from skelcl.evaluation import FeatureWriter, FrozenEvaluation, OnlineKNN, SupervisedEvaluation
 from skelcl.evaluation.provenance import TrainedOn
 from skelcl.evaluation.record import RUN_KEY, surroundings
+from skelcl.interruption import ANEW, PROGRAM
 from skelcl.methods import Method
 from skelcl.parsing import OneLineErrors, reason
 from skelcl.seeding import untouched, use_seed
@@ -114,6 +119,7 @@ class SkelCLI(LightningCLI):
                 # Lightning would take all there are, and multiply the batch that the run files were written for.
                 "devices": 1,
                 "logger": {"class_path": "CSVLogger", "init_args": {"save_dir": "runs", "name": "default"}},
+                "callbacks": [FiniteLoss(), Interruptions()],
             },
             **kwargs,
         )
@@ -165,8 +171,15 @@ class SkelCLI(LightningCLI):
             InputError: If torchrun started several processes for a run on one device: each would do all of it.
         """
         super().instantiate_classes()
+        if self.subcommand is None:
+            return
+        if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            self.trainer.strategy.checkpoint_io = WholeCheckpoints()
+        for logger in self.trainer.loggers:
+            if isinstance(logger, CSVLogger):
+                _take_own_folder(logger)
         processes = int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
-        if self.subcommand is not None and self.trainer.world_size < processes:
+        if self.trainer.world_size < processes:
             raise InputError(
                 f"torchrun started {processes} processes, but the run takes {self.trainer.world_size}: "
                 "add --trainer.devices, --trainer.num_nodes and --trainer.strategy ddp, see experiments/guides/scale.md"
@@ -181,6 +194,15 @@ class SkelCLI(LightningCLI):
         check_precision(trainer)
         trainer.callbacks.insert(0, TrainedOn())  # type: ignore[attr-defined]  # missing from its annotations
         return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the verb; who interrupts it is told how to go on."""
+        with PROGRAM.resumable(self._how_to_go_on):
+            super()._run_subcommand(subcommand)
+
+    def _how_to_go_on(self) -> str:
+        last = newest_checkpoint(self.trainer) if self.subcommand == "fit" else None
+        return ANEW if last is None else f"go on with skelcl fit --ckpt_path {shlex.quote(str(last))}"
 
     def before_test(self) -> None:
         """Evaluation prints a table of its own; Lightning's would repeat it for each loader."""
@@ -324,6 +346,20 @@ def _hushed() -> Iterator[None]:
             yield
         finally:
             logger.filters[:] = before
+
+
+def _take_own_folder(logger: CSVLogger) -> None:
+    """Give a run whose folder was named the next free one where another run has it: Lightning deletes its metrics."""
+    taken = Path(logger.log_dir)
+    if not taken.is_dir() or not any(taken.iterdir()):
+        return
+    numbers = itertools.count(1)
+    # A number stands for version_NUMBER, of which Lightning finds the next.
+    logger._version = None
+    if not taken.name.startswith("version_"):
+        free = next(name for n in numbers if not taken.with_name(name := f"{taken.name}_{n}").exists())
+        logger._version = free
+    rank_zero_only(print)(f"{taken} belongs to another run; this one has {logger.log_dir}")
 
 
 def _hush_lightning() -> None:

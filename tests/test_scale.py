@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import io
 import os
 import re
 import shlex
@@ -72,17 +73,52 @@ def test_what_slurm_starts_is_a_run(programs, skelcl, capsys):
         assert line in config
 
 
-def test_an_interrupted_job_goes_on_with_its_newest_checkpoint(programs):
+@pytest.fixture
+def saved(programs):
+    """Checkpoints of a job, the oldest first, of given bytes; the program ``skelcl`` opens what is a zip archive."""
     programs("srun")
-    for number in (0, 1):
-        last = Path(f"runs/as_cal-nw_ucla-77/version_{number}/checkpoints/last.ckpt")
-        last.parent.mkdir(parents=True)
-        last.touch()
-        os.utime(last, (number, number))
+    programs("skelcl", f'exec {sys.executable} -m zipfile -l "$3"')
+
+    def save(*contents):
+        for number, content in enumerate(contents):
+            last = Path(f"runs/as_cal-nw_ucla-77/version_{number}/checkpoints/last.ckpt")
+            last.parent.mkdir(parents=True)
+            last.write_bytes(content)
+            os.utime(last, (number, number))
+
+    return save
+
+
+def checkpoint():
+    file = io.BytesIO()
+    torch.save({"state_dict": {}}, file)
+    return file.getvalue()
+
+
+def test_an_interrupted_job_goes_on_with_its_newest_checkpoint(saved):
+    saved(checkpoint(), checkpoint())
     words = slurm(RUN, "--data.batch_size", "8")
-    assert words[4:6] == ["--ckpt_path", "runs/as_cal-nw_ucla-77/version_1/checkpoints/last.ckpt"]
+    newest = "runs/as_cal-nw_ucla-77/version_1/checkpoints/last.ckpt"
+    assert words[:6] == ["srun", "--kill-on-bad-exit=1", "skelcl", "fit", "--ckpt_path", newest]
+    assert calls()[0] == ["skelcl", "checkpoint", "inspect", newest]
     assert "--config" not in words
     assert words[-2:] == ["--data.batch_size", "8"]
+
+
+def test_a_job_skips_checkpoints_that_cannot_be_opened(saved):
+    saved(checkpoint(), checkpoint()[:-50], b"")
+    assert slurm(RUN)[4:6] == ["--ckpt_path", "runs/as_cal-nw_ucla-77/version_0/checkpoints/last.ckpt"]
+    Path("runs/as_cal-nw_ucla-77/version_0/checkpoints/last.ckpt").write_bytes(b"")
+    assert slurm(RUN)[4:6] == ["--config", RUN]
+
+
+@pytest.mark.parametrize("content", [b"", checkpoint()[:-50], b"torn"])
+def test_the_command_that_a_job_asks_knows_what_can_be_opened(skelcl, tmp_path, content):
+    file = tmp_path / "last.ckpt"
+    file.write_bytes(content)
+    with pytest.raises(SystemExit) as stop:
+        skelcl("checkpoint", "inspect", file)
+    assert stop.value.code == 1
 
 
 def test_a_job_of_an_array_has_its_number_as_seed(programs):
