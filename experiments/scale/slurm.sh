@@ -24,8 +24,15 @@ shift
 name=$(basename "$run" .yaml)-$SLURM_JOB_ID
 where='[{class_path: CSVLogger, init_args: {save_dir: runs, name: '$name'}}]'
 
-# The newest checkpoint that this job wrote before it was interrupted. It carries its config.
-last=$(ls -t "runs/$name"/version_*/checkpoints/last.ckpt 2> /dev/null | head -n 1) || true
+# The newest checkpoint that this job wrote before it was interrupted, and that can be opened. It carries its config.
+last=
+while IFS= read -r file; do
+    if skelcl checkpoint inspect "$file" > /dev/null; then
+        last=$file
+        break
+    fi
+    echo "$file is left out" >&2
+done < <(ls -t "runs/$name"/version_*/checkpoints/last.ckpt 2> /dev/null)
 if [ -n "$last" ]; then
     start=(--ckpt_path "$last")
 else
