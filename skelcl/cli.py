@@ -9,6 +9,7 @@ import difflib
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -120,8 +121,10 @@ def run(args: Sequence[str]) -> SkelCLI | None:
         return _dispatch(verb, words)
     except Exception as error:
         told = _told(error)
-        if told is None or os.environ.get("SKELCL_DEBUG"):
+        if told is None:
             raise
+        if os.environ.get("SKELCL_DEBUG"):
+            traceback.print_exc()
         fail(told, _code(error))
 
 

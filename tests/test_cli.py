@@ -212,6 +212,16 @@ def test_a_missing_checkpoint(skelcl, capfd, verb):
     assert "nowhere.ckpt: no such checkpoint" in only_line(capfd, 1, stop)
 
 
+def test_debugging_adds_the_traceback_to_the_line(skelcl, capfd, monkeypatch):
+    monkeypatch.setenv("SKELCL_DEBUG", "1")
+    with pytest.raises(SystemExit) as stop:
+        skelcl("test", "--ckpt_path", "nowhere.ckpt")
+    assert stop.value.code == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-1] == "skelcl: error: nowhere.ckpt: no such checkpoint"
+
+
 def test_a_file_that_is_no_checkpoint(skelcl, capfd, tmp_path):
     (tmp_path / "x.ckpt").write_bytes(b"not a checkpoint")
     with pytest.raises(SystemExit) as stop:

@@ -104,6 +104,59 @@ def test_paths_exist():
         assert (TOP / (path[0] or path[1])).exists(), path
 
 
+CLAIMS = {
+    "Two epochs equal one epoch, a resume and another epoch, bit for bit": [
+        "test_cli.py::test_resume_is_exact",
+        "test_signals.py::test_all_processes_of_a_run_end_and_the_resumed_one_repeats_it",
+    ],
+    "Two processes with half the batch equal one with the whole": [
+        "test_distributed.py::test_two_processes_equal_one",
+        "test_distributed.py::test_two_processes_with_banks_equal_one",
+    ],
+    "an unknown key or a wrong value is one line and exit code 2": [
+        "test_cli.py::test_a_wrong_option_is_one_line_and_code_2"
+    ],
+    "A file that cannot be used is one line and exit code 1": [
+        "test_cli.py::test_a_missing_checkpoint",
+        "test_cli.py::test_a_file_that_is_no_checkpoint",
+        "test_cli.py::test_a_missing_store_names_the_command_that_makes_it",
+    ],
+    "`SKELCL_DEBUG=1` adds the traceback": ["test_cli.py::test_debugging_adds_the_traceback_to_the_line"],
+    "A loss that is not finite ends a run with code 1": [
+        "test_callbacks.py::test_through_the_command_line_it_is_one_line_and_code_1",
+        "test_callbacks.py::test_the_first_such_loss_ends_the_run_and_the_last_good_checkpoint_stays",
+    ],
+    "a signal any command with 130 or 143": [
+        "test_signals.py::test_whatever_is_interrupted_does_not_say_success",
+        "test_signals.py::test_the_workers_of_prepare_end_with_it",
+        "sweeps/test_local.py::test_a_killed_sweep_goes_on_to_the_same_end",
+    ],
+    "the chosen clips are the same on every machine, smaller choices are part of larger ones": [
+        "data/test_subsets.py::test_the_choice_is_pinned",
+        "data/test_subsets.py::test_smaller_subsets_are_part_of_larger_ones",
+    ],
+    "resumed after a kill": ["sweeps/test_local.py::test_a_killed_sweep_goes_on_to_the_same_end"],
+    "a metric of the test part is refused": ["sweeps/test_definition.py::test_what_is_refused"],
+    "Called again after an interruption, or with more seeds, it repeats nothing that is finished": [
+        "test_fine_tune_cli.py::test_called_again_after_a_kill_it_ends_in_the_same_table"
+    ],
+    "nothing in a file is ever run": ["test_cli.py::test_a_checkpoint_that_would_run_code_is_refused"],
+    "are found by content and reported apart": [
+        "data/test_store.py::test_leaked_compares_content_across_the_split_only",
+        "data/test_datamodule.py::test_clean_subset_appears_only_where_it_says_something",
+    ],
+}
+"""What the README promises, and the tests that hold it."""
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_every_promise_is_a_test(claim):
+    assert claim in re.sub(r"\s+", " ", README)
+    for test in CLAIMS[claim]:
+        file, _, name = test.partition("::")
+        assert f"\ndef {name}(" in (TOP / "tests" / file).read_text(), test
+
+
 def test_readme_is_short_and_help_knows_every_verb():
     assert len(README.splitlines()) < 250
     for words in commands("skelcl"):
