@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,6 +89,35 @@ class ShuffledBatches(DistributedSampler[np.ndarray]):
             block = -(-len(batch) // self.num_replicas)
             batch = np.concatenate([batch, np.resize(shuffled, block * self.num_replicas - len(batch))])
             yield batch[self.rank * block : (self.rank + 1) * block]
+
+
+class BalancedBatches(ShuffledBatches):
+    """The batches of :class:`ShuffledBatches`, of as many clips, but of each class equally many.
+
+    N showings are shared out among the K classes that occur, ⌊N/K⌋ or one more to each; those of a class are whole
+    shuffles of its clips, one after the other, so that none comes twice before all came once.
+
+    Args:
+        positions: Clips to shuffle, (N,).
+        label: Their classes, (N,) int64.
+        batches: Further arguments of :class:`ShuffledBatches`.
+    """
+
+    def __init__(self, positions: np.ndarray, *batches: Any, label: np.ndarray) -> None:
+        super().__init__(positions, *batches)
+        self.members = [self.positions[label == one] for one in np.unique(label)]
+
+    def order(self) -> np.ndarray:
+        """The showings of this epoch, (N,)."""
+        random = generator("shuffle", self.epoch)
+        n, k = len(self.positions), len(self.members)
+        more = set(torch.randperm(k, generator=random)[: n % k].tolist())
+        showings = []
+        for place, some in enumerate(self.members):
+            count = n // k + (place in more)
+            rounds = [torch.randperm(len(some), generator=random).numpy() for _ in range(-(-count // len(some)))]
+            showings.append(some[np.concatenate(rounds)[:count]] if rounds else some[:0])
+        return np.concatenate(showings)[torch.randperm(n, generator=random).numpy()]
 
 
 class FirstBatches(ShuffledBatches, SequentialSampler):  # type: ignore[misc]  # both iterate, of int the second

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -18,9 +19,9 @@ from torch import Tensor
 
 from skelcl.bounds import NonNegativeInt, PositiveInt, PositiveShare, ProperShare, bounded
 from skelcl.clips import Clips
-from skelcl.data.batches import ClipDataset, ClipLoader, FirstBatches, OrderedBatches, ShuffledBatches
+from skelcl.data.batches import BalancedBatches, ClipDataset, ClipLoader, FirstBatches, OrderedBatches, ShuffledBatches
 from skelcl.data.store import SkeletonStore, StoreError, leaked
-from skelcl.data.subsets import LabelSubset, digest, write_labels
+from skelcl.data.subsets import LabelSubset, choose_classes, digest, write_labels
 from skelcl.errors import InputError, OptionError
 from skelcl.skeleton import Skeleton
 
@@ -71,6 +72,10 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         fraction: Share of the training clips that have labels.
         per_class: Labelled training clips of each class, instead of a share.
         subset_seed: Seed of the choice, independent of the run's seed.
+        classes: Names of the classes to keep, in any order; clips of others, and those of unknown class, are in no
+            part, and the labels are those of the classes that are left.
+        sampling: ``shuffled`` shows every training clip once (``repeat`` times) in an epoch; ``balanced`` shows as many
+            clips, but of each class equally many: clips of small classes come several times.
         accept_changed: Use a checkpoint with a store that has changed since it was trained on it.
         accept_seen: Judge by clips that the network was trained on; every record and table then says how many.
 
@@ -115,6 +120,8 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         fraction: PositiveShare | None = None,
         per_class: PositiveInt | None = None,
         subset_seed: NonNegativeInt = 0,
+        classes: list[str] | None = None,
+        sampling: Literal["shuffled", "balanced"] = "shuffled",
         accept_changed: bool = False,
         accept_seen: bool = False,
     ) -> None:
@@ -128,6 +135,7 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         self.drop_last = drop_last
         self.predict_split = predict_split
         self.repeat = repeat
+        self.sampling = sampling
         self.accept_changed = accept_changed
         self.accept_seen = accept_seen
         chosen = (subset, fraction, per_class) != ("stratified", None, None)
@@ -135,7 +143,12 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         self.store = SkeletonStore(Path(root) / self.dataset, in_memory=preload == "memory")
         self.skeleton: Skeleton = self.store.skeleton
         self.channels = self.store.channels
-        self.class_names: list[str] = list(self.store.meta["classes"])
+        self.class_names, label = self._classes()
+        self._kept = np.ones(len(self.store), bool)
+        if classes is not None:
+            self.class_names, label = choose_classes(self.class_names, label, classes)
+            self._kept = label >= 0
+        self.store.index["label"] = label
         self.num_classes = len(self.class_names)
         self.ids: np.ndarray = self.store.ids
         self._labels = ""
@@ -163,10 +176,14 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
             (N,) bool.
         """
 
+    def _classes(self) -> tuple[list[str], np.ndarray]:
+        """Names of the classes, and the label of each clip of the store, (N,), −1 where unknown."""
+        return list(self.store.meta["classes"]), self.store.index["label"]
+
     def _split(self) -> dict[str, np.ndarray]:
         mask = self.train_mask(self.store.index)
-        train = np.flatnonzero(mask)
-        parts = {"train": train, "train_all": train, "test": np.flatnonzero(~mask)}
+        train = np.flatnonzero(mask & self._kept)
+        parts = {"train": train, "train_all": train, "test": np.flatnonzero(~mask & self._kept)}
         for name, part in parts.items():
             if not len(part):
                 raise StoreError(f"{self.store.path}: the {name} part is empty under this split")
@@ -213,9 +230,9 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
                 raise InputError(f"{self.store.path}: no {CLIPS[part]} has a label, which is needed here{remedy}")
 
     def _subsets(self) -> dict[str, np.ndarray]:
-        mask = np.ones(len(self.store), bool)
+        mask = self._kept.copy()
         mask[self._whole_parts["test"]] = False
-        clean = self._labelled(np.flatnonzero(~mask & ~leaked(self.store.index["content"], mask)))
+        clean = self._labelled(np.flatnonzero(self._kept & ~mask & ~leaked(self.store.index["content"], mask)))
         return {"test_clean": clean} if self.always_clean or len(clean) < len(self.parts["test"]) else {}
 
     def setup(self, stage: str) -> None:
@@ -261,8 +278,8 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
             return
         supervised = getattr(self.trainer.lightning_module, "needs_labels", False)
         whole = self._whole_parts["train"]
-        self._train_on(self._labelled(whole) if supervised else whole)
-        if supervised and stage == "fit":
+        self._train_on(self._labelled(whole) if supervised or self.sampling == "balanced" else whole)
+        if stage == "fit" and (supervised or self.sampling == "balanced"):
             self.require_labels("train")
         pair = {"fit": ("gallery", "query"), "validate": ("gallery", "query"), "test": ("train_all", "test")}
         if stage in pair and (stage == "test" or self.validation != "none"):
@@ -293,7 +310,9 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
 
     def _training_batches(self) -> ShuffledBatches:
         asked = np.arange(self.repeat)[:, None] * len(self.store) + self.parts["train"]
-        order = FirstBatches if self._overfits else ShuffledBatches
+        order: Callable[..., ShuffledBatches] = FirstBatches if self._overfits else ShuffledBatches
+        if self.sampling == "balanced" and not self._overfits:
+            order = partial(BalancedBatches, label=self.slot_labels().numpy())
         return order(asked.ravel(), self.batch_size, *self._ranks, self.drop_last)
 
     def _check_epoch(self, batches: int) -> None:
@@ -328,7 +347,7 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
     def predict_dataloader(self) -> ClipLoader:
         """The part named by ``predict_split``, with labels or without, in the order of the ids."""
         name = {"train": "train_all", "test": "test", "all": "all"}[self.predict_split]
-        return self._ordered(np.arange(len(self.store)) if name == "all" else self._whole_parts[name])
+        return self._ordered(np.flatnonzero(self._kept) if name == "all" else self._whole_parts[name])
 
     @property
     def _overfits(self) -> bool:

@@ -94,7 +94,9 @@ class NTU120(SkeletonDataModule):
         parts = super()._split()
         if self.split == "one-shot":
             novel, exemplar = one_shot(self.store.index)
-            parts["train_all"], parts["test"] = np.flatnonzero(exemplar), np.flatnonzero(novel & ~exemplar)
+            parts["train_all"], parts["test"] = (
+                np.flatnonzero(which & self._kept) for which in (exemplar, novel & ~exemplar)
+            )
             label = self.store.index["label"]
             lacking = np.setdiff1d(label[parts["test"]], label[parts["train_all"]]) + 1
             if len(lacking) or not len(parts["test"]):

@@ -46,11 +46,12 @@ class PKUMMD(SkeletonDataModule):
         self.part = part
         self.split = split
         self.dataset = INFO[part].name
+        self._original = labels == "original"
         super().__init__(root, num_persons=num_persons, **loader)
-        if labels == "original":  # the store holds both numberings, the dense one as the label
-            self.store.index["label"] = self.store.index["label_original"]
-            self.class_names = list(ACTIONS)
-            self.num_classes = len(ACTIONS)
+
+    def _classes(self) -> tuple[list[str], np.ndarray]:
+        # The store holds both numberings, the dense one as the label.
+        return (list(ACTIONS), self.store.index["label_original"]) if self._original else super()._classes()
 
     def train_mask(self, index: dict[str, np.ndarray]) -> np.ndarray:
         """Clips of the videos that the official list trains on, (N,) bool."""

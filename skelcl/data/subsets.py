@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from skelcl.bounds import NonNegativeInt, PositiveInt, PositiveShare, bounded
-from skelcl.errors import InputError
+from skelcl.errors import InputError, OptionError
 
 RULES = ("stratified", "uniform", "shared-ranks", "first")
 
@@ -146,6 +147,32 @@ class LabelSubset:
 
     def _hash(self, name: object) -> str:
         return hashlib.sha256(f"{self.seed} {name}".encode()).hexdigest()
+
+
+def choose_classes(names: Sequence[str], label: np.ndarray, chosen: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """Names and labels of some classes alone, in the order of ``names``.
+
+    Args:
+        names: Names of all K classes.
+        label: Class of each clip, (N,), −1 where unknown.
+        chosen: The names to keep.
+
+    Returns:
+        Their names, and the label of each clip among them, (N,), −1 for clips of other classes.
+
+    Raises:
+        OptionError: If a name is unknown or given twice, or there is none.
+    """
+    for name in chosen:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
+            raise OptionError(f"classes: no class {name!r}: {f'did you mean {close[0]!r}?' if close else list(names)}")
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise OptionError(f"classes: names of different classes are wanted, at least one, not {list(chosen)}")
+    kept = [place for place, name in enumerate(names) if name in chosen]
+    number = np.full(len(names) + 1, -1, label.dtype)  # the last stands for the label −1
+    number[kept] = np.arange(len(kept))
+    return [names[place] for place in kept], number[label]
 
 
 def digest(ids: Iterable[str]) -> str:

@@ -58,6 +58,7 @@ class FineTune(Supervised):
         optimizer: As ``Supervised``.
         scheduler: As ``Supervised``.
         label_smoothing: As ``Supervised``.
+        class_weights: As ``Supervised``.
 
     Raises:
         InputError: If a learning rate or a number of steps lies outside its range.
@@ -78,9 +79,10 @@ class FineTune(Supervised):
         optimizer: OptimizerCallable | None = None,
         scheduler: LRSchedulerCallable | None = None,
         label_smoothing: PartialShare = 0.0,
+        class_weights: Literal["none", "balanced"] = "none",
     ) -> None:
         seen = view if augment else eval_view
-        super().__init__(encoder, seen, eval_view, num_classes, optimizer, scheduler, label_smoothing)
+        super().__init__(encoder, seen, eval_view, num_classes, optimizer, scheduler, label_smoothing, class_weights)
         made = None if method is None else method(encoder, view, eval_view)
         # Its way to features, but no part of it: what else it has is neither trained nor saved.
         self._encode = None if made is None else made.encode

@@ -114,6 +114,7 @@ class STDCL(Supervised):
         exclude_self: Never take the anchor's own slot as its positive.
         shrink_positives: Lower P to the size of the smallest class instead of refusing it.
         contrast_start_epoch: First epoch, from 0, whose contrast counts; before it the banks only fill.
+        class_weights: As ``Supervised``.
     """
 
     encoder: MapEncoder
@@ -138,8 +139,9 @@ class STDCL(Supervised):
         exclude_self: bool = False,
         shrink_positives: bool = False,
         contrast_start_epoch: NonNegativeInt = 0,
+        class_weights: Literal["none", "balanced"] = "none",
     ) -> None:
-        super().__init__(encoder, view, eval_view, num_classes, optimizer, scheduler, label_smoothing)
+        super().__init__(encoder, view, eval_view, num_classes, optimizer, scheduler, label_smoothing, class_weights)
         self.dim = dim
         self.reduction = reduction
         self.pool: Pool = pool

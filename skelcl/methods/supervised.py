@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -64,6 +64,8 @@ class Supervised(Method):
         optimizer: Defaults to CTR-GCN's SGD: lr 0.1, Nesterov momentum 0.9, weight decay 4e-4.
         scheduler: Defaults to CTR-GCN's: five epochs of warm-up, factor 0.1 from epochs 35 and 55 on.
         label_smoothing: Share of the target that is spread evenly over all classes; no reference code uses any.
+        class_weights: ``balanced`` weighs the loss of each clip by N/(K·n), where its class has n of the N training
+            clips and K classes occur: every class counts alike, and the mean weight of an epoch is one.
 
     Raises:
         InputError: If there are no classes.
@@ -80,6 +82,7 @@ class Supervised(Method):
         optimizer: OptimizerCallable | None = None,
         scheduler: LRSchedulerCallable | None = None,
         label_smoothing: PartialShare = 0.0,
+        class_weights: Literal["none", "balanced"] = "none",
     ) -> None:
         if num_classes < 1:
             raise InputError(f"{type(self).__name__}: no training clip has a label, so there are no classes")
@@ -93,6 +96,8 @@ class Supervised(Method):
         self.num_classes = num_classes
         self.classifier: nn.Module = encoder.classifier(num_classes)
         self.label_smoothing = label_smoothing
+        self.class_weights = class_weights
+        self.weight: Tensor | None = None
 
     @property
     def data(self) -> TrainingData | None:
@@ -115,6 +120,9 @@ class Supervised(Method):
                 "use --data.validation held-out, or none"
             )
         label = self.data.slot_labels()
+        if self.class_weights == "balanced":
+            count = label[label >= 0].bincount(minlength=self.num_classes)
+            self.weight = len(label) / ((count > 0).sum() * count.clamp(min=1))
         wrong = int(((label < 0) | (label >= self.num_classes)).sum())
         if wrong:
             raise InputError(f"{wrong // self.data.repeat} training clips have no label in 0…{self.num_classes - 1}")
@@ -126,7 +134,13 @@ class Supervised(Method):
 
     def cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
         """Mean cross-entropy of logits (N, K) with labels (N,), in float32 or, of such logits, in float64."""
-        return F.cross_entropy(wide(logits), label, label_smoothing=self.label_smoothing)
+        if self.weight is None:
+            return F.cross_entropy(wide(logits), label, label_smoothing=self.label_smoothing)
+        if self.weight.device != label.device:
+            self.weight = self.weight.to(label.device)
+        # The mean over the clips, not over their weights as torch takes it: ranks and batches add up to the whole.
+        each = F.cross_entropy(wide(logits), label, reduction="none", label_smoothing=self.label_smoothing)
+        return (self.weight.to(each.dtype)[label] * each).mean()
 
     def training_step(self, clips: Clips, batch_idx: int) -> dict[str, Tensor]:
         """Classify one random view of each clip."""
