@@ -59,6 +59,9 @@ class Parser(OneLineErrors, LightningArgumentParser):
     """Lightning's parser with errors of one line."""
 
 
+WANDB = "WandbLogger"
+
+
 class SaveConfig(SaveConfigCallback):
     """Writes the resolved config into the run folder, every logger and every checkpoint, which tell the time, too."""
 
@@ -79,7 +82,12 @@ class SaveConfig(SaveConfigCallback):
         """Store the config as text: the checkpoint then needs no other file and holds nothing but plain values."""
         checkpoint[CONFIG_KEY] = self.text
         seconds = round(self._seconds + time.monotonic() - self._since, 3)
-        checkpoint[RUN_KEY] = {"seconds": seconds, **surroundings(pl_module.device)}
+        wandb = [str(logger.version) for logger in trainer.loggers if type(logger).__name__ == WANDB and logger.version]
+        checkpoint[RUN_KEY] = {
+            "seconds": seconds,
+            **surroundings(pl_module.device),
+            **({"wandb": wandb[0]} if wandb else {}),
+        }
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -155,7 +163,9 @@ class SkelCLI(LightningCLI):
         return {**given, "weights_only": True if given.get("weights_only") is None else given["weights_only"]}
 
     def before_instantiate_classes(self) -> None:
-        """Say which options of the command line win over the checkpoint's config."""
+        """Say which options of the command line win over the checkpoint's config; a W&B run goes on with its own id."""
+        if self.subcommand == "fit":
+            _continue_wandb(self.config["fit"])
         if self.stored is not None:
             parser, config = self._parser(self.subcommand), self.config[self.subcommand]
             chosen = dict(_flat(yaml.safe_load(parser.dump(config, skip_none=False))))
@@ -207,6 +217,19 @@ class SkelCLI(LightningCLI):
     def before_test(self) -> None:
         """Evaluation prints a table of its own; Lightning's would repeat it for each loader."""
         self.config_init["test"]["verbose"] = False
+
+
+def _continue_wandb(config: Any) -> None:
+    """Gives a W&B logger without an id that of the run in the checkpoint: what follows joins what was logged."""
+    loggers, path = config["trainer"]["logger"], config.get("ckpt_path")
+    loggers = [one for one in (loggers if isinstance(loggers, list) else [loggers]) if hasattr(one, "class_path")]
+    ours = [one["init_args"] for one in loggers if one["class_path"].rpartition(".")[2] == WANDB]
+    if not ours or path is None or not Path(path).is_file():
+        return
+    kept = read_checkpoint(Path(path)).get(RUN_KEY, {}).get("wandb")
+    if isinstance(kept, str) and re.fullmatch(r"[\w-]{1,64}", kept) and not ours[0].get("id"):
+        ours[0]["id"] = ours[0].get("version") or kept
+        rank_zero_only(print)(f"W&B: going on with run {ours[0]['id']}; for a new one add an id to its logger")
 
 
 def run_lightning(words: Sequence[str]) -> SkelCLI:

@@ -94,3 +94,39 @@ def test_disabled_nothing_is_written(ucla, tmp_path):
     in_a_process(ucla, tmp_path, "disabled", "wandb.yaml", "wandb-checkpoints.yaml")
     assert not (tmp_path / "wandb").exists()
     assert (tmp_path / LAST).is_file()
+
+
+RESUMED = """
+import sys, wandb
+from skelcl.cli import run
+last = "runs/as_cal-nw_ucla/version_0/checkpoints/last.ckpt"
+run(sys.argv[1:])
+wandb.finish()
+run(["fit", "--ckpt_path", last, "--trainer.max_epochs=2"])
+wandb.finish()
+run(["fit", "--ckpt_path", last, "--trainer.max_epochs=2", "--trainer.logger.init_args.id=another"])
+"""
+
+
+@pytest.mark.slow
+def test_a_resumed_run_goes_on_in_wandb_unless_it_has_an_id(ucla, tmp_path):
+    words = ["fit", "--config", RUN, f"--data.root={ucla}", *SMALL, "--trainer.max_epochs=1"]
+    words += ["--config", OVERLAYS / "wandb-offline.yaml"]
+    environment = {**os.environ, "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}
+    done = subprocess.run(
+        [sys.executable, "-c", RESUMED, *map(str, words)],
+        cwd=tmp_path, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, second, third = sorted((tmp_path / "wandb").glob("offline-run-*"), key=lambda path: path.stat().st_ctime)
+    run_id = first.name.rpartition("-")[2]
+    assert second.name.rpartition("-")[2] == run_id
+    assert third.name.rpartition("-")[2] == "another"
+    assert f"W&B: going on with run {run_id}" in done.stdout
+    epochs = []
+    for folder in (first, second):
+        (log,) = folder.glob("*.wandb")
+        found = {("/".join(item.nested_key) or item.key): item.value_json for record in records(log)
+                 for item in record.history.item}  # fmt: skip
+        epochs.append(int(found["epoch"]))
+    assert epochs == [0, 1]
