@@ -22,9 +22,11 @@ from skelcl.interop import as_cal, load_reference, scd_net, sds_cl
 from skelcl.interop.files import Origin, count_parameters, find_state, recognise
 from skelcl.interop.reference import find_skeleton
 from skelcl.lightning_cli import resolved_config
+from skelcl.methods.base import RECIPES_KEY
 from skelcl.parsing import Commands
 from skelcl.skeleton import KINECT20, NTU25, Skeleton
 from skelcl.stored import CONFIG_KEY, parsed, read_file
+from skelcl.transforms.normalize import versions
 
 Reference = Literal["ctr-gcn", "2s-agcn", "hyperformer", "hcn", "scd-net", "sds-cl", "as-cal"]
 
@@ -248,6 +250,7 @@ def _save(path: Path, origin: Origin, state: dict[str, Tensor], config: str) -> 
         "state_dict": state,
         CONFIG_KEY: config,
         REFERENCE_KEY: origin.name,
+        RECIPES_KEY: versions(),  # which compute what the published programs do
         "epoch": 0,
         "global_step": 0,
         "pytorch-lightning_version": lightning.__version__,

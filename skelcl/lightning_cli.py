@@ -349,7 +349,10 @@ def load(
     with untouched(), _hushed():
         cli = _Viewer(path, config)
         if weights:
-            state: Mapping[str, Any] = read_checkpoint(path)["state_dict"]
+            content = read_checkpoint(path)
+            # Other data say nothing of what the clips that the weights know went through.
+            cli.model.check_recipes(content, path, "none" if encoder_only else cli.datamodule.store.recipe)
+            state: Mapping[str, Any] = content["state_dict"]
             module: nn.Module = cli.model.encoder if encoder_only else cli.model
             if encoder_only:
                 state = {key.removeprefix("encoder."): one for key, one in state.items() if key.startswith("encoder.")}

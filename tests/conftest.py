@@ -155,7 +155,9 @@ def draw_checkpoint(path, file, *words):
     import lightning
 
     from skelcl.lightning_cli import load, resolved_config
+    from skelcl.methods.base import RECIPES_KEY
     from skelcl.stored import CONFIG_KEY
+    from skelcl.transforms.normalize import versions
 
     experiments = Path(__file__).parents[1] / "experiments"
     people = ["--data", experiments / "data" / "synthetic.yaml", "--data.subjects=4", "--data.replications=1"]
@@ -164,6 +166,7 @@ def draw_checkpoint(path, file, *words):
     words = ["--config", experiments / file, *people, f"--data.root={path.parent}", *quiet, *words]
     content = {CONFIG_KEY: resolved_config([str(word) for word in (*words, "--trainer.accelerator=cpu")])}
     content |= {"epoch": 0, "global_step": 0, "pytorch-lightning_version": lightning.__version__}
+    content[RECIPES_KEY] = versions()
     torch.save(content | {"state_dict": {}}, path)
     method, _ = load(path, weights=False)
     random = torch.Generator().manual_seed(0)

@@ -109,7 +109,7 @@ def loops(path):
             if body[t].any():
                 for v in range(25):
                     body[t, v] -= main[t]
-    for low, high, target in ((0, 1, np.array([0.0, 0, 1])), (8, 4, np.array([1.0, 0, 0]))):
+    for low, high, target in ((0, 1, np.array([0.0, 0, 1])), (4, 8, np.array([1.0, 0, 0]))):
         matrix = rotation(data[0, 0, high] - data[0, 0, low], target)
         for body in data:
             for t in range(FRAMES):

@@ -14,6 +14,7 @@ import torch
 
 from skelcl.clips import Clips
 from skelcl.data.formats.containers import read_json, read_npz
+from skelcl.data.orientation import REVERSED, is_reversed
 from skelcl.data.schema import COLUMNS, Flag, check_index, checked_meta
 from skelcl.errors import InputError
 
@@ -21,6 +22,8 @@ _PREPARED = re.compile(r"nw-ucla|ntu60|ntu120|pku-mmd-[12]")
 """Stores that ``skelcl data prepare`` makes."""
 _LARGEST_COLUMN = 1 << 30
 """Bytes of a column of the index; those of the names of 114,000 clips have 9 MB."""
+_SAMPLE = 256
+"""Clips that tell whether the recipe of a store was applied the right way round."""
 
 
 class StoreError(InputError):
@@ -39,7 +42,8 @@ class SkeletonStore:
         in_memory: Read the whole array into memory instead of mapping it; for slow disks.
 
     Raises:
-        StoreError: The folder is missing, foreign, incomplete or truncated. Checksums are left to :meth:`damage`.
+        StoreError: The folder is missing, foreign, incomplete or truncated, or its clips went through the recipe
+            ``agcn`` the wrong way round. Checksums are left to :meth:`damage`.
     """
 
     def __init__(self, path: str | Path, in_memory: bool = False) -> None:
@@ -60,6 +64,7 @@ class SkeletonStore:
         self._row = self.index["row"].astype(np.int64)
         self._frames = self.index["n_frames"].astype(np.int64)
         self._bodies = self.index["n_bodies"].astype(np.int64)
+        self._check_turns()
         self.check_unchanged()
 
     @property
@@ -113,6 +118,15 @@ class SkeletonStore:
         except ValueError as error:
             raise StoreError(f"{file} {error}: {self.again}") from error
         return index
+
+    def _check_turns(self) -> None:
+        """Looks at where the shoulders lie that went through the recipe ``agcn``."""
+        some = np.unique(np.linspace(0, len(self) - 1, _SAMPLE).astype(int))
+        if self.recipe == "agcn" and is_reversed(self.joints[(self._row + self.index["first"])[some]], self.skeleton):
+            raise StoreError(
+                f"{self.path}: {REVERSED}: export them anew (`skelcl data export`) from a store in camera space, then "
+                + self.again
+            )
 
     def __len__(self) -> int:
         return len(self._row)

@@ -36,6 +36,7 @@ from skelcl.evaluation.provenance import (
 from skelcl.files import whole
 from skelcl.seeding import run_seed
 from skelcl.stored import CONFIG_KEY, plain_yaml
+from skelcl.transforms.normalize import versions
 from skelcl.transforms.streams import Stream
 
 REFERENCE_KEY = "skelcl_reference"
@@ -229,8 +230,10 @@ def run_record(
     start = _at(origin, "model.init_args").get("checkpoint")
     loops = content.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {}).get("current", {})
     encoder = getattr(pl_module, "encoder", None)
-    view = _at(config or origin, "model.init_args").get("eval_view")
+    view = _view(_at(config or origin, "model.init_args").get("eval_view"))
     digests = [config_digest(one) for one in (trained, _tested_only(config)) if one]
+    if digests and "version=" in (view or ""):
+        digests.append(str(view))  # the same config was another run before
     return {
         "tested": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": _data(data, tested, labelled, trained_on),
@@ -239,7 +242,7 @@ def run_record(
         "feature_width": getattr(encoder, "dim", None),
         "parameters": sum(p.numel() for p in encoder.parameters()) if isinstance(encoder, nn.Module) else None,
         "stream": stream_name(pl_module),
-        "view": _view(view),
+        "view": view,
         "selection": _selection(path, content, loops.get("processed"), _at(origin, "trainer").get("max_epochs")),
         "epochs": loops.get("processed"),
         "planned_epochs": _at(origin, "trainer").get("max_epochs"),
@@ -329,6 +332,8 @@ def _view(config: object) -> str | None:
 def _call(part: Mapping[str, Any]) -> str:
     name = str(part.get("class_path", "")).rpartition(".")[2]
     given = part.get("init_args") or {}
+    version = versions().get(str(given.get("recipe")), 1) if name == "Normalize" else 1
+    given = given if version == 1 else given | {"version": version}
     return f"{name}({', '.join(f'{key}={value}' for key, value in given.items() if value is not None)})"
 
 

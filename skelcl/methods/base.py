@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Protocol, TypedDict, runtime_checkable
 
@@ -21,9 +22,12 @@ from skelcl.errors import InputError, OptionError
 from skelcl.nn import Queue
 from skelcl.seeding import generator, seeded
 from skelcl.transforms import View
+from skelcl.transforms.normalize import check_versions, versions
 
 OF_SCHEDULES = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum"}
 """What schedules write among the settings of an optimiser."""
+RECIPES_KEY = "skelcl_recipes"
+"""Where a checkpoint carries the versions of the normalisation recipes that its weights were learned under."""
 
 
 class Features(TypedDict):
@@ -133,14 +137,38 @@ class Method(pl.LightningModule):
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Tell under which versions of the normalisation recipes the weights were learned."""
+        checkpoint[RECIPES_KEY] = versions()
+
+    def check_recipes(self, checkpoint: Mapping[str, Any], path: object, past: str | None = None) -> None:
+        """Refuses weights that were learned under another version of a recipe than the views apply.
+
+        Args:
+            checkpoint: What holds the weights.
+            path: Its file, for the message.
+            past: Recipe that the clips went through before they were imported; None is that of the trainer's data.
+
+        Raises:
+            InputError: If they were.
+        """
+        store = getattr(getattr(self._trainer, "datamodule", None), "store", None)
+        past = getattr(store, "recipe", "none") if past is None else past
+        try:
+            check_versions(self, checkpoint.get(RECIPES_KEY, {}), past)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A run that goes on has the optimiser's settings and the schedule of its own config, as if from the start.
 
         PyTorch would take both from the checkpoint, and what the command line says of them would change nothing.
 
         Raises:
-            InputError: If the checkpoint's optimiser has settings that this one does not know.
+            InputError: If the checkpoint's optimiser has settings that this one does not know, or the weights were
+                learned under another version of a recipe of the views.
         """
+        self.check_recipes(checkpoint, getattr(self._trainer, "ckpt_path", None) or "the checkpoint")
         if self._trainer is None or not self.trainer.training or not checkpoint.get("optimizer_states"):
             return
         _reopen_epoch(checkpoint["loops"]["fit_loop"])

@@ -127,10 +127,10 @@ class FineTune(Supervised):
         """Load the encoder, unless this run goes on with what it has.
 
         Raises:
-            InputError: If the weights are not those of this encoder on this data.
+            InputError: If the weights are not those of this encoder on this data, or of another version of the views.
         """
         if self.checkpoint is not None and not self._started:
-            load_encoder(self.encoder, self.checkpoint)
+            load_encoder(self, self.checkpoint)
         self._started = True
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -166,18 +166,20 @@ class FineTune(Supervised):
         return -(-data.batches_per_epoch // self.trainer.accumulate_grad_batches)
 
 
-def load_encoder(encoder: nn.Module, path: Path) -> None:
+def load_encoder(method: Method, path: Path) -> None:
     """Load the encoder's weights out of the checkpoint of a run, whatever method wrote it; nothing in it is run.
 
     Args:
-        encoder: Of the same class and options.
+        method: With an encoder of the same class and options, and its views.
         path: Checkpoint of ``skelcl fit``.
 
     Raises:
-        InputError: If the file holds no encoder, or another one.
+        InputError: If the file holds no encoder, or another one, or was trained under another version of the views.
     """
-    state = read_checkpoint(path)["state_dict"]
-    state = {name.removeprefix("encoder."): value for name, value in state.items() if name.startswith("encoder.")}
+    content = read_checkpoint(path)
+    method.check_recipes(content, path)
+    own = {key: value for key, value in content["state_dict"].items() if key.startswith("encoder.")}
+    state = {key.removeprefix("encoder."): value for key, value in own.items()}
     if not state:
         raise InputError(f"{path}: holds no encoder")
-    load_weights(encoder, state, path)
+    load_weights(method.encoder, state, path)

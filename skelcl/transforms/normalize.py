@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Literal, get_args
 
@@ -19,6 +19,9 @@ Scale = Literal["none", "torso"]
 Moved = tuple[Tensor, Tensor | None]
 """x (N, C, T, V, M), and the matrix (N, 3, 3) that every joint of it is still to be multiplied by, if any."""
 
+FORMER: dict[str, tuple[str, ...]] = {"agcn": ("turned the left shoulder to +x, not the right one",)}
+"""Recipe → what each earlier version of it did otherwise; a recipe that is not here is at its first."""
+
 _TINY = 1e-6
 """Below this an axis, an angle (rad) or a length (unit of the store) counts as zero."""
 
@@ -33,16 +36,16 @@ class Normalize(nn.Module):
         recipe: ``none``: camera space. ``root``: every body minus its own origin joint, frame by frame (AS-CAL).
             ``sgn``: minus the origin joint of body 0 in its first frame, one constant per clip (SGN, CTR-GCN, MAMP).
             ``agcn``: minus the origin joint of body 0 frame by frame, then one rotation per clip that turns the trunk
-            of body 0 in its first frame to +z and its shoulders to +x (2s-AGCN and most contrastive methods); where
-            body 0 is missing, other bodies are turned but not moved. ``stgcn50``: every body minus its own centre
-            joint, then turned about y frame by frame so that the shoulders lie along x, with one sign per view; the
-            published arrays have one per clip, from before it was cropped (CrosSCLR, AimCLR). ``ucla_minmax``: every
-            axis stretched to [−1, 1] over all frames and shown bodies of the clip (CTR-GCN on NW-UCLA); centring and
-            scale have no effect on it. ``hcn``: minus the origin joint of body 0 frame by frame, without exception: the
-            places of absent bodies and of missing frames hold the negative origin instead of zeros (HCN). ``sds``:
-            minus the base of the spine of body 0 in its first frame, divided by the length of its spine there, then one
-            rotation that turns the spine to +z and what is level of the way from its upper end to the left elbow to +x:
-            constants of the clip (SDS-CL).
+            of body 0 in its first frame to +z and the way from its left to its right shoulder to +x (2s-AGCN and most
+            contrastive methods); where body 0 is missing, other bodies are turned but not moved. ``stgcn50``: every
+            body minus its own centre joint, then turned about y frame by frame so that the right shoulder lies towards
+            +x, with one sign per view; the published arrays have one per clip, from before it was cropped (CrosSCLR,
+            AimCLR). ``ucla_minmax``: every axis stretched to [−1, 1] over all frames and shown bodies of the clip
+            (CTR-GCN on NW-UCLA); centring and scale have no effect on it. ``hcn``: minus the origin joint of body 0
+            frame by frame, without exception: the places of absent bodies and of missing frames hold the negative
+            origin instead of zeros (HCN). ``sds``: minus the base of the spine of body 0 in its first frame, divided by
+            the length of its spine there, then one rotation that turns the spine to +z and what is level of the way
+            from its upper end to the left elbow to +x: constants of the clip (SDS-CL).
         scale: ``torso`` divides by the distance of origin and centre joint of body 0 in its first frame.
 
     Raises:
@@ -97,6 +100,40 @@ def _remaining(recipe: Recipe, past: str) -> Recipe:
     )
 
 
+def versions() -> dict[str, int]:
+    """Version of every recipe, as a checkpoint carries them."""
+    return {recipe: 1 + len(FORMER.get(recipe, ())) for recipe in get_args(Recipe)}
+
+
+def check_versions(module: nn.Module, known: Mapping[str, int], past: str = "none") -> None:
+    """Refuses weights that were learned under another version of a recipe than the views beside them apply.
+
+    The features of such weights would be numbers without a meaning, and nothing in them would tell.
+
+    Args:
+        module: What holds the views, a method for example.
+        known: What :func:`versions` gave when the weights were saved; a recipe that is missing was at its first.
+        past: Recipe that the clips of the weights' own data went through before they were imported. Where it is that
+            of the views these do nothing, in any version.
+
+    Raises:
+        InputError: The weights are of another version.
+    """
+    for part in module.modules():
+        if not isinstance(part, Normalize) or part.recipe == past:
+            continue
+        then, now = known.get(part.recipe, 1), versions()[part.recipe]
+        if then > now:
+            raise InputError(
+                f"trained under version {then} of the recipe {part.recipe!r}, which this skelcl does not know yet"
+            )
+        if then < now:
+            raise InputError(
+                f"trained under version {then} of the recipe {part.recipe!r}, which {FORMER[part.recipe][then - 1]}: "
+                f"under version {now} the features would mean nothing; train again, or import again what others trained"
+            )
+
+
 def transform(x: Tensor, matrix: Tensor) -> Tensor:
     """One matrix per clip, (N, 3, 3), applied to every joint of x (N, 3, T, V, M) as a column vector."""
     frames, joints = x.shape[2:4]
@@ -146,11 +183,11 @@ def _agcn(x: Tensor, clips: Clips) -> Moved:
 
 
 def _upright(clips: Clips) -> Tensor:
-    """(N, 3, 3): turns the trunk of the reference body to +z and then its shoulders to +x."""
+    """(N, 3, 3): turns the trunk of the reference body to +z and then its right shoulder, seen from the left, to +x."""
     (lower, upper), (right, left) = clips.skeleton.up, clips.skeleton.across
     body = clips.reference
     first = _turn(body[:, upper] - body[:, lower], 2)
-    shoulders = (first @ (body[:, left] - body[:, right])[..., None])[..., 0]
+    shoulders = (first @ (body[:, right] - body[:, left])[..., None])[..., 0]
     return _turn(shoulders, 0) @ first
 
 

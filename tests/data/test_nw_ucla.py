@@ -4,10 +4,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +17,7 @@ from skelcl.data import NWUCLA, SkeletonStore, StoreError
 from skelcl.data.formats.nw_ucla import ACTIONS, INFO, find, parse, prepare, read, sequence_id, write_json
 from skelcl.data.recording import ReadError, Recording
 from skelcl.data.schema import Flag
+from skelcl.transforms import Normalize, Truncate
 
 STEM = "a08_s03_e01_v02"  # label 7 in the file, 6 for us
 
@@ -343,3 +346,31 @@ def test_real_copies_are_all_of_actions_two_and_three(real):
     for name in copies:
         twin = name.replace("_v03", "_v02")
         np.testing.assert_array_equal(data.store.recording(position[name]), data.store.recording(position[twin]))
+
+
+@pytest.mark.real
+def test_real_people_are_turned_by_little_and_stay_upright_under_agcn(real):
+    store = SkeletonStore(real[0] / "nw-ucla")
+    clips = store.preload()
+    clips = replace(clips, joints=clips.joints.double())
+    y = Normalize("agcn")(Truncate(1)(clips), clips)[:, :, 0, :, 0].permute(0, 2, 1)
+    body = clips.reference - clips.reference[:, 1:2]
+    whole = torch.linalg.lstsq(body, y).solution.mT
+    # Its first step stands the trunk up: about trunk × z, by the angle between them. The second turns the shoulders.
+    z = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64).expand(len(body), 3)
+    trunk = torch.nn.functional.normalize(body[:, 1] - body[:, 0], dim=1)
+    axis = torch.nn.functional.normalize(torch.linalg.cross(trunk, z), dim=1)
+    first = torch.linalg.matrix_exp(
+        torch.linalg.cross(torch.eye(3, dtype=torch.float64).expand(len(body), 3, 3), axis[:, None].expand(-1, 3, -1))
+        .mT.neg() * (trunk * z).sum(1).acos()[:, None, None]
+    )  # fmt: skip
+    torch.testing.assert_close(first @ trunk[..., None], z[..., None], rtol=0, atol=1e-9)
+    turn = (whole @ first.mT).diagonal(dim1=1, dim2=2).sum(1)
+    degrees = ((turn - 1) / 2).clamp(-1, 1).acos().rad2deg()
+    assert len(degrees) == 1484
+    assert not (degrees > 150).any()
+    assert degrees.median() < 45
+    shoulders = torch.nn.functional.normalize(clips.reference[:, 8] - clips.reference[:, 4], dim=1)
+    upside_down = y[:, 3, 2] < y[:, 0, 2]  # the head below the base of the spine
+    assert store.ids[upside_down.numpy()].tolist() == ["a09_s03_e02_v01"]
+    assert ((shoulders * trunk).sum(1)[upside_down] < -0.6).all()  # its shoulders slope by 40°

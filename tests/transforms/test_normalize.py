@@ -48,7 +48,7 @@ def slow(recipe: str, x: np.ndarray, clips: Clips) -> np.ndarray:
             arm = matrix @ (reference[s.joints.index("left elbow")] - reference[s.center])
             rigid = slow_turn(np.array([arm[0], arm[1], 0.0]), np.array([1.0, 0, 0])) @ matrix
         matrix = slow_turn(reference[s.up[1]] - reference[s.up[0]], np.array([0.0, 0, 1]))
-        shoulders = matrix @ (reference[s.across[1]] - reference[s.across[0]])
+        shoulders = matrix @ (reference[s.across[0]] - reference[s.across[1]])
         matrix = slow_turn(shoulders, np.array([1.0, 0, 0])) @ matrix
         low, high = np.nanmin(rows, axis=(0, 1)), np.nanmax(rows, axis=(0, 1))
         for m in range(x.shape[4]):
@@ -140,7 +140,7 @@ def test_root_golden_values():
 def test_agcn_lays_the_shoulders_of_the_reference_along_x(make_clips):
     clips = make_clips()
     y = Normalize("agcn")(Truncate(1)(clips), clips)[:, :, 0, :, 0]
-    shoulders = torch.nn.functional.normalize(y[:, :, 4] - y[:, :, 8], dim=1)
+    shoulders = torch.nn.functional.normalize(y[:, :, 8] - y[:, :, 4], dim=1)
     torch.testing.assert_close(shoulders, torch.tensor([1.0, 0.0, 0.0]).expand(5, 3), rtol=0, atol=1e-5)
     assert torch.equal(y[:, :, 1], torch.zeros(5, 3))
 
@@ -171,7 +171,7 @@ def test_agcn_of_a_standing_person_points_the_trunk_up():
     clips = person()
     y = Normalize("agcn")(Truncate(1)(clips), clips)[0, :, 0, :, 0]
     torch.testing.assert_close(y[:, 0], torch.tensor([0.0, 0.0, -0.3]), rtol=0, atol=1e-6)
-    torch.testing.assert_close(y[:, 4] - y[:, 8], torch.tensor([0.08**0.5, 0.0, 0.0]), rtol=0, atol=1e-6)
+    torch.testing.assert_close(y[:, 8] - y[:, 4], torch.tensor([0.08**0.5, 0.0, 0.0]), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

@@ -26,6 +26,7 @@ from skelcl.data.formats.arrays import (
 from skelcl.data.formats.containers import NPY
 from skelcl.data.formats.ctr_gcn import header
 from skelcl.data.formats.mapped import Array, is_object, open_npy, starts_with
+from skelcl.data.orientation import REVERSED, is_reversed
 from skelcl.data.recording import Notice, ReadError, Recording, Source
 from skelcl.errors import InputError
 from skelcl.skeleton import NTU25
@@ -37,7 +38,7 @@ _BESIDE = re.compile(r"(label|num_frame)", re.IGNORECASE)
 _PART = re.compile(r"(train|val|test)", re.IGNORECASE)
 _SAMPLE = 256
 _KINDS = {
-    "agcn": ("2s-AGCN npy", "agcn", "z up, x towards the left shoulder"),
+    "agcn": ("2s-AGCN npy", "agcn", "z up, x towards the right shoulder"),
     "aimclr": ("AimCLR npy", "stgcn50", "y up, x towards the right shoulder"),
     "stgcn": ("ST-GCN/HCN npy", "none", CAMERA),
 }
@@ -254,12 +255,21 @@ def _kind(array: Array) -> str:
     """What sampled clips are relative to: the centre of every body, the origin of body 0, or the camera.
 
     Streams of bones have zeros in the centre too, so clips of full length never count as AimCLR's.
+
+    Raises:
+        InputError: It is the stream of bones, or of the recipe of 2s-AGCN with its bodies turned the other way round.
     """
     centred = original = True
+    bodies = []
     for row in np.unique(np.linspace(0, array.shape[0] - 1, _SAMPLE).astype(int)):
         clip = np.nan_to_num(array.values[row])
         centred &= not clip[:, :, NTU25.center].any()
         original &= not clip[:, :, NTU25.origin, 0].any()
+        bodies.append(clip[:, clip[..., 0].any((0, 2)).argmax(), :, 0].T)
+    if original and not centred and is_reversed(np.stack(bodies), NTU25):
+        raise InputError(
+            f"{array.place}: {REVERSED}: export them anew (`skelcl data export`) from a store in camera space"
+        )
     if centred and array.shape[2] >= 300:
         raise InputError(
             f"{array.place}: its centre joint is zero in every frame, as in the stream of bones: pass joints"
