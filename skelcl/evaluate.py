@@ -339,7 +339,11 @@ def _block(file: Path) -> dict[str, Any]:
         raise InputError(f"--data {file}: no such file")
     try:
         block = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # of dates, numbers and depths that cannot be
         raise InputError(f"--data {file}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(block, dict) or "class_path" not in block:
         raise InputError(f"--data {file}: not a data block like those in experiments/data (it has no class_path)")

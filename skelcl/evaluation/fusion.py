@@ -97,7 +97,8 @@ def read_scores(path: Path) -> Scores:
     """
     file = _scores_file(path)
     try:
-        with np.load(file, allow_pickle=False) as content:
+        # numpy leaves a file open when it cannot read it, hence the stream of our own
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
     except Exception as error:  # zipfile and numpy raise some twenty kinds for a damaged file
         raise InputError(f"{file}: not a .npz file of scores, or a damaged one") from error

@@ -84,7 +84,7 @@ def find_state(content: Any) -> dict[str, Tensor]:
     if not isinstance(state, Mapping) or not state:
         raise InputError(f"holds no weights: {_told(content)}")
     if strange := [key for key, value in state.items() if not isinstance(key, str) or not isinstance(value, Tensor)]:
-        raise InputError(f"holds no state dict: {strange[0]!r} is no tensor; {_told(content)}")
+        raise InputError(f"holds no state dict: {str(strange[0])[:40]!r} is no tensor; {_told(content)}")
     return _bare(state)
 
 
@@ -157,5 +157,5 @@ def _sized(name: str, state: Mapping[str, Tensor]) -> Origin:
 def _told(content: Any) -> str:
     if not isinstance(content, Mapping):
         return f"it is a {type(content).__name__}"
-    keys = [str(key) for key in content]
+    keys = [" ".join(str(key)[:40].split()) for key in content]  # anybody may have chosen them
     return f"its keys are {', '.join(keys[:6])}{', …' if len(keys) > 6 else ''}" if keys else "it is empty"

@@ -41,7 +41,8 @@ def read_features(file: Path) -> tuple[Numbers, NDArray[np.int64], list[str]]:
         InputError: There is no such file, or it holds something else.
     """
     try:
-        with np.load(file, allow_pickle=False) as content:
+        # numpy leaves a file open when it cannot read it, hence the stream of our own
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
             features, label, names = (content[key] for key in ("features", "label", "class_names"))
     except FileNotFoundError as error:
         raise InputError(f"{file}: no such file; `skelcl predict` writes it") from error

@@ -63,7 +63,11 @@ def read_sweep(path: Path) -> Sweep:
         raise InputError(f"{path}: no such sweep file")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # of dates, numbers and depths that cannot be
         raise InputError(f"{path}: not YAML: {error}") from error
     try:
         return _sweep(path, content)

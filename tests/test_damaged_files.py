@@ -1,0 +1,73 @@
+"""Files that skelcl itself wrote and somebody damaged: one line wherever they are read."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from skelcl.errors import InputError
+from skelcl.evaluate import _block
+from skelcl.evaluation.fusion import read_scores
+from skelcl.evaluation.gallery import load_gallery
+from skelcl.evaluation.results import _read
+from skelcl.interop.files import find_state
+from skelcl.plotting.tables import read_features, read_robustness
+from skelcl.sweeps.definition import read_sweep
+
+
+def damaged(way):
+    """An npz archive that zipfile opens and cannot read."""
+    stream = io.BytesIO()
+    np.savez(stream, key="k", features=np.ones((2, 3)), label=np.zeros(2, int), id=np.array(["a", "b"]), logits=1)
+    data = bytearray(stream.getvalue())
+    for info in zipfile.ZipFile(io.BytesIO(bytes(data))).infolist():
+        central = data.rfind(info.filename.encode()) - 46
+        match way:
+            case "unknown packing":
+                data[central + 10] = data[info.header_offset + 8] = 99
+            case "newer version":
+                data[central + 6] = 99
+            case "encrypted":
+                data[central + 8] = data[info.header_offset + 6] = 1
+            case "no numbers":
+                start = info.header_offset + 30 + len(info.filename)
+                data[start : start + 60] = b"\xff" * 60
+    return bytes(data)
+
+
+@pytest.mark.parametrize("way", ["unknown packing", "newer version", "encrypted", "no numbers"])
+def test_archives_of_results(way, tmp_path):
+    file = tmp_path / "x.npz"
+    file.write_bytes(damaged(way))
+    for read in (read_scores, read_features):
+        with pytest.raises(InputError, match=r"x\.npz: not ") as caught:
+            read(file)
+        assert "\n" not in str(caught.value)
+    assert load_gallery(file, "k", 2) is None
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "7" * 5000, "{", "\ud800"], ids=["depth", "digits", "cut", "no text"])
+def test_json_of_results(text, tmp_path):
+    (tmp_path / "results.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    for read in (read_robustness, lambda folder: _read(folder / "results.json", folder)):
+        with pytest.raises(InputError, match=r"results\.json: "):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("text", [f"a: {'7' * 5000}", "a: 2024-13-45", "[" * 1000, "a: ["])
+def test_yaml_of_people(text, tmp_path):
+    (tmp_path / "x.yaml").write_text(text)
+    for read in (read_sweep, _block):
+        with pytest.raises(InputError, match=r"x\.yaml: not YAML"):
+            read(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize("name", ["a\nb", "x" * 100_000, "\r\x1b[2J"])
+def test_names_of_weights_are_told_on_one_short_line(name):
+    for content in ({name: 1, "b": torch.zeros(1)}, {"state_dict": {name: 1}}, {name: {}}):
+        with pytest.raises(InputError, match="holds no") as caught:
+            find_state(content)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 400
