@@ -7,6 +7,7 @@ file chooses what it may name: classes of skelcl, PyTorch's optimisers and sched
 from __future__ import annotations
 
 import enum
+import errno
 import importlib
 import inspect
 import pickle
@@ -86,8 +87,10 @@ def read_file(path: Path) -> Any:
         with safe_globals([(Unread, name) for name in HARMLESS]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols and TorchScript, where the outcome says enough
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except OSError:
-        raise
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # looking for the end of a file that was cut off, torch goes before its start
+            raise InputError(f"{path}: not a checkpoint, or a damaged one") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # a damaged file may raise anything
         forbidden = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if forbidden is None:

@@ -14,6 +14,7 @@ from skelcl.evaluation.gallery import load_gallery
 from skelcl.evaluation.results import _read
 from skelcl.interop.files import find_state
 from skelcl.plotting.tables import read_features, read_robustness
+from skelcl.stored import read_file
 from skelcl.sweeps.definition import read_sweep
 
 
@@ -62,6 +63,18 @@ def test_yaml_of_people(text, tmp_path):
     for read in (read_sweep, _block):
         with pytest.raises(InputError, match=r"x\.yaml: not YAML"):
             read(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_checkpoints_that_were_cut_off_anywhere(legacy, tmp_path):
+    file = tmp_path / "x.ckpt"
+    content = {"state_dict": {"a": torch.zeros(2000)}, "epoch": 1}
+    torch.save(content, file, _use_new_zipfile_serialization=not legacy)
+    data = file.read_bytes()
+    for length in range(0, len(data) - 1, 211):
+        file.write_bytes(data[:length])
+        with pytest.raises(InputError, match=r"x\.ckpt: not a checkpoint"):
+            read_file(file)
 
 
 @pytest.mark.parametrize("name", ["a\nb", "x" * 100_000, "\r\x1b[2J"])

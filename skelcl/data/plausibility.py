@@ -114,13 +114,13 @@ def find_defects(
 
 def are_far(joints: np.ndarray, limits: Limits) -> bool:
     """Whether a clip (M, T, V, C) has coordinates that no body has, NaN where nothing was seen."""
+    if limits.unit == "m":  # of clips by the ten thousands
+        return bool((np.abs(joints) > limits.far).any())
     rows = joints.reshape(-1, *joints.shape[2:])
     missing = np.isnan(rows[..., 0])
-    unit = np.ones(len(rows))
+    track = np.repeat(np.arange(len(joints)), joints.shape[1])
     with np.errstate(over="ignore", invalid="ignore"):
-        if limits.unit != "m":
-            track = np.repeat(np.arange(len(joints)), joints.shape[1])
-            unit = _sizes(rows, missing.all(1), track, len(joints))[track]
+        unit = _sizes(rows, missing.all(1), track, len(joints))[track]
         return bool(_far(rows, missing, unit, limits).any())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import reprlib
 import zipfile
 from collections.abc import Iterator
@@ -79,9 +80,9 @@ def read_bytes(file: Path, limit: int = LARGEST) -> bytes:
     Raises:
         ReadError: It cannot be read, or is too large.
     """
-    with reading(file):
-        bounded(file.stat().st_size, file, limit)
-        return file.read_bytes()
+    with reading(file), open(file, "rb", buffering=0) as stream:
+        bounded(os.fstat(stream.fileno()).st_size, file, limit)
+        return stream.readall()
 
 
 def decode(data: bytes, place: Path | str) -> str:
