@@ -197,13 +197,14 @@ class Predictor:
         """Take the next frame of a live recording.
 
         Args:
-            frame: Coordinates (V, C) or (M, V, C) as :meth:`predict` takes them; always of as many bodies, NaN for
-                those that are not there.
+            frame: Coordinates (V, C) or (M, V, C) as :meth:`predict` takes them, of as many bodies as there are, (0, V,
+                C) for none. A body that comes or goes has its place after those that stay, or is NaN where it is not.
             layout: As :meth:`predict`.
 
         Returns:
             What the last ``window`` frames show, as :meth:`predict` of them says, as soon as there are so many and
-            from then on every ``stride`` frames; else None.
+            from then on every ``stride`` frames; else None. A joint that is hidden in all of them is taken to be where
+            the joint is that it hangs on.
 
         Raises:
             InputError: The predictor has no window, or the frame does not fit.
@@ -212,15 +213,22 @@ class Predictor:
             raise InputError("push needs windows: Predictor(…, window=64, stride=16)")
         joints = np.array(frame, np.float32)  # a copy: callers fill one buffer again and again
         joints = joints[None] if joints.ndim == 2 else joints
-        if joints.ndim != 3 or (self._frames and joints.shape != self._frames[-1].shape):
-            expected = f"{self._frames[-1].shape} as the frames before" if self._frames else "(V, C) or (M, V, C)"
+        if joints.ndim != 3 or (self._frames and joints.shape[1:] != self._frames[-1].shape[1:]):
+            size = self._frames[-1].shape[1:] if self._frames else ("V", "C")
+            expected = "({}, {}) or (M, {}, {})".format(*size, *size) + " as the frames before" * bool(self._frames)
             raise InputError(f"a frame must be {expected}, not {joints.shape}")
         self._frames.append(joints)
         self._count += 1
         if self._count < self.window or (self._count - self.window) % (self.stride or max(1, self.window // 2)):
             return None
-        poses = Poses(np.stack(list(self._frames), 1))
-        (found,), _ = self._windows(poses, self.reader(layout), [(0, self.window)], "the recording", self._count)
+        bodies = max(1, *(len(one) for one in self._frames))
+        stacked = np.full((bodies, len(self._frames), *joints.shape[1:]), np.nan, np.float32)
+        for place, one in enumerate(self._frames):
+            stacked[: len(one), place] = one
+        poses = Poses(stacked)
+        (found,), _ = self._windows(
+            poses, self.reader(layout, fill_unseen=True), [(0, self.window)], "the recording", self._count
+        )
         return found
 
     def reset(self) -> None:

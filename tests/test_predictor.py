@@ -457,13 +457,55 @@ def test_wrong_arrays(as_cal):
         as_cal.push(np.ones((v, 3)))
 
 
-def test_a_frame_of_other_bodies(ctr_gcn):
+def test_a_frame_of_other_joints(ctr_gcn):
     v = ctr_gcn.skeleton.num_joints
     ctr_gcn.reset()
     ctr_gcn.push(np.ones((v, 3)))
-    with pytest.raises(InputError, match=r"a frame must be \(1, 25, 3\) as the frames before, not \(2, 25, 3\)"):
-        ctr_gcn.push(np.ones((2, v, 3)))
+    told = r"a frame must be \(25, 3\) or \(M, 25, 3\) as the frames before, not \(2, 24, 3\)"
+    with pytest.raises(InputError, match=told):
+        ctr_gcn.push(np.ones((2, v - 1, 3)))
     ctr_gcn.reset()
+
+
+def test_people_come_and_go_between_live_frames(ctr_gcn):
+    joints = clip(ctr_gcn, places(ctr_gcn, 1)[0])[:, :20].astype(np.float32)
+    second = joints[:1] + np.float32([1, 0, 0])
+    people = np.concatenate([joints[:1], np.full_like(second, np.nan)])
+    people[1, 5:9] = second[0, 5:9]
+    people[0, 15] = np.nan
+    ctr_gcn.reset()
+    for n in range(20):
+        there = 2 if 5 <= n < 9 else 0 if n == 15 else 1
+        found = ctr_gcn.push(people[0, n] if n == 0 else people[:there, n])
+    ctr_gcn.reset()
+    (same,) = ctr_gcn.predict(people).windows
+    assert found is not None
+    assert np.array_equal(found.features, same.features)
+    assert found.top == same.top
+    for _ in range(19):
+        assert ctr_gcn.push(np.empty((0, *joints.shape[2:]))) is None
+    assert "no frame shows a body" in ctr_gcn.push(np.empty((0, *joints.shape[2:]))).problem
+    ctr_gcn.reset()
+
+
+def test_a_joint_that_is_hidden_for_a_whole_window_hangs_on_its_parent(ctr_gcn):
+    joints = clip(ctr_gcn, places(ctr_gcn, 1)[0])[:1, :20].astype(np.float32)
+    skeleton = ctr_gcn.skeleton
+    hand = next(
+        joint for joint in range(skeleton.num_joints) if joint not in skeleton.parents and joint != skeleton.root
+    )
+    hidden, placed = joints.copy(), joints.copy()
+    hidden[:, :, hand] = np.nan
+    placed[:, :, hand] = joints[:, :, skeleton.parents[hand]]
+    ctr_gcn.reset()
+    for n in range(20):
+        found = ctr_gcn.push(hidden[:, n])
+    ctr_gcn.reset()
+    assert found is not None
+    assert not found.problem
+    (same,) = ctr_gcn.predict(placed).windows
+    assert np.array_equal(found.features, same.features)
+    assert found.top == same.top
 
 
 def test_the_package_has_a_predictor_and_nothing_else_new():
