@@ -16,6 +16,8 @@ from torch import Tensor
 
 from skelcl.bounds import PositiveInt, bounded
 from skelcl.errors import InputError, printable
+from skelcl.evaluation import summary
+from skelcl.evaluation.provenance import in_words, read_facts
 from skelcl.evaluation.record import REFERENCE_KEY
 from skelcl.files import whole
 from skelcl.interop import as_cal, load_reference, scd_net, sds_cl
@@ -272,6 +274,7 @@ def _ours(path: Path, content: Mapping[str, Any]) -> dict[str, str]:
         "data": f"{_short(data)}: {', '.join(f'{key} {value}' for key, value in chosen.items())}",
         "stream": config.get("stream", {}).get("kind", "joint"),
         "trained": trained,
+        "trained on": summary.trained_on(in_words(read_facts(path, content))),
         "use": f"skelcl test --ckpt_path {path}",
     }
 

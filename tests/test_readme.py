@@ -141,6 +141,10 @@ CLAIMS = {
         "test_fine_tune_cli.py::test_called_again_after_a_kill_it_ends_in_the_same_table"
     ],
     "nothing in a file is ever run": ["test_cli.py::test_a_checkpoint_that_would_run_code_is_refused"],
+    "another split whose test clips are among them is refused": [
+        "evaluation/test_provenance.py::test_clips_of_the_training_do_not_judge",
+        "evaluation/test_provenance.py::test_clips_of_the_training_judge_when_asked_for_and_are_marked_everywhere",
+    ],
     "are found by content and reported apart": [
         "data/test_store.py::test_leaked_compares_content_across_the_split_only",
         "data/test_datamodule.py::test_clean_subset_appears_only_where_it_says_something",

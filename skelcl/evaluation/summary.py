@@ -142,7 +142,7 @@ def facts(path: Path, run: Mapping[str, Any], results: Mapping[str, Any], names:
         "labels": f"{labels.get('rule')}, {str(labels.get('sha256'))[:6]}",
         "input": f"{run['view']}, stream {run['stream']}",
         "pre-training": f"{run['epochs']} epochs, seed {run['seed']}",
-        "trained on": _trained_on(run.get("training_data")),
+        "trained on": trained_on(run.get("training_data")),
         "test clips trained on": seen_words(data),
         **({"mind": "; ".join(told)} if (told := remarks(run)) else {}),
         "selection": run["selection"] + "; nothing is chosen on test clips" * (run["selection"] != "not known"),
@@ -233,6 +233,15 @@ def feature_map(
     )
 
 
+def trained_on(facts: Mapping[str, Any] | None) -> str:
+    """Data, split and labels that a network was trained on, and those before it."""
+    if facts is None:
+        return "not known"
+    labels = f"labels {facts['labels']['rule']}" if facts["supervised"] else "no labels"
+    now = f"{facts['clips']} clips of {facts['name']}, {facts['split']}, {labels}"
+    return "; before it ".join([now, *map(trained_on, facts["before"])])
+
+
 def title(kind: str) -> str:
     """What a kind of number is called in a table."""
     if kind in ("top1", "top5", "mean_class"):
@@ -250,15 +259,6 @@ def title(kind: str) -> str:
         return f"{judge}, {TITLES[match[2]]}"
     rest = kind.partition("_")[2]
     return TITLES.get(rest, re.sub(r"^recall(\d+)$", r"Recall@\1", rest).replace("_", " "))
-
-
-def _trained_on(facts: Mapping[str, Any] | None) -> str:
-    """Data, split and labels that a network was trained on, and those before it."""
-    if facts is None:
-        return "not known"
-    labels = f"labels {facts['labels']['rule']}" if facts["supervised"] else "no labels"
-    now = f"{facts['clips']} clips of {facts['name']}, {facts['split']}, {labels}"
-    return "; before it ".join([now, *map(_trained_on, facts["before"])])
 
 
 def _protocol(kind: str) -> str:

@@ -234,6 +234,7 @@ def test_inspect_knows_our_own(command, published, capfd):
     told = capfd.readouterr().out
     for words in ("Supervised with CTRGCN", "NWUCLA: root data", "imported as ctr-gcn", "--ckpt_path published.ckpt"):
         assert words in told
+    assert re.search(r"trained on +not known", told)
 
 
 def test_inspect_tells_how_far_a_run_came(command, ucla, capfd):
@@ -245,6 +246,7 @@ def test_inspect_tells_how_far_a_run_came(command, ucla, capfd):
     told = capfd.readouterr().out
     assert "ASCAL with LSTM" in told
     assert "up to epoch 1 (counted from 0), step 4" in told
+    assert re.search(r"trained on +60 clips of nw-ucla, test_view 3, no labels", told)
 
 
 def test_a_file_of_something_else(command, capfd):
