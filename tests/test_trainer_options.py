@@ -4,6 +4,8 @@ import csv
 import importlib.util
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -92,7 +94,6 @@ NEUTRAL = {
 }
 NEUTRAL_TOO = {
     "advanced profiler": trainer("profiler=advanced"),
-    "PyTorch profiler": trainer("profiler=pytorch"),
     "sync_batchnorm": trainer("sync_batchnorm=true"),
     "benchmark": trainer("benchmark=true"),
     "deterministic": trainer("deterministic=true"),
@@ -140,6 +141,18 @@ def test_a_run_comes_to_the_same(fit, plain, words):
         assert torch.equal(value, plain[name]), name
     if "--trainer.logger=false" not in words:
         assert checkpoint()["global_step"] == EPOCHS * STEPS
+
+
+@pytest.mark.slow
+def test_the_profiler_of_pytorch_writes_traces(ucla, tmp_path, plain):
+    """In a process of its own: once it has run, PyTorch may crash where Python collects garbage."""
+    words = [sys.executable, "-m", "skelcl", "fit", *BASE, f"--data.root={ucla}", "--trainer.profiler=pytorch"]
+    subprocess.run([str(word) for word in words], cwd=tmp_path, timeout=200, check=True)
+    (run,) = tmp_path.glob("runs/*/version_0")
+    assert {path.name.split(".")[1] for path in run.glob("fit-*.json")} == {"training_step", "validation_step"}
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    for name, value in state.items():
+        assert torch.equal(value, plain[name]), name
 
 
 # How far a run goes, and how often it is checked
@@ -274,6 +287,7 @@ METHODS = {
 def test_every_logged_name_can_be_monitored(skelcl, ucla, method):
     words = [*METHODS[method], f"--data.root={ucla}", *trainer("accelerator=cpu enable_progress_bar=false")]
     words += trainer("enable_model_summary=false limit_train_batches=2 max_epochs=2 log_every_n_steps=1")
+    words += [*trainer("check_val_every_n_epoch=1"), "--knn.every_n_epochs=1"]
     names = set(skelcl("fit", *words).trainer.callback_metrics)
     assert "train/loss" in names
     assert names & {"val/knn_top1", "val/top1"}
@@ -332,7 +346,7 @@ REFUSED_TOO = {
     "limit 1.5": (trainer("limit_train_batches=1.5"), "invalid value 1.5 for limit_train_batches"),
     "limit -1": (trainer("limit_train_batches=-1"), "invalid value -1"),
     "interval 1.5": (trainer("val_check_interval=1.5"), "invalid value 1.5"),
-    "overfit": (trainer("overfit_batches=0.1"), "overfit_batches 0.1 leaves none"),
+    "overfit": (["--data.validation=none", *trainer("overfit_batches=0.1")], "overfit_batches 0.1 leaves none"),
     "no validation epoch": (trainer("check_val_every_n_epoch=0"), "check_val_every_n_epoch 0 must be more than 0"),
     "no accumulation": (trainer("accumulate_grad_batches=0"), "accumulate_grad_batches 0 must be more than 0"),
     "reload": (trainer("reload_dataloaders_every_n_epochs=-1"), "should be an int >= 0"),
