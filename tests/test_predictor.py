@@ -435,7 +435,7 @@ def test_help_tells_both_kinds_of_prediction(skelcl, capfd):
         ({"labels": "classifier"}, "ASCAL has no classifier: use labels knn or probe, or fine-tune"),
         ({"stride": 3}, "give a window too"),
         ({"window": 0}, "must be at least 1"),
-        ({"neighbours": -1}, "neighbours at least 0"),
+        ({"neighbours": -1}, "neighbours must be at least 0"),
     ],
 )
 def test_wrong_options(runs, options, message):
