@@ -148,6 +148,22 @@ def test_options_that_change_an_epoch_change_nothing_of_that(ucla, tmp_path, opt
     assert whole["steps"] == total
 
 
+@pytest.mark.parametrize(("first", "second"), [(4, 6), (4, 8), (3, 8), (6, 10)])
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_a_run_may_be_left_again(ucla, tmp_path, first, second):
+    """Behind the last batch of an epoch or within one, and then at either place of the resumed run."""
+    whole = fit(ucla, tmp_path / "whole")
+    left, seen = None, []
+    for name, stop in (("one", first), ("two", second), ("three", None)):
+        every = {"every_n_train_steps": 1, "save_top_k": -1, "save_on_train_epoch_end": False}
+        checkpoint = ModelCheckpoint(tmp_path / "runs", f"{name}-{{step}}", **every)
+        (run,) = fit(ucla, tmp_path / f"{name}.pt", checkpoint=checkpoint, ckpt_path=left)
+        seen += run["seen"][: stop and stop - len(seen)]
+        left = tmp_path / "runs" / f"{name}-step={stop}.ckpt"
+    assert seen == whole[0]["seen"]
+    assert_same(run, whole[0])
+
+
 @pytest.mark.parametrize("place", ["middle", "end"])
 def test_workers_know_where_a_run_was_left(ucla, tmp_path, place):
     resume(ucla, tmp_path, place, workers=1)

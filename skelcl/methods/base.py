@@ -225,12 +225,22 @@ def _check_optimizer(make: OptimizerCallable) -> None:
 
 
 def _reopen_epoch(loop: dict[str, Any]) -> None:
-    """Let a run that ended within an epoch, by ``max_steps`` for example, go on there.
+    """Let a run go on where it ended: within an epoch, by ``max_steps`` for example, or behind the last batch of one.
 
-    Lightning counts such an epoch as done, and would give its remaining batches the order of the next one.
+    Lightning counts an epoch that ended within as done, and would give its remaining batches the order of the next one.
+    Behind a last batch it would go on without counting the next epoch as begun, so that nobody is told of its start and
+    a second checkpoint, within it, is taken for one of the epoch before.
     """
     batches, epochs = loop["epoch_loop.batch_progress"], loop["epoch_progress"]
-    begun = epochs["current"]["started"]
-    if batches["current"]["processed"] and not batches["is_last_batch"] and epochs["current"]["processed"] == begun:
+    begun, done = epochs["current"]["started"], epochs["current"]["processed"]
+    if not batches["current"]["processed"]:
+        return
+    if batches["is_last_batch"] and done == begun - 1:
+        for count in (epochs["current"], epochs["total"]):
+            count["processed"] = count["completed"] = count["started"]
+        for count in (batches["current"], batches["total"]):
+            count["completed"] = count["processed"]
+        loop["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
+    elif not batches["is_last_batch"] and done == begun:
         for count in (epochs["current"], epochs["total"]):
             count["processed"] = count["completed"] = count["started"] - 1
