@@ -83,14 +83,13 @@ def find_defects(
     absent = missing.all(1)
     with np.errstate(over="ignore", invalid="ignore"):  # what is beyond float32 is far
         sizes = _sizes(joints, absent, track, len(lengths))
-        unit = np.ones(len(joints)) if limits.unit == "m" else sizes[track]
-        step = np.linalg.norm(np.diff(joints, axis=0), axis=-1).max(1, initial=0, where=~(missing[1:] | missing[:-1]))
+        unit = np.ones(len(joints), np.float32) if limits.unit == "m" else sizes[track].astype(np.float32)
+        step = np.linalg.norm(np.diff(joints, axis=0), axis=-1)  # NaN is larger than nothing
         # No motion is counted from one body to the next.
-        jumps = (step > limits.jump * unit[1:]) & (track[1:] == track[:-1])
+        jumps = (step > limits.jump * unit[1:, None]).any(1) & (track[1:] == track[:-1])
         far = _far(joints, missing, unit, limits)
-        lonely = missing | missing[:, parents]
-        bones = np.linalg.norm(joints - joints[:, parents], axis=-1).max(1, initial=0, where=~lonely)
-        long = bones > limits.long * unit
+        bones = np.linalg.norm(joints - joints[:, parents], axis=-1)
+        long = (bones > limits.long * unit[:, None]).any(1)
         swaps = np.zeros(len(frames), bool)
         starts = np.concatenate([[0], np.cumsum(frames * bodies)])
         first = np.cumsum(bodies) - bodies
@@ -135,10 +134,8 @@ def _far(joints: np.ndarray, missing: np.ndarray, unit: np.ndarray, limits: Limi
 
 def _sizes(joints: np.ndarray, absent: np.ndarray, track: np.ndarray, count: int) -> np.ndarray:
     """Size of each body, (count,); NaN where all its joints are one point."""
-    known = np.isnan(joints)
-    high = np.where(known, -np.inf, joints).max(1)
-    low = np.where(known, np.inf, joints).min(1)
-    diagonal = np.where(absent, np.nan, np.linalg.norm(high - low, axis=-1))
+    box = np.fmax.reduce(joints, 1) - np.fmin.reduce(joints, 1)  # which pass over NaN
+    diagonal = np.where(absent, np.nan, np.linalg.norm(box, axis=-1))
     order = np.lexsort((diagonal, track))  # NaN last
     seen = np.bincount(track[~absent], minlength=count)
     first = np.searchsorted(track, np.arange(count))
@@ -148,12 +145,15 @@ def _sizes(joints: np.ndarray, absent: np.ndarray, track: np.ndarray, count: int
 
 def _swap(tracks: np.ndarray, sizes: np.ndarray) -> bool:
     """Whether two bodies of (M, T, V, C) go on better as one another, and not at all as themselves."""
+    own = [_way(track, track) for track in tracks]
     for a in range(len(tracks)):
         for b in range(a + 1, len(tracks)):
-            stay = _way(tracks[a], tracks[a]) + _way(tracks[b], tracks[b])
-            cross = _way(tracks[a], tracks[b]) + _way(tracks[b], tracks[a])
-            if ((stay > _TOGETHER * (sizes[a] + sizes[b])) & (cross < 0.5 * stay)).any():
-                return True
+            stay = own[a] + own[b]
+            leap = stay > _TOGETHER * (sizes[a] + sizes[b])
+            if leap.any():
+                cross = _way(tracks[a], tracks[b]) + _way(tracks[b], tracks[a])
+                if (leap & (cross < 0.5 * stay)).any():
+                    return True
     return False
 
 
