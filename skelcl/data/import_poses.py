@@ -251,6 +251,8 @@ def find(input: Path, format: Format, labels: Path | None = None) -> tuple[list[
             clip, fits = file.with_suffix(""), file.suffix.lower() == _SUFFIX.get(format, ".json")
         if fits and format != "openpose" and clip.relative_to(top).as_posix() in groups:
             raise StoreError(f"{file}: there is another clip of this name beside it: rename one of them")
+        if fits and re.search(r"[\x00-\x1f\ud800-\udfff]", clip.as_posix()):  # the latter: bytes that are no UTF-8
+            raise StoreError(f"{str(file)!r}: its name is not one line of UTF-8 text, as an id must be: rename it")
         if fits:
             groups.setdefault(clip.relative_to(top).as_posix(), []).append(file)
         else:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import struct
 import tracemalloc
@@ -328,3 +329,12 @@ def test_reading_says_what_a_library_raised(tmp_path):
     assert LARGEST == 1 << 28
     with pytest.raises(ReadError, match=r"gone\.json: cannot be read \(No such file or directory\)"):
         load("json", [tmp_path / "gone.json"])
+
+
+@pytest.mark.parametrize("name", [b"a\nb.npy", b"\xff.npy", b"\x1b[2J.npy"])
+def test_names_of_clips_that_no_list_could_hold(name, imported, tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((2, 17, 3)))
+    (tmp_path / "x.npy").rename(tmp_path / "in" / os.fsdecode(name))
+    with pytest.raises(InputError, match="its name is not one line of UTF-8 text") as caught:
+        imported("npy", layout="coco17")
+    assert str(caught.value).isprintable()
