@@ -124,13 +124,16 @@ def load_weights(module: nn.Module, state: Mapping[str, Any], path: Path) -> Non
     Raises:
         InputError: It is of another module, or of one of other sizes; the message names the first tensors.
     """
-    own, name = module.state_dict(), type(module).__name__
-    if problem := mismatch(own, state):
+    try:
+        # It decides by itself what it leaves out: of STD-CL, heads and banks serve training alone.
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        own, name = module.state_dict(), type(module).__name__
+        problem = mismatch(own, state)
         if own.keys() != state.keys():
-            raise InputError(f"{path}: holds something else than the weights of this {name}: {problem}")
+            raise InputError(f"{path}: holds something else than the weights of this {name}: {problem}") from error
         sizes = "skeletons, persons, channels or classes"
-        raise InputError(f"{path}: its {name} was trained on other {sizes} than this data has: {problem}")
-    module.load_state_dict(state)
+        raise InputError(f"{path}: its {name} was trained on other {sizes} than this data has: {problem}") from error
 
 
 def mismatch(own: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
