@@ -185,6 +185,16 @@ def test_without_names_clips_are_numbered_and_keep_their_part(tmp_path, capsys):
         Custom("mine", tmp_path / "data", test_prefix="val/")
 
 
+@pytest.mark.filterwarnings("error")
+def test_numbers_beyond_float32_are_missing_and_warn_nobody(tmp_path):
+    x = np.full((2, 3, 150), 1e300)
+    x[:, :, 75:] = 2.0
+    np.savez(tmp_path / "x.npz", x_train=x, y_train=np.array([0, 1]))
+    opened = open_arrays(tmp_path / "x.npz", tmp_path / "scratch")
+    (clip,) = opened.read(opened.sources[0].where)
+    np.testing.assert_array_equal(clip.joints, np.full((1, 3, 25, 3), 2.0))  # the body of 1e300 was never seen
+
+
 VAL_AND_TEST = "the val part is left out, since there is a test part beside it"
 VAL_ALONE = "there is no test part: clips of val are called test/…"
 

@@ -15,6 +15,7 @@ from skelcl.data.formats.arrays import (
     CAMERA,
     PARTS,
     Opened,
+    as_float32,
     beginnings,
     check_names,
     class_names,
@@ -58,7 +59,7 @@ class _Reader:
     kind: str
 
     def __call__(self, clip: _Clip) -> list[Recording]:
-        joints = np.asarray(clip.array.values[clip.row], np.float32).transpose(3, 1, 2, 0)
+        joints = as_float32(clip.array.values[clip.row]).transpose(3, 1, 2, 0)
         zeros, frames, warnings = self.kind == "stgcn", joints.shape[1], []
         if clip.frames is not None:
             if clip.frames > frames:

@@ -174,6 +174,12 @@ def class_names(names: Sequence[str], labels: np.ndarray, count: int | None = No
 # --- frames and bodies ------------------------------------------------------------------------------------------------
 
 
+def as_float32(values: np.ndarray) -> np.ndarray:
+    """A copy in float32; what that cannot hold is infinite, hence missing."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.array(values, np.float32)
+
+
 def trimmed(joints: np.ndarray, zeros: bool) -> np.ndarray:
     """Cuts padding: empty frames at the end and bodies that were never seen.
 
@@ -185,7 +191,7 @@ def trimmed(joints: np.ndarray, zeros: bool) -> np.ndarray:
     Returns:
         (M', T', V, C) float32; everything is cut when nothing was seen.
     """
-    out = np.array(joints, np.float32)
+    out = as_float32(joints)
     nothing = ~(np.isfinite(out) & (out != 0)).any((2, 3))
     if not zeros:
         out[nothing] = np.nan

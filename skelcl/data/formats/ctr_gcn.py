@@ -15,6 +15,7 @@ from skelcl.data.formats import ntu_release as ntu
 from skelcl.data.formats.arrays import (
     PARTS,
     Opened,
+    as_float32,
     beginnings,
     check_names,
     class_names,
@@ -57,7 +58,7 @@ class _Reader:
 
     def __call__(self, clip: _Clip) -> list[Recording]:
         bodies = clip.array.shape[2] // _ROW
-        joints = np.asarray(clip.array.values[clip.row], np.float32).reshape(-1, bodies, NTU25.num_joints, 3)
+        joints = as_float32(clip.array.values[clip.row]).reshape(-1, bodies, NTU25.num_joints, 3)
         zeros = self.recipe == "none"
         tracks = trimmed(joints.swapaxes(0, 1), zeros)
         if len(tracks) > 1 and np.array_equal(tracks[0], tracks[1], equal_nan=True):

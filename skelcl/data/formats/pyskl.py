@@ -16,6 +16,7 @@ from skelcl.data.formats.arrays import (
     TEST,
     TRAIN,
     Opened,
+    as_float32,
     beginnings,
     check_names,
     class_names,
@@ -44,7 +45,7 @@ class _Clip(NamedTuple):
 
 
 def _read(clip: _Clip, origins: tuple[int, ...] = ()) -> list[Recording]:
-    joints = np.array(clip.keypoint, np.float32)
+    joints = as_float32(clip.keypoint)
     if clip.score is not None:
         joints[~(clip.score > 0)] = np.nan
     else:

@@ -11,7 +11,7 @@ import numpy as np
 from skelcl.data.bodies import BodyFrames, select
 from skelcl.data.formats import ntu_release as ntu
 from skelcl.data.formats import pickles
-from skelcl.data.formats.arrays import Opened, check_names, class_names, is_ntu, recording
+from skelcl.data.formats.arrays import Opened, as_float32, check_names, class_names, is_ntu, recording
 from skelcl.data.formats.containers import bounded
 from skelcl.data.formats.folders import crc32
 from skelcl.data.formats.pickles import described
@@ -146,7 +146,7 @@ def _track(clip: _Clip, name: str, body: Any) -> tuple[np.ndarray, np.ndarray]:
     expected = (len(at) * NTU25.num_joints, 3)
     if not isinstance(joints, np.ndarray) or joints.dtype.kind != "f" or joints.shape != expected:
         raise ReadError("tracks", f"{place}: joints are {described(joints)}, not {expected} for {len(at)} frames")
-    return at, np.array(joints, np.float32).reshape(-1, NTU25.num_joints, 3)
+    return at, as_float32(joints).reshape(-1, NTU25.num_joints, 3)
 
 
 def body_frames(tracks: list[tuple[np.ndarray, np.ndarray]], num_frames: int) -> BodyFrames:
