@@ -16,6 +16,7 @@ from skelcl.transforms import Stream, StructureMask
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 RUNS = sorted((EXPERIMENTS / "pretrain").glob("*.yaml"))
+AS_CAL = EXPERIMENTS / "pretrain" / "as_cal-nw_ucla.yaml"
 AS_CAL_RUNS = [run for run in RUNS if run.stem.startswith("as_cal-")]
 SDS_CL_RUNS = [run for run in RUNS if run.stem.startswith("sds_cl-")]
 SCD_NET_RUNS = [run for run in RUNS if run.stem.startswith("scd_net-")]
@@ -129,7 +130,7 @@ def test_what_a_class_does_otherwise_than_its_authors_is_named(part, words):
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=name)
 def test_an_overlay_lies_over_a_run(skelcl, ucla, capsys, overlay):
     with pytest.raises(SystemExit) as stop:
-        skelcl("fit", "--config", RUNS[0], "--config", overlay, f"--data.root={ucla}", "--print_config")
+        skelcl("fit", "--config", AS_CAL, "--config", overlay, f"--data.root={ucla}", "--print_config")
     assert stop.value.code == 0
     resolved = yaml.safe_load(capsys.readouterr().out)
     for key, value in yaml.safe_load(overlay.read_text())["trainer"].items():
@@ -148,7 +149,7 @@ def test_an_overlay_lies_over_a_run(skelcl, ucla, capsys, overlay):
 @pytest.mark.parametrize("block", BLOCKS, ids=name)
 def test_a_data_block_replaces_the_data_of_a_run(skelcl, ucla, capsys, block):
     with pytest.raises(SystemExit) as stop:
-        skelcl("fit", "--config", RUNS[0], "--data", block, "--print_config")
+        skelcl("fit", "--config", AS_CAL, "--data", block, "--print_config")
     assert stop.value.code == 0
     resolved = yaml.safe_load(capsys.readouterr().out)["data"]
     chosen = yaml.safe_load(block.read_text())
@@ -159,7 +160,7 @@ def test_a_data_block_replaces_the_data_of_a_run(skelcl, ucla, capsys, block):
 @pytest.mark.parametrize("block", ENCODERS, ids=name)
 def test_an_encoder_block_replaces_the_encoder_of_a_run(skelcl, ucla, capsys, block):
     with pytest.raises(SystemExit) as stop:
-        skelcl("fit", "--config", RUNS[0], f"--data.root={ucla}", f"--model.encoder={block}", "--print_config")
+        skelcl("fit", "--config", AS_CAL, f"--data.root={ucla}", f"--model.encoder={block}", "--print_config")
     assert stop.value.code == 0
     resolved = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["encoder"]
     chosen = yaml.safe_load(block.read_text())
@@ -454,13 +455,13 @@ def test_a_run_trains_from_every_data_set_with_no_change_but_the_data_block(skel
     skelcl("data", "generate", *dataset.split(), "--output=raw", *SMALL[dataset])
     skelcl("data", "prepare", *dataset.split(), "--raw=raw", "--root=data")
     for block in GENERATED[dataset]:
-        cli = skelcl("fit", "--config", RUNS[0], "--data", EXPERIMENTS / "data" / f"{block}.yaml", *QUICK)
+        cli = skelcl("fit", "--config", AS_CAL, "--data", EXPERIMENTS / "data" / f"{block}.yaml", *QUICK)
         assert cli.trainer.callback_metrics["train/loss"].isfinite()
         assert cli.model.encoder.lstm.input_size == 3 * 25 * 2
 
 
 def test_a_run_trains_from_generated_people(skelcl):
     words = ["--data.subjects=4", "--data.replications=1", "--data.actions=['walk around', 'handshake']"]
-    cli = skelcl("fit", "--config", RUNS[0], "--data", EXPERIMENTS / "data" / "synthetic.yaml", *words, *QUICK)
+    cli = skelcl("fit", "--config", AS_CAL, "--data", EXPERIMENTS / "data" / "synthetic.yaml", *words, *QUICK)
     assert cli.trainer.callback_metrics["train/loss"].isfinite()
     assert cli.datamodule.num_classes == 2
