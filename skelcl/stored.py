@@ -309,8 +309,8 @@ class _Check:
         assert isinstance(name, str)
         module = name.rpartition(".")[0]
         refusal = InputError(
-            f"{self.path}: its config names {name} ({place}), which is no class of skelcl or torch.optim and was not "
-            f"imported; if you trust that module, add --trust {module}, in Python trust={module!r}"
+            f"{self.path}: its config names {name[:80]} ({place}), which is no class of skelcl or torch.optim and was not "
+            f"imported; if you trust that module, add --trust {module[:80]}, in Python trust={module!r}"
         )
         if not _within(name, self.allowed):
             raise refusal
@@ -318,7 +318,7 @@ class _Check:
             found: object = getattr(importlib.import_module(module), parts[-1])
         except (ImportError, AttributeError) as error:
             hint = "" if _within(name, ALLOWED) else "; is the folder of that module in PYTHONPATH?"
-            raise InputError(f"{self.path}: its config names {name} ({place}), which is not here{hint}") from error
+            raise InputError(f"{self.path}: its config names {name[:80]} ({place}), which is not here{hint}") from error
         if _within(name, self.trusted):
             return found
         # What a module imports is reached through it too, and is not its own.

@@ -100,7 +100,8 @@ def statistics(store: SkeletonStore) -> dict[str, str]:
         "missing frames of a body": f"{gaps} in {int((flags & Flag.GAP > 0).sum())} sequences",
     }
     median = np.nanmedian(found.size) if np.isfinite(found.size).any() else np.nan
-    share = found.size / median
+    with np.errstate(invalid="ignore"):
+        share = found.size / median
     where = f"> {limit.far:g} m" if limit.unit == "m" else f"> {limit.far:g} {limit.unit} from their body"
     rows |= {
         f"jumps of a joint > {limit.jump:g} {limit.unit}": _told(found.jumps, store.ids),

@@ -338,3 +338,11 @@ def test_names_of_clips_that_no_list_could_hold(name, imported, tmp_path):
     with pytest.raises(InputError, match="its name is not one line of UTF-8 text") as caught:
         imported("npy", layout="coco17")
     assert str(caught.value).isprintable()
+
+
+def test_a_table_of_numbers_beyond_float32_warns_nobody(tmp_path):
+    rows = "".join(f"{t},{v},1e{300 if v else 0},2\n" for t in range(2) for v in range(17))
+    (tmp_path / "x.csv").write_text(f"frame,joint,x,y\n{rows}")
+    joints = load("csv", [tmp_path / "x.csv"], layout=find_layout("coco17")).joints
+    assert np.isinf(joints[0, :, 1:, 0]).all()
+    assert (joints[0, :, 0, 0] == 1).all()

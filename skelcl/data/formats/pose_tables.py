@@ -61,10 +61,10 @@ def read(file: Path, channels: int | None, layout: Skeleton) -> Poses:
             if cell in seen:
                 raise ReadError("twice", f"{file}: frame {row.get('frame')} has {layout.joints[joint]!r} twice", line)
             seen.add(cell)
-            out[cell] = [
-                *(_real(row[where[name]], file, line, name) for name in group),
-                _real(row[where[score]], file, line, score) if score in where else 1.0,
-            ]
+            values = [_real(row[where[name]], file, line, name) for name in group]
+            values.append(_real(row[where[score]], file, line, score) if score in where else 1.0)
+            with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, hence missing
+                out[cell] = values
     confidence = out[..., wanted] if sure else None
     return Poses(out[..., :wanted], confidence, others=len(set(persons)) - len(kept))
 
