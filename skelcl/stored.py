@@ -309,8 +309,8 @@ class _Check:
         assert isinstance(name, str)
         module = name.rpartition(".")[0]
         refusal = InputError(
-            f"{self.path}: its config names {name[:80]} ({place}), which is no class of skelcl or torch.optim and was not "
-            f"imported; if you trust that module, add --trust {module[:80]}, in Python trust={module!r}"
+            f"{self.path}: its config names {name[:80]} ({place}), which is no class of skelcl or torch.optim and was "
+            f"not imported; if you trust that module, add --trust {module[:80]}, in Python trust={module!r}"
         )
         if not _within(name, self.allowed):
             raise refusal
