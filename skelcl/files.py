@@ -23,9 +23,10 @@ def whole(path: Path) -> Iterator[Path]:
     try:
         yield part
         os.replace(part, path)
-    except OSError as error:
-        if error.filename is None:
-            error.filename = os.fspath(path)  # a full disk is told without the file
+    except OSError as error:  # a full disk is told without the file
+        if error.errno is None:
+            raise OSError(f"{path}: {error}") from error
+        error.filename = error.filename or os.fspath(path)
         raise
     finally:
         part.unlink(missing_ok=True)

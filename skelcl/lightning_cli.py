@@ -263,13 +263,8 @@ def run_lightning(words: Sequence[str]) -> SkelCLI:
     if torch.cuda.is_available():
         # The bar reads the loss, for which the GPU has to be waited for: not in every step.
         os.environ.setdefault("TQDM_MINITERS", "10")
-    try:
-        with lightning_explained(), _explained(path):
-            return SkelCLI(stored=stored, save_config_callback=SaveConfig, args=args)
-    except KeyError as error:
-        if "contains only the model" not in str(error):
-            raise
-        raise InputError(f"{path}: holds weights alone, no run that could be continued; use test") from error
+    with lightning_explained(), _explained(path):
+        return SkelCLI(stored=stored, save_config_callback=SaveConfig, args=args)
 
 
 class _Resolver(SkelCLI):
@@ -457,9 +452,13 @@ def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 @contextmanager
 def _explained(path: str | Path | None) -> Iterator[None]:
-    """Weights that do not fit are told in one line."""
+    """Weights that do not fit, or are no run that could go on, are told in one line."""
     try:
         yield
+    except KeyError as error:
+        if "contains only the model" not in str(error):
+            raise
+        raise InputError(f"{path}: holds weights alone, no run that could be continued; use test") from error
     except RuntimeError as error:
         if "Error(s) in loading state_dict" not in str(error):
             raise
