@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import yaml
 
 from skelcl.bounds import PositiveInt, bounded
 from skelcl.data import SkeletonDataModule
-from skelcl.errors import InputError
+from skelcl.data.formats.containers import read_yaml
+from skelcl.errors import InputError, OptionError
 from skelcl.evaluation import summary
 from skelcl.evaluation.clustering import ClusteringOptions, require_clustering
 from skelcl.evaluation.collapse import CollapseOptions
@@ -26,7 +26,7 @@ from skelcl.evaluation.judge import Judge, Scores
 from skelcl.evaluation.knn import KNNOptions
 from skelcl.evaluation.page import Page, Table, write_page
 from skelcl.evaluation.probe import PRESETS, LinearOptions, ProbeName
-from skelcl.evaluation.provenance import read_facts, refuse_changed, refuse_seen
+from skelcl.evaluation.provenance import read_facts, refuse_changed, refuse_classes, refuse_seen
 from skelcl.evaluation.record import run_record, save_record
 from skelcl.evaluation.retrieval import RetrievalOptions
 from skelcl.evaluation.robustness import Reading, RobustnessOptions, suite
@@ -83,7 +83,10 @@ def main(words: Sequence[str]) -> None:
     for word in rest:
         name, equals, value = word.partition("=")
         if name == "--data":
-            files = ["--data", json.dumps(_block(Path(value if equals else next(rest, ""))))]
+            file = value if equals else next(rest, "")
+            if not file or file.startswith("--"):
+                raise OptionError("--data: a file with a data block is wanted, or --data.KEY VALUE")
+            files = ["--data", json.dumps(_block(Path(file)))]
         else:
             options.append(word)
     call("skelcl evaluate", command, [*files, *options])
@@ -171,7 +174,7 @@ def evaluate(
     config = stored_config(ckpt_path, trust)
     seed = config.get("seed_everything")
     use_seed(seed if isinstance(seed, int) else 0)
-    changes = _changes(config, data, root)
+    changes = _changes(config, data, root) if data or root is not None else {}
     other = bool(data) and not (isinstance(data, dict) and set(data) <= SAME_CLASSES)
     model, source = load(ckpt_path, changes=changes, encoder_only=other, trust=trust)
     source.require_labels("train_all", "test")
@@ -179,6 +182,8 @@ def evaluate(
         require_tsne(len(source.parts["test"]))
     trained_on = read_facts(ckpt_path)
     refuse_changed(trained_on, source, ckpt_path)
+    if not other:
+        refuse_classes(trained_on, source, ckpt_path)
     refuse_seen(trained_on, source, ckpt_path)
     own: ProbeName = (config.get("evaluation") or {}).get("probe") or "as_cal"
     presets = linear.presets or tuple(name for name, one in PRESETS.items() if one.streams == 1 or name == own)
@@ -337,14 +342,7 @@ def _block(file: Path) -> dict[str, Any]:
     """The data block in a YAML file."""
     if not file.is_file():
         raise InputError(f"--data {file}: no such file")
-    try:
-        block = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (
-        yaml.YAMLError,
-        ValueError,
-        RecursionError,
-    ) as error:  # of dates, numbers and depths that cannot be
-        raise InputError(f"--data {file}: not YAML ({' '.join(str(error).split())})") from error
+    block = read_yaml(file)
     if not isinstance(block, dict) or "class_path" not in block:
         raise InputError(f"--data {file}: not a data block like those in experiments/data (it has no class_path)")
     return block

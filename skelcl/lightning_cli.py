@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
 import os
@@ -206,9 +207,15 @@ class SkelCLI(LightningCLI):
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run the verb; who interrupts it is told how to go on."""
-        with PROGRAM.resumable(self._how_to_go_on):
-            super()._run_subcommand(subcommand)
+        """Run the verb; who interrupts it is told how to go on, and whose disk is full where."""
+        folders = [logger.log_dir for logger in self.trainer.loggers if isinstance(logger, CSVLogger)]
+        try:
+            with PROGRAM.resumable(self._how_to_go_on):
+                super()._run_subcommand(subcommand)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and folders:
+                error.filename = error.filename or folders[0]  # of metrics.csv, which Lightning writes
+            raise
 
     def _how_to_go_on(self) -> str:
         last = newest_checkpoint(self.trainer) if self.subcommand == "fit" else None
@@ -289,10 +296,17 @@ def resolved_config(words: Sequence[str]) -> str:
 
 
 class _Viewer(SkelCLI):
-    """Builds model and data of a checkpoint and no trainer; its config is told by the file that it comes from."""
+    """Builds model and data of a checkpoint and no trainer; its config is told by the file that it comes from.
 
-    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
+    Args:
+        path: The checkpoint.
+        config: Its config.
+        changed: Options were laid over it, which are to blame when it does not fit.
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, Any], changed: bool = False) -> None:
         self.path = path
+        self.changed = changed
         super().__init__(save_config_callback=None, run=False, args=config)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
@@ -300,11 +314,14 @@ class _Viewer(SkelCLI):
 
         Raises:
             InputError: It is of no run of this version.
+            OptionError: It does not fit, with options laid over it.
         """
         parser.exit_on_error = False
         try:
             super().parse_arguments(parser, args)
         except (ArgumentError, TypeError, ValueError, KeyError, AttributeError) as error:
+            if self.changed:
+                raise OptionError(reason(str(error))) from error
             raise InputError(f"{self.path}: the config in it does not fit: {reason(str(error))}") from error
 
     def _set_seed(self) -> None:
@@ -338,11 +355,12 @@ def load(
     Raises:
         InputError: If the file is no checkpoint, holds no config, one that names classes which are not trusted, or its
             weights do not fit model and data.
+        OptionError: If its config does not fit with ``changes``.
     """
     path = Path(path)
     config = {**stored_config(path, trust), **(changes or {}), "trainer": {}}
     with untouched(), _hushed():
-        cli = _Viewer(path, config)
+        cli = _Viewer(path, config, bool(changes))
         if weights:
             content = read_checkpoint(path)
             # Other data say nothing of what the clips that the weights know went through.

@@ -16,11 +16,12 @@ from skelcl.data.pose_file import guess_format
 from skelcl.data.pose_reading import IMAGE_FORMATS, PoseReader, guess_layout
 from skelcl.data.recording import ReadError
 from skelcl.data.store import StoreError
-from skelcl.errors import InputError
+from skelcl.errors import InputError, printable
 from skelcl.files import whole
 from skelcl.predictor import Predictor
 from skelcl.recognition import Prediction, Recognition
 from skelcl.skeleton import Skeleton
+from skelcl.text import one_line
 
 
 @bounded
@@ -94,7 +95,7 @@ def predict_clips(
     format = format or guess_format(input)
     clips, notices = find(input, format)
     for notice in notices:
-        print(notice["message"])
+        print(printable(notice["message"]))
     predictor = Predictor(ckpt_path, device, labels, k, top_k, neighbours, window, stride, trust)
     print(f"labels by {predictor.labels_by}")
     flat = predictor.source.get("y_down") if predictor.source.get("format") == format else format in IMAGE_FORMATS
@@ -153,18 +154,21 @@ def _layout(poses: Poses, format: Format, own: Skeleton) -> Skeleton:
 
 def _tell(name: str, found: Recognition) -> None:
     def listed(window: Prediction) -> str:
-        return ", ".join(f"{label} {probability:.2f}" for label, probability in window.top) or window.problem
+        top = ", ".join(f"{one_line(label)} {probability:.2f}" for label, probability in window.top)
+        return top or window.problem
 
+    name = one_line(name)
     if len(found.windows) == 1:
         print(f"{name}: {listed(found.windows[0]) or 'features alone'}")
         for near in found.windows[0].neighbours:
-            print(f"  near {near.id} ({near.label}), cosine {near.similarity:.3f}")
+            print(f"  near {one_line(near.id)} ({one_line(near.label)}), cosine {near.similarity:.3f}")
     else:
-        print(f"{name}: {len(found.windows)} windows, most frames: {found.label}")
+        print(f"{name}: {len(found.windows)} windows, most frames: {one_line(str(found.label))}")
         for start, stop, label, probability in found.segments:
-            print(f"  frames {start} to {stop - 1}: {label or 'nobody'}" + f" {probability:.2f}" * (label is not None))
+            sure = f" {probability:.2f}" * (label is not None)
+            print(f"  frames {start} to {stop - 1}: {one_line(label or 'nobody')}{sure}")
     for warning in found.warnings:
-        print(f"  note: {warning}")
+        print(f"  note: {printable(warning)}")
 
 
 def _draw(predictor: Predictor, reader: PoseReader, poses: Poses, found: Recognition, path: Path) -> None:

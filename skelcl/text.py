@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings of a cell that a spreadsheet would work out."""
 
@@ -14,6 +17,14 @@ def one_line(text: str, width: int = 120) -> str:
     line = " ".join("".join(sign if sign.isprintable() or sign in JOINERS else " " for sign in text).split())
     half = (width - 1) // 2
     return line if len(line) <= width else f"{line[: width - 1 - half]}…{line[-half:]}"
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table in Markdown, whose first row is the head; every cell is text on one line, never a tag."""
+    cells = [[re.sub(r"(\\*)([|<])", r"\1\1\\\2", one_line(one)) for one in row] for row in rows]
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["| " + " | ".join(one.ljust(w) for one, w in zip(row, widths, strict=True)) + " |" for row in cells]
+    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
 
 
 def cell(text: str) -> str:

@@ -1,6 +1,7 @@
 """What watches over a run: no loss that is not finite, no torn checkpoint, no folder of another run."""
 
 import csv
+import errno
 import math
 import re
 import shutil
@@ -291,6 +292,18 @@ def test_a_full_disk_is_told_with_the_file_and_leaves_the_good_one(skelcl, ucla,
     assert str(LAST) in line
     assert LAST.read_bytes() == before
     assert [path.name for path in LAST.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_disk_without_space_for_metrics_is_told_with_the_folder_of_the_run(skelcl, ucla, capfd, monkeypatch):
+    def save(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("lightning.pytorch.loggers.csv_logs.ExperimentWriter.save", save)
+    with pytest.raises(SystemExit) as stop:
+        skelcl("fit", "--config", RUN, f"--data.root={ucla}", *SMALL, "--trainer.max_epochs=1")
+    assert stop.value.code == 1
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("skelcl: error")]
+    assert line.endswith("No space left on device: 'runs/as_cal-nw_ucla/version_0'")
 
 
 @pytest.mark.parametrize(("version", "later"), [("final", ["version_0", "final_1"]), ("4", ["version_5", "version_6"])])

@@ -1,5 +1,6 @@
 """``skelcl evaluate`` against the protocols' own functions on features that were taken by hand."""
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -429,3 +430,36 @@ def test_the_file_of_all_protocols_runs(capsys):
     content = json.loads(Path("all/results.json").read_text())
     assert set(content["protocols"]) == set(OPTIONS)
     assert len(content["robustness"]) == 2 * 2 * sum(map(len, SUITE.values()))
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("fraction=3", "data: NWUCLA: fraction: must be in (0, 1], got 3"),
+        ("fracton=0.3", "fracton"),
+        ("validation=hold", "validation"),
+        ("classes=[wabe]", "classes: no class 'wabe'"),
+        ("split=xsub", "split"),
+        (None, "--data: a file with a data block is wanted"),
+    ],
+)
+def test_a_wrong_option_of_the_data_is_the_command_lines_fault_and_not_the_checkpoints(capsys, option, told):
+    with pytest.raises(SystemExit) as stop:
+        run(words("evaluate", "--ckpt_path", UCLA_CKPT, "--protocols=knn", f"--data.{option}" if option else "--data"))
+    assert stop.value.code == 2
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("skelcl: error: ")
+    assert told in line
+    assert "last.ckpt" not in line
+    assert len(line.splitlines()) == 1
+
+
+def test_a_data_block_whose_anchors_expand_is_refused_at_once(capsys, tmp_path):
+    names = "abcdefghi"
+    lines = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]" for a, b in itertools.pairwise(names)]
+    (tmp_path / "data.yaml").write_text("\n".join(["class_path: NWUCLA", *lines]))
+    with pytest.raises(SystemExit) as stop:
+        run(words("evaluate", "--ckpt_path", UCLA_CKPT, "--data", tmp_path / "data.yaml"))
+    assert stop.value.code == 1
+    assert "data.yaml: its anchors expand to" in capsys.readouterr().err

@@ -27,7 +27,7 @@ ALLOWED = {
     "transforms": {"skeleton", "clips", "nn", "errors"},
     "encoders": {"skeleton", "clips", "nn", "errors"},
     "interop": {"encoders", "nn", "skeleton", "errors", "files", "seeding"},
-    "data": {"clips", "errors", "interruption", "parsing", "seeding", "skeleton", "transforms"},
+    "data": {"clips", "errors", "files", "interruption", "parsing", "seeding", "skeleton", "transforms"},
     "methods": {"encoders", "transforms", "nn", "losses", "skeleton", "clips", "seeding", "errors", "stored"},
     "evaluation": {
         "encoders",

@@ -11,10 +11,9 @@ from matplotlib.figure import Figure
 
 from skelcl import plotting
 from skelcl.evaluation.report import write_confusion, write_per_class
-from skelcl.evaluation.results import _markdown
 from skelcl.plotting import style
 from skelcl.plotting.tables import read_confusion, read_per_class
-from skelcl.text import cell, from_cell, one_line
+from skelcl.text import cell, from_cell, markdown_table, one_line
 
 NAMES = [
     "=cmd()",
@@ -77,8 +76,12 @@ def test_tables_of_a_test_hold_no_formula_and_are_read_again(tmp_path):
     assert read_per_class(tmp_path / "per_class.csv")[0] == NAMES
 
 
-def test_a_row_of_markdown_stays_one():
-    assert len(_markdown(["run"], [["a\nb|c"], ["x" * 10_000]]).splitlines()) == 4
+def test_a_row_of_markdown_stays_one_and_holds_no_tag():
+    lines = markdown_table([["run", "n"], ["a\nb|c", "1"], ["x" * 10_000, "2"], ["<b>\\|", "3"]])
+    assert [len(line) for line in lines] == [len(lines[0])] * 5
+    assert lines[1] == f"|{'-' * 122}|-----|"
+    assert lines[2].split() == ["|", "a", r"b\|c", "|", "1", "|"]
+    assert lines[4].split() == ["|", r"\<b>\\\|", "|", "3", "|"]
 
 
 def drawn(figure: Figure) -> list[str]:

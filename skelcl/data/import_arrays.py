@@ -15,7 +15,7 @@ from skelcl.data.formats.mapped import Archive, open_npy, starts_with
 from skelcl.data.protocols import check_store_name
 from skelcl.data.recording import DatasetInfo, ReadError
 from skelcl.data.store import SkeletonStore, StoreError
-from skelcl.errors import InputError
+from skelcl.errors import InputError, printable
 
 
 def convert_arrays(
@@ -59,7 +59,7 @@ def convert_arrays(
         opened = open_arrays(_only(input), scratch, None if names is None else read_names(names), split)
         print(opened.told)
         for notice in opened.notices:
-            print(f"{notice['outcome']}: {notice['message']}")
+            print(printable(f"{notice['outcome']}: {notice['message']}"))
         _check_name(name, [source.name for source in opened.sources])
         info = DatasetInfo(
             name=name,

@@ -11,6 +11,8 @@ from skelcl.data.plausibility import SIZES, Defects, find_defects, limits
 from skelcl.data.protocols import protocols
 from skelcl.data.schema import Flag
 from skelcl.data.store import SkeletonStore, StoreError, leaked
+from skelcl.errors import printable
+from skelcl.text import one_line
 
 _CLIPS_AT_ONCE = 1024
 
@@ -33,11 +35,11 @@ def check(store: str, root: Path = Path("data")) -> int:
     rows = statistics(opened)
     rows["checksums"] = "as written" if not damage else "differ"
     width = max(map(len, rows))
-    print(opened.path)
+    print(printable(str(opened.path)))
     for name, value in rows.items():
         print(f"  {name:<{width}}  {value}")
     for line in damage:
-        print(f"{line}: {opened.again}")
+        print(printable(f"{line}: {opened.again}"))
     return 1 if damage else 0
 
 
@@ -60,12 +62,12 @@ def list_stores(root: Path = Path("data")) -> int:
         try:
             store = SkeletonStore(folder)
         except StoreError as error:
-            print(error)
+            print(printable(str(error)))
             broken = 1
             continue
         counts, size = store.meta["counts"], (folder / "joints.npy").stat().st_size / 1e6
         numbers = (counts["sequences"], counts["frames"], len(store.meta["classes"]), store.skeleton.num_joints)
-        lines.append((str(folder), *map(str, numbers), f"{size:.1f}"))
+        lines.append((printable(str(folder)), *map(str, numbers), f"{size:.1f}"))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for first, *others in lines:
         print(f"{first:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)))
@@ -131,7 +133,7 @@ def _distinct(column: np.ndarray) -> str:
 def _told(clips: np.ndarray, ids: np.ndarray) -> str:
     """How many clips are odd, and which is the first."""
     (which,) = np.nonzero(clips)
-    return f"in {len(which)} sequences" + (f", the first is {ids[which[0]]}" if len(which) else "")
+    return f"in {len(which)} sequences" + (f", the first is {one_line(str(ids[which[0]]))}" if len(which) else "")
 
 
 def _defects(store: SkeletonStore) -> Defects:

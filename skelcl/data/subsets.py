@@ -13,6 +13,7 @@ import numpy as np
 
 from skelcl.bounds import NonNegativeInt, PositiveInt, PositiveShare, bounded
 from skelcl.errors import InputError, OptionError
+from skelcl.files import whole
 
 RULES = ("stratified", "uniform", "shared-ranks", "first")
 
@@ -192,9 +193,9 @@ def write_labels(path: Path, ids: Iterable[str], comment: str) -> None:
         comment: How they were chosen; one line.
     """
     names = sorted(ids)
-    path.parent.mkdir(parents=True, exist_ok=True)
     head = f"# {comment}\n# sha256 of the ids: {digest(names)}\n"
-    path.write_text(head + "".join(f"{name}\n" for name in names), encoding="utf-8")
+    with whole(path) as part:
+        part.write_text(head + "".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
 def read_labels(path: Path) -> list[str]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from skelcl.errors import InputError
 from skelcl.evaluation.features import UNBOUNDED, write_npz
 from skelcl.evaluation.report import logit_scores, percent_table, short
+from skelcl.text import one_line
 
 Space = Literal["logits", "softmax", "log_softmax"]
 
@@ -117,11 +118,11 @@ def read_scores(path: Path) -> Scores:
         arrays["id"].astype(str),
         arrays["label"].astype(np.int64),
         logits.astype(np.float32),
-        str(arrays["stream"]),
+        one_line(str(arrays["stream"])),
         tuple(names.tolist()),
         str(arrays.get("checkpoint", "")),
         {name: array for name, array in arrays.items() if array.dtype == np.bool_ and array.shape == (n,)},
-        tuple(np.atleast_1d(arrays.get("remarks", np.asarray([], dtype=str))).astype(str).tolist()),
+        tuple(one_line(str(one), 1000) for one in np.atleast_1d(arrays.get("remarks", np.asarray([], dtype=str)))),
     )
     if not np.isfinite(scores.logits).all():
         raise InputError(f"{file}: some logits are not finite: {UNBOUNDED}")

@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,6 +25,7 @@ from skelcl.stored import read_file
 DATA_KEY = "skelcl_data"
 """Where a checkpoint carries the facts of :func:`training_facts`."""
 TENSORS = ("ids", "content")
+LENGTHY = (*TENSORS, "classes")
 """Facts that no record repeats."""
 KINDS = {
     **dict.fromkeys(("name", "class", "split", "validation", "store"), str),
@@ -147,6 +149,7 @@ def training_facts(data: SplitClips, supervised: bool, before: Sequence[Mapping[
         "validation": data.validation,
         "store": data.store.digest,
         "supervised": supervised,
+        "classes": list(data.class_names) if supervised else [],
         "clips": len(train),
         "labels": label_facts(data, train),
         "epochs": 0,
@@ -188,7 +191,7 @@ def in_words(facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """Facts without their tensors, as a record holds them; None for unknown ones."""
     if not facts:
         return None
-    told = {name: value for name, value in facts.items() if name not in TENSORS}
+    told = {name: value for name, value in facts.items() if name not in LENGTHY}
     return told | {"before": [in_words(one) for one in facts["before"]]}
 
 
@@ -275,6 +278,27 @@ def refuse_seen(facts: Mapping[str, Any], data: SplitClips, path: object, part: 
         )
 
 
+def refuse_classes(facts: Mapping[str, Any], data: SplitClips, path: object) -> None:
+    """Refuse a classifier on classes other than those that it was trained on, unless the data module accepts them.
+
+    Args:
+        facts: Of its checkpoint.
+        data: Data module that is to be used with it.
+        path: The checkpoint, for the message.
+
+    Raises:
+        InputError: A label stands for another class.
+    """
+    pairs = zip_longest(facts.get("classes", []), data.class_names) if facts.get("classes") else ()
+    other = next(((label, one, two) for label, (one, two) in enumerate(pairs) if one != two), None)
+    if other is not None and not data.accept_changed:
+        label, one, two = other
+        raise InputError(
+            f"{path}: its classifier was trained on other classes: label {label} is {one!r} there and {two!r} here; "
+            "give the same --data.classes, or --data.accept_changed true where the names alone differ"
+        )
+
+
 class TrainedOn(pl.Callback):
     """Gives every checkpoint the facts of what it was trained on, and compares data with those of a checkpoint.
 
@@ -331,6 +355,7 @@ class TrainedOn(pl.Callback):
         if data is not None:
             facts = self.so_far(trainer) if path is None else read_facts(path)
             refuse_changed(facts, data, path)
+            refuse_classes(facts, data, path)
             refuse_seen(facts, data, path, part)
 
 
@@ -361,6 +386,7 @@ def _started(pl_module: pl.LightningModule, data: SplitClips, path: str | Path |
     else:
         start, old = path, read_facts(path)
         refuse_changed(old, data, path, resumed=True)
+        refuse_classes(old, data, path)
         now = training_facts(data, supervised)
         if old and all(old[name] == now[name] for name in ("name", "store", "labels", "supervised")):
             return now | {"before": old["before"]}
@@ -375,6 +401,7 @@ def _sound(facts: object) -> bool:
     if not isinstance(facts, dict):
         return False
     whole = all(isinstance(facts.get(name), kind) for name, kind in KINDS.items())
+    whole &= isinstance(facts.get("classes", []), list)  # which the first version did not note
     return not facts or (
         whole and all(facts[name].dtype == torch.int64 for name in TENSORS) and all(map(_sound, facts["before"]))
     )

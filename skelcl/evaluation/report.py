@@ -13,6 +13,7 @@ from torch import Tensor
 
 from skelcl.evaluation.features import named_clips, write_npz
 from skelcl.evaluation.record import stream_name
+from skelcl.files import whole
 from skelcl.text import cell
 
 
@@ -75,7 +76,7 @@ def write_per_class(
         subsets: Which clips belong to each subset, (N,) bool.
         names: Names of the classes.
     """
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         columns = ("support", *predicted)
         table.writerow(["class", *(f"{subset}/{column}" for subset in subsets for column in columns)])
@@ -92,7 +93,7 @@ def write_confusion(path: Path, label: Tensor, predicted: Tensor, names: Sequenc
     """Write the confusion matrix of labels (N,) and predictions (N,) as CSV; returns it, (K, K), rows are true."""
     k = len(names)
     confusion = torch.bincount(label * k + predicted, minlength=k * k).view(k, k)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["true \\ predicted", *map(cell, names)])
         table.writerows([cell(name), *row] for name, row in zip(names, confusion.tolist(), strict=True))
@@ -161,7 +162,8 @@ def draw(
     }
     for name, figure in figures.items():
         path = directory / f"{name}.png"
-        figure.savefig(path, dpi=150)
+        with whole(path) as part:
+            figure.savefig(part, dpi=150)
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
                 logger.log_image(f"test/{name}", [str(path)])

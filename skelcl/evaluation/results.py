@@ -19,7 +19,7 @@ from skelcl.evaluation.probe import PRESETS
 from skelcl.evaluation.record import remarks, seen_words
 from skelcl.evaluation.report import short
 from skelcl.files import whole
-from skelcl.text import cell, one_line
+from skelcl.text import cell, markdown_table, one_line
 
 PROBES = {f"linear_{preset}_top1": preset for preset in PRESETS}
 KINDS: dict[str, tuple[str, str | None]] = {
@@ -278,7 +278,7 @@ def table(rows: Sequence[Family]) -> str:
             for line in lines[-1 - any(random) :]:
                 line.append(_letter(row.ground))
     head += ["letter"] if several else []
-    return f"{_markdown(head, lines)}\n{_notes(rows)}"
+    return "\n".join([*markdown_table([head, *lines]), _notes(rows)])
 
 
 def csv_text(rows: Sequence[Family]) -> str:
@@ -288,7 +288,7 @@ def csv_text(rows: Sequence[Family]) -> str:
     text = io.StringIO()
     file = csv.writer(text, lineterminator="\n")
     spreads = [f"{name} {kind}" for name in names for kind in ("mean", "sd")]
-    file.writerow(["run", "letter", "runs", "seeds", *facts, *spreads])
+    file.writerow(["run", "letter", "runs", "seeds", *facts, *map(cell, spreads)])
     for row in rows:
         numbers = [value for name in names for value in (row.spread(name) or (None, None))]
         known = [row.shared(fact) for fact in facts]
@@ -413,16 +413,6 @@ def _notes(rows: Sequence[Family]) -> str:
 
 def _several(rows: Sequence[Family], fact: str) -> list[str]:
     return list(dict.fromkeys(str(row.shared(fact)) for row in rows if row.shared(fact) is not None))
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    cells = [[one_line(one).replace("|", "\\|") for one in row] for row in [head, *rows]]
-    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
-    ]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
 
 
 def _percent(spread: tuple[float, float | None] | None) -> str:

@@ -19,7 +19,7 @@ from skelcl.evaluation.probe import ProbeName, ProbeResult
 from skelcl.evaluation.record import remarks, seen_words
 from skelcl.evaluation.robustness import Reading, severity_curves
 from skelcl.plane import plane
-from skelcl.text import one_line
+from skelcl.text import markdown_table, one_line
 from skelcl.transforms import Normalize, Resize, View
 
 MAP_CLIPS, MAP_FRAMES = 500, 32
@@ -99,10 +99,7 @@ def markdown(title: str, facts: Mapping[str, str], tables: Sequence[Table], note
     lines += [f"* {name}: {one_line(value, 1000)}" for name, value in facts.items()]
     for table in tables:
         lines += ["", f"## {table.title}", ""]
-        cells = [[one_line(str(cell)).replace("|", "\\|") for cell in row] for row in [table.columns, *table.rows]]
-        widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
-        text = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in cells]
-        lines += [text[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *text[1:]]
+        lines += markdown_table([list(map(str, row)) for row in (table.columns, *table.rows)])
         lines += ["", table.note] if table.note else []
     lines += ["", *(f"Left out: {note}" for note in notes)] if notes else []
     return "\n".join(lines) + "\n"

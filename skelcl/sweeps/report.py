@@ -10,6 +10,7 @@ from pathlib import Path
 from skelcl.files import whole
 from skelcl.sweeps.definition import Sweep
 from skelcl.sweeps.local import Result
+from skelcl.text import cell, markdown_table, one_line
 
 
 def write_tables(folder: Path, sweep: Sweep, results: Sequence[Result]) -> None:
@@ -27,7 +28,8 @@ def write_tables(folder: Path, sweep: Sweep, results: Sequence[Result]) -> None:
         for place, one in enumerate(results):
             value = "" if one.objective is None else one.objective
             values = [one.values.get(key, "") for key in keys]
-            table.writerow([one.number, one.state, int(is_best(place, one)), value, one.measured, *values, one.folder])
+            row = [one.number, one.state, int(is_best(place, one)), value, one.measured, *values, str(one.folder)]
+            table.writerow([cell(text) if isinstance(text, str) else text for text in row])
     with whole(folder / "table.md") as part:
         part.write_text(table_text(sweep, results), encoding="utf-8")
 
@@ -39,14 +41,11 @@ def table_text(sweep: Sweep, results: Sequence[Result]) -> str:
     for place, one in enumerate(results):
         value = "" if one.objective is None else f"{one.objective:.4g}"
         values = [_short(one.values.get(key, "")) for key in keys]
-        number, value = (f"**{cell}**" if is_best(place, one) else cell for cell in (str(one.number), value))
+        number, value = (f"**{text}**" if is_best(place, one) else text for text in (str(one.number), value))
         rows.append([number, value, str(one.measured), *values, one.state])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
-    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
     goal = "higher" if sweep.maximize else "lower"
     head = f"{sweep.path.name}: {sweep.method} search, {goal} is better, last value of each trial"
-    return "\n".join([head, "", *lines]) + "\n"
+    return "\n".join([one_line(head), "", *markdown_table(rows)]) + "\n"
 
 
 def is_best(place: int, result: Result) -> bool:
@@ -83,4 +82,4 @@ def _plain(value: object) -> float | str:
 
 def _short(value: object) -> str:
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text.replace("|", "/") if len(text) <= 60 else f"{text[:57].replace('|', '/')}…"
+    return one_line(text, 60)

@@ -68,7 +68,7 @@ def test_other_classes_are_in_no_part(root, validation):
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_a_run_on_chosen_classes_goes_through_every_verb(skelcl, ucla, run):
+def test_a_run_on_chosen_classes_goes_through_every_verb(skelcl, ucla, run, capsys):
     names = [name for name in NWUCLA(ucla).class_names if name in CHOSEN]
     assert len(names) == 3
     given_ = f"--data.classes={json.dumps(CHOSEN)}"
@@ -86,6 +86,19 @@ def test_a_run_on_chosen_classes_goes_through_every_verb(skelcl, ucla, run):
         assert scores["class_names"].tolist() == names
     found = evaluate(checkpoint, "knn,linear", 0, Path("found"), knn=KNNOptions((1,)))
     assert set(found.features["learned"][1].label.tolist()) == {0, 1, 2}
+    others = f"--data.classes={json.dumps(['carry', *names[1:]])}"
+    told = f"its classifier was trained on other classes: label 0 is {names[0]!r} there and {names[1]!r} here"
+    verbs = [("test",), ("fit", "--trainer.max_epochs=2")]
+    if "supervised" not in run:
+        skelcl("test", "--ckpt_path", checkpoint, others)  # judged by neighbours, which have the other classes, too
+        verbs = []
+    for verb, *words in verbs:
+        with pytest.raises(SystemExit) as stop:
+            skelcl(verb, "--ckpt_path", checkpoint, others, *words)
+        assert stop.value.code == 1
+        assert told in capsys.readouterr().err.splitlines()[-1]
+    if verbs:
+        skelcl("test", "--ckpt_path", checkpoint, others, "--data.accept_changed=true")
 
 
 sizes = st.lists(st.integers(1, 12), min_size=1, max_size=5)

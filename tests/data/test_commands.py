@@ -182,3 +182,17 @@ def test_list_shows_the_good_stores_beside_a_damaged_one(own_root, damage, capsy
     told, header, *lines = capsys.readouterr().out.splitlines()
     assert told.startswith(str(own_root / "a"))
     assert [line.split()[0] for line in (header, *lines)] == ["store", str(own_root / "nw-ucla"), str(own_root / "z")]
+
+
+def test_names_that_would_steer_a_terminal_are_shown_as_text(tmp_path, capsys):
+    joints = np.zeros((1, 9, 20, 3), np.float32)
+    joints[0, 5] = 99
+    sources = [Source("a", [Recording("a\x1b[2J\nb", joints, label=0)], "a")]
+    convert(tmp_path, DatasetInfo("mine\x1b[31m", KINECT20, ("x",), 1, axes="y up"), sources, list, kind="memory")
+    assert check(tmp_path / "mine\x1b[31m") == 0
+    assert list_stores(tmp_path) == 0
+    (tmp_path / "mine\x1b[31m" / "joints.npy").unlink()
+    assert list_stores(tmp_path) == 1
+    out = capsys.readouterr().out
+    assert "the first is a [2J b" in out
+    assert not [one for one in out if not one.isprintable() and one != "\n"]

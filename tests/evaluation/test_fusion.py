@@ -11,7 +11,7 @@ import yaml
 from sklearn.metrics import recall_score, top_k_accuracy_score
 
 from skelcl.errors import InputError
-from skelcl.evaluation.fusion import WEIGHTS, chosen_weights, fuse_scores, read_scores
+from skelcl.evaluation.fusion import WEIGHTS, chosen_weights, fuse, fuse_scores, read_scores
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 STREAMS = ("joint", "bone", "motion", "bone_motion")
@@ -287,3 +287,12 @@ def test_help_names_every_option_and_weight(skelcl, capsys):
     assert stop.value.code == 0
     for word in ("RUN_OR_FILE [RUN_OR_FILE ...]", "--weights", "--space", "--output", "equal", *WEIGHTS):
         assert word in told
+
+
+def test_text_of_a_file_of_scores_is_shown_as_text(tmp_path, capsys):
+    content = {"id": np.array(["a"]), "label": np.array([0]), "logits": np.ones((1, 2), np.float32)}
+    np.savez(tmp_path / "scores.npz", **content, stream="joint\x1b[2J", remarks=np.array(["one\x1b[31m\ntwo"]))
+    fuse([tmp_path / "scores.npz"])
+    out = capsys.readouterr().out
+    assert "! one [31m two" in out
+    assert not [one for one in out if not one.isprintable() and one != "\n"]

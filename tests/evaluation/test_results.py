@@ -325,6 +325,19 @@ def test_what_would_steer_a_terminal_is_shown_as_text(tmp_path, capsys, skelcl):
     assert "no\\x1b[31mwhere: no such folder" in told.err
 
 
+def test_names_of_formulas_and_tags_are_text_in_both_tables(tmp_path, skelcl, capsys):
+    folder = tmp_path / "runs" / "=1+1"
+    folder.mkdir(parents=True)
+    content = record({**SSL, "=2+2/x": 0.5}, method="<b>|@bold", checkpoint="-1", selection="+1")
+    (folder / "results.json").write_text(json.dumps(content))
+    skelcl("results", "runs", "--output", "table.csv")
+    with Path("table.csv").open(newline="") as file:
+        head, row = csv.reader(file)
+    assert not [one for one in (*head, *row) if one[:1] in tuple("=+@") or (one[:1] == "-" and one != "-")]
+    assert {"'=2+2/x mean", "'=1+1", "'-1", "'+1"} <= {*head, *row}
+    assert r"\<b>\|@bold" in capsys.readouterr().out
+
+
 def test_nothing_to_collect_is_one_line(tmp_path, skelcl, capsys):
     (tmp_path / "empty").mkdir()
     for words, told in (

@@ -1,5 +1,6 @@
 """Sweep files: read, refused, and what is shipped, against W&B's own schema and agent."""
 
+import csv
 import itertools
 import warnings
 from pathlib import Path
@@ -10,6 +11,9 @@ import yaml
 from skelcl.cli import run
 from skelcl.errors import InputError
 from skelcl.sweeps.definition import check_options, read_sweep
+from skelcl.sweeps.local import Result
+from skelcl.sweeps.report import write_tables
+from skelcl.text import from_cell
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it was written for an older pydantic
@@ -175,3 +179,20 @@ def test_help(capsys, words):
     told = capsys.readouterr().out
     assert "--local" in told
     assert "--trainer.strategy=ddp" in told
+
+
+def test_values_of_any_text_are_cells_and_rows(tmp_path):
+    sweep = read_sweep(written(tmp_path))
+    key = sweep.parameters[0].key
+    texts = ["=1+1", "a\nb|c", "<b>\x1b[2J", "x" * 500]
+    results = [Result(n, "complete", {key: text}, 0.5, 1, tmp_path / str(n)) for n, text in enumerate(texts)]
+    write_tables(tmp_path, sweep, results)
+    with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [from_cell(row[key]) for row in rows] == texts
+    assert not [one for row in rows for one in row.values() if one[:1] in tuple("=+-@")]
+    head, blank, *lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
+    assert (head.startswith(sweep.path.name), blank, len(lines)) == (True, "", 2 + len(texts))
+    assert r"a b\|c" in lines[3]
+    assert r"\<b> [2J" in lines[4]
+    assert len({len(line) for line in lines}) == 1

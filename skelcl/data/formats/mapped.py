@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +24,7 @@ from skelcl.data.formats.containers import (
 )
 from skelcl.data.formats.folders import crc32
 from skelcl.errors import InputError
+from skelcl.files import whole
 
 _BLOCK = 1 << 22
 _EXPANSION = 100
@@ -180,23 +180,24 @@ class Archive:
     def _unpack(self, info: zipfile.ZipInfo, target: Path) -> Path:
         if target.is_file() and target.stat().st_size == info.file_size:
             return target
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_suffix(".tmp")
-        try:
-            with (
-                open_zip(self.file) as archive,
-                reading(f"{self.file}: {info.filename}"),
-                archive.open(info) as source,
-                temporary.open("wb") as out,
-                tqdm(desc=f"unpacking {info.filename}", total=info.file_size, unit="B", unit_scale=True,
-                     disable=None if info.file_size > LARGEST else True) as bar,
-            ):  # fmt: skip
-                while block := source.read(_BLOCK):
+        place = f"{self.file}: {info.filename}"
+        with (
+            whole(target) as part,
+            part.open("wb") as out,
+            open_zip(self.file) as archive,
+            tqdm(desc=f"unpacking {info.filename}", total=info.file_size, unit="B", unit_scale=True,
+                 disable=None if info.file_size > LARGEST else True) as bar,
+        ):  # fmt: skip
+            with reading(place):
+                source = archive.open(info)
+            with source:
+                while True:
+                    with reading(place):  # what cannot be written is no fault of the archive
+                        block = source.read(_BLOCK)
+                    if not block:
+                        break
                     out.write(block)
                     bar.update(len(block))
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
         return target
 
 
