@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,16 +15,19 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from torch import Tensor
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from skelcl.clips import Clips
 from skelcl.data import SkeletonDataModule
-from skelcl.errors import InputError
+from skelcl.errors import InputError, OptionError
 from skelcl.files import whole
-from skelcl.interruption import PROGRAM
+from skelcl.interruption import PROGRAM, SIGNALS
 from skelcl.nn import gather
 
 HUGE = 1e6
 """No body has such coordinates, in whatever unit."""
+NO_BODY = "which no body has"
+"""How they are told."""
 COLD = 1e-3
 """Below such a temperature logits overflow or are all but infinite."""
 NAMED = 3
@@ -140,10 +144,14 @@ class FiniteLoss(pl.Callback):
         if not bad.any():
             return
         step = int(bad.any(0).nonzero()[0])
-        rank = int(bad[:, step].nonzero()[0])
-        # Gradients are averaged, so this step spoilt the weights of all processes; one of them knows its clips.
-        told = _describe(trainer, module, seen[step]) if trainer.global_rank == rank else ""
-        _end(trainer, trainer.strategy.broadcast(told, src=rank))
+        # A loss that contrasts clips of all processes is spoilt on all of them by a clip that one of them knows.
+        told = [
+            trainer.strategy.broadcast(
+                _describe(trainer, module, seen[step]) if trainer.global_rank == rank else "", src=rank
+            )
+            for rank in bad[:, step].nonzero().flatten().tolist()
+        ]
+        _end(trainer, next((one for one in told if NO_BODY in one), told[0]))
 
 
 def at_hand(loss: Tensor, trainer: pl.Trainer) -> bool:
@@ -154,8 +162,8 @@ def at_hand(loss: Tensor, trainer: pl.Trainer) -> bool:
 def _end(trainer: pl.Trainer, told: str) -> None:
     """End a run on all processes at once, with one line."""
     PROGRAM.end_ranks()
-    if not trainer.is_global_zero:
-        raise SystemExit(1)
+    if not trainer.is_global_zero and not isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise SystemExit(1)  # the line of a forked process is told by the one that forked it, whichever ended first
     kept = newest_checkpoint(trainer)
     raise InputError(f"{told}; " + ("there is no checkpoint yet" if kept is None else f"kept as it was: {kept}"))
 
@@ -179,7 +187,7 @@ def _cause(trainer: pl.Trainer, module: pl.LightningModule, clips: Clips | None,
     if clips is not None:
         sizes = _extents(clips)
         if wrong := [name for name, size in zip(names, sizes, strict=True) if not size < HUGE]:
-            return f"coordinates up to {max(sizes):.3g} in {_listed(wrong)}, which no body has; leave them out"
+            return f"coordinates up to {max(sizes):.3g} in {_listed(wrong)}, {NO_BODY}; leave them out"
     if str(trainer.precision).startswith("16"):
         return f"{trainer.precision}, which ends at 65504; take --trainer.precision bf16-mixed or 32-true"
     for name, value in vars(module).items():
@@ -235,6 +243,27 @@ class _Signals(_SignalConnector):
         if isinstance(self.trainer.strategy.launcher, _MultiProcessingLauncher):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the process that forked this one waits for it
         PROGRAM.take_signals()
+
+
+@contextmanager
+def forked_processes() -> Iterator[None]:
+    """What ended a forked process of a run ends this one: a signal, or an error that the user can mend.
+
+    Raises:
+        InputError: In the place of the error of a process.
+    """
+    try:
+        yield
+    except ProcessExitedException as error:
+        for one in SIGNALS:
+            if error.signal_name == one.name:
+                signal.raise_signal(one)
+        raise
+    except ProcessRaisedException as error:
+        kind, _, told = str(error).strip().splitlines()[-1].partition(": ")
+        if not kind.startswith("skelcl.") or not kind.endswith("Error"):
+            raise
+        raise (OptionError if kind.endswith(".OptionError") else InputError)(told) from error
 
 
 class WholeCheckpoints(TorchCheckpointIO):

@@ -123,6 +123,7 @@ def run(args: Sequence[str]) -> SkelCLI | None:
         told = _told(error)
         if told is None:
             raise
+        PROGRAM.leave_with_first()  # which met the same error
         if os.environ.get("SKELCL_DEBUG"):
             traceback.print_exc()
         fail(told, _code(error))

@@ -63,8 +63,7 @@ class Program:
         try:
             function()
         except BaseException:
-            if self._first is not None and self._alone(wait=TWICE):
-                os._exit(128 + signal.SIGTERM)  # what went wrong is that the others are gone
+            self.leave_with_first()  # what went wrong may be that the others are gone
             if not self.signal:
                 raise
         finally:
@@ -92,6 +91,11 @@ class Program:
         for process in multiprocessing.active_children():
             if not process.daemon:
                 process.kill()
+
+    def leave_with_first(self) -> None:
+        """Where the process that started this one ends in a moment, which has said why: end without another word."""
+        if self._first is not None and self._alone(wait=BLOCKED):
+            os._exit(128 + signal.SIGTERM)
 
     def close(self) -> None:
         """Give the signals back."""

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ from torch import nn
 import skelcl.encoders
 import skelcl.transforms  # noqa: F401  (imported so that bare class names resolve in YAML)
 from skelcl import __version__
-from skelcl.callbacks import FiniteLoss, Interruptions, WholeCheckpoints, newest_checkpoint
+from skelcl.callbacks import FiniteLoss, Interruptions, WholeCheckpoints, forked_processes, newest_checkpoint
 from skelcl.data import SkeletonDataModule
 from skelcl.errors import InputError, OptionError, fail, printable
 from skelcl.evaluation import FeatureWriter, FrozenEvaluation, OnlineKNN, SupervisedEvaluation
@@ -41,7 +42,7 @@ from skelcl.parsing import OneLineErrors, reason
 from skelcl.seeding import untouched, use_seed
 from skelcl.skeleton import Skeleton
 from skelcl.stored import CONFIG_KEY, load_weights, read_checkpoint, stored_config
-from skelcl.trainer_options import check_options, check_precision, dump, lightning_explained
+from skelcl.trainer_options import check_options, check_trainer, dump, lightning_explained
 from skelcl.transforms import Stream
 
 # A dataclass would be spelt out field by field on the command line; a link hands the whole object over.
@@ -202,19 +203,22 @@ class SkelCLI(LightningCLI):
         if config.get("enable_checkpointing") is False:
             callbacks = [one for one in callbacks if not isinstance(one, Checkpoint)]
         trainer = super()._instantiate_trainer(config, callbacks)
-        check_precision(trainer)
+        check_trainer(trainer, self.model, bool(config.get("sync_batchnorm")))
         trainer.callbacks.insert(0, TrainedOn())  # type: ignore[attr-defined]  # missing from its annotations
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run the verb; who interrupts it is told how to go on, and whose disk is full where."""
+        """Run the verb; who interrupts it is told how to go on, whose disk is full where; no unused folder is left."""
         folders = [logger.log_dir for logger in self.trainer.loggers if isinstance(logger, CSVLogger)]
         try:
-            with PROGRAM.resumable(self._how_to_go_on):
+            with PROGRAM.resumable(self._how_to_go_on), forked_processes():
                 super()._run_subcommand(subcommand)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and folders:
+        except BaseException as error:
+            full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            if isinstance(error, OSError) and error.errno in full and folders:
                 error.filename = error.filename or folders[0]  # of metrics.csv, which Lightning writes
+            for folder in folders if self.trainer.is_global_zero else ():
+                _remove_unused(Path(folder))
             raise
 
     def _how_to_go_on(self) -> str:
@@ -399,6 +403,12 @@ def _take_own_folder(logger: CSVLogger) -> None:
         free = next(name for n in numbers if not taken.with_name(name := f"{taken.name}_{n}").exists())
         logger._version = free
     rank_zero_only(print)(f"{taken} belongs to another run; this one has {logger.log_dir}")
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove the folder of a run that holds nothing but what its options were: the next run has its place."""
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {"config.yaml", "labels.txt"}:
+        shutil.rmtree(folder)
 
 
 def _hush_lightning() -> None:

@@ -11,6 +11,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 import yaml
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import StochasticWeightAveraging
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from skelcl.errors import InputError, OptionError
 
@@ -38,17 +42,35 @@ def check_options(config: Mapping[str, Any]) -> None:
         raise OptionError("--trainer.barebones: a run logs, evaluates and saves; experiments/benchmarks measure speed")
 
 
-def check_precision(trainer: pl.Trainer) -> None:
-    """Refuses a precision in which a clip would have to be.
+def check_trainer(trainer: pl.Trainer, model: nn.Module, sync_batchnorm: bool) -> None:
+    """Refuses a precision in which a clip would have to be, and what PyTorch or Lightning cannot do with the model.
+
+    Args:
+        trainer: Of the run.
+        model: What it is to train.
+        sync_batchnorm: Whether batch norms are to see the batches of all processes.
 
     Raises:
-        OptionError: If the trainer has such a precision.
+        OptionError: If the trainer has such options.
     """
     precision = trainer.precision
     if precision not in PRECISIONS:
         raise OptionError(
             f"--trainer.precision {precision}: clips and what is compared stay in float32, use one of "
             f"{', '.join(PRECISIONS)}"
+        )
+    norms = any(isinstance(module, _BatchNorm) for module in model.modules())
+    if sync_batchnorm and norms and trainer.world_size > 1 and isinstance(trainer.accelerator, CPUAccelerator):
+        raise OptionError(
+            "--trainer.sync_batchnorm true: PyTorch does so on GPUs only; with false, each of the "
+            f"{trainer.world_size} processes has the batch norms of its own clips"
+        )
+    callbacks: list[object] = list(trainer.callbacks)  # type: ignore[attr-defined]  # missing from its annotations
+    if not norms and any(isinstance(one, StochasticWeightAveraging) for one in callbacks):
+        # With batch norms Lightning adds an epoch for them, at whose end the averages are saved.
+        raise OptionError(
+            "StochasticWeightAveraging takes its averages over when the last checkpoint of a model without batch norms "
+            "is written, and nothing holds them: use WeightAveraging"
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch.optim import SGD, Adam
+from torch.optim.lr_scheduler import MultiStepLR, OneCycleLR
 
 from skelcl import bounds, losses
 from skelcl.bounds import SMALLEST_TEMPERATURE, bounded
@@ -62,6 +63,11 @@ def scd_net(**options):
         (lambda: as_cal(optimizer=partial(Adam, lr=-1.0)), "optimizer: Invalid learning rate: -1.0"),
         (lambda: as_cal(optimizer=partial(SGD, lr=float("nan"))), "optimizer: "),
         (lambda: as_cal(optimizer=partial(SGD, lr=0.1, momentum=1.5)), r"optimizer: momentum must be in \[0, 1\)"),
+        (
+            lambda: as_cal(scheduler=partial(MultiStepLR, milestones=[1], gamma=-0.1)),
+            "scheduler: gamma must be above 0",
+        ),
+        (lambda: as_cal(scheduler=partial(OneCycleLR, max_lr=1.0, total_steps=0)), "scheduler: .* total_steps"),
         (lambda: scd_net(weights=(1, 1, 1, -1)), "weights must be at least 0, got -1"),
         (lambda: scd_net(weights=(0, 0, 0, 0)), "all weights are zero"),
         (lambda: Supervised(HCN(KINECT20), view(), view(), 4, label_smoothing=1), r"in \[0, 1\), got 1"),
@@ -138,6 +144,7 @@ def test_so_do_the_other_verbs(skelcl, capsys, words, told):
     [
         (AS_CAL, ["--model.queue_size=7", "--data.batch_size=8"], "queue_size 7 is smaller than the batch of 8 clips"),
         (AS_CAL, ["--model.optimizer.lr=0"], "optimizer: lr must be above 0, got 0"),
+        (AS_CAL, ["--model.scheduler.gamma=0"], "scheduler: gamma must be above 0, got 0"),
         (AS_CAL, ["--model.optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
         (SCD_NET, ["--model.negatives=batch", "--data.batch_size=1"], "its loss would be zero for ever"),
     ],

@@ -17,14 +17,14 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import nn
-from torch.multiprocessing import ProcessExitedException
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from skelcl import callbacks
-from skelcl.callbacks import FiniteLoss, WholeCheckpoints
+from skelcl.callbacks import FiniteLoss, WholeCheckpoints, forked_processes
 from skelcl.data import NWUCLA
 from skelcl.data.datamodule import ShuffledBatches
 from skelcl.encoders import STGCN
-from skelcl.errors import InputError
+from skelcl.errors import InputError, OptionError
 from skelcl.methods import ASCAL, SkeletonCLR, Supervised
 from skelcl.transforms import Normalize, Truncate, View
 
@@ -253,6 +253,52 @@ def test_a_loss_of_one_process_ends_all_and_the_clips_are_its_own(ucla, tmp_path
     order.set_epoch(1)
     names = ", ".join(data.ids[n] for n in list(order)[1][:3])
     assert told[0].startswith(f"the loss is nan at step 5 (epoch 1, batch 1 of clips {names} and 7 more); ")
+
+
+class SpoiltByOne(Callback):
+    """As a loss that contrasts the clips of all processes: NaN on all of them in the step in which one has a clip."""
+
+    def __init__(self, when):
+        self.when = when
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        if (trainer.current_epoch, batch_idx) == self.when:
+            outputs["loss"].fill_(math.nan)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ddp_fork is reported to fail elsewhere")
+@pytest.mark.filterwarnings("ignore:.*the features have collapsed")
+def test_the_clip_that_spoils_the_losses_of_all_processes_is_named_by_the_one_that_has_it(huge):
+    root, name = huge(1e8)
+    data = NWUCLA(root, batch_size=10)
+    position = data.ids.tolist().index(name)
+    order = ShuffledBatches(data.parts["train"], 10, 2, 1)
+    for epoch in range(9):
+        order.set_epoch(epoch)
+        if batches := [batch for batch, positions in enumerate(order) if position in positions]:
+            break
+    method = ASCAL(STGCN(data.skeleton, 1, widths=(4, 4), strides=(1, 2)), VIEW, VIEW, queue_size=32)
+    options = {**QUIET, "max_epochs": 9, "enable_checkpointing": False, "devices": 2, "strategy": "ddp_fork"}
+    spoilt = SpoiltByOne((epoch, batches[0]))
+    with (
+        pytest.raises(InputError, match=rf"cause: coordinates up to 1e\+08 in {name}, which no body has"),
+        forked_processes(),
+    ):
+        pl.Trainer(**options, callbacks=[spoilt, FiniteLoss()]).fit(method, data)
+
+
+def test_what_ended_a_forked_process_ends_the_run():
+    traces = "\n\n-- Process 1 terminated with the following error:\nTraceback (most recent call last):\n  …\n"
+    for kind, error in ((OptionError, "skelcl.errors.OptionError"), (InputError, "skelcl.data.store.StoreError")):
+        with pytest.raises(InputError) as stop, forked_processes():
+            raise ProcessRaisedException(f"{traces}{error}: a line: and more", 1, 2)
+        assert (type(stop.value), str(stop.value)) == (kind, "a line: and more")
+    with pytest.raises(ProcessRaisedException), forked_processes():
+        raise ProcessRaisedException(f"{traces}ValueError: a bug", 1, 2)
+    with pytest.raises(KeyboardInterrupt), forked_processes():
+        raise ProcessExitedException("", 1, 2, exit_code=-2, signal_name="SIGINT")
+    with pytest.raises(ProcessExitedException), forked_processes():
+        raise ProcessExitedException("", 1, 2, exit_code=-9, signal_name="SIGKILL")
 
 
 def test_a_checkpoint_takes_its_place_whole_and_nothing_lies_elsewhere(skelcl, ucla, monkeypatch, tmp_path):

@@ -213,6 +213,28 @@ def test_all_processes_of_a_run_end_and_the_resumed_one_repeats_it(start, ucla, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_forked_process_that_is_ended_ends_the_run(start, ucla, tmp_path):
+    words = ["--config", RUN, f"--data.root={ucla}", *SMALL, "--trainer.devices=2", "--trainer.strategy=ddp_fork"]
+    process = start("fit", *words, "--trainer.max_epochs=4000")
+    wait_for((tmp_path / LAST).is_file)
+    os.kill(max(pid for pid in session(process.pid) if pid != process.pid), signal.SIGTERM)
+    ended(process, signal.SIGTERM, tmp_path, ANEW)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_fork"])
+def test_what_all_processes_refuse_is_told_once_and_leaves_nothing(start, ucla, tmp_path, strategy):
+    words = ["--config", RUN, f"--data.root={ucla}", *SMALL, "--trainer.devices=2", f"--trainer.strategy={strategy}"]
+    process = start("fit", *words, "--model.queue_size=4")
+    assert process.wait(100) == 2
+    lines = [line for line in (tmp_path / "err").read_text().splitlines() if "rror" in line or "Traceback" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("skelcl: error: ASCAL: queue_size 4 is smaller than the batch of 32 clips")
+    assert not list(tmp_path.glob("runs/*/*"))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGKILL])
 def test_before_the_processes_have_met(start, ucla, tmp_path, kind):
     """The first waits for the second, which is still being imported."""

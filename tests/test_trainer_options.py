@@ -241,7 +241,6 @@ CALLBACKS = {
 }
 CALLBACKS_TOO = {
     "BatchSizeFinder": (callback("BatchSizeFinder", max_trials=1), None),
-    "StochasticWeightAveraging": (callback("StochasticWeightAveraging", swa_lrs=0.01), 8),
     "WeightAveraging": (callback("WeightAveraging"), 8),
     "EMAWeightAveraging": (callback("EMAWeightAveraging"), 8),
     "ModelCheckpoint": (callback("ModelCheckpoint", monitor="val/knn_top1", mode="max"), 8),
@@ -260,6 +259,26 @@ def test_callbacks_do_what_they_say(fit, words, steps):
     assert cli.trainer.global_step == (steps or cli.trainer.num_training_batches * EPOCHS)
     assert math.isfinite(cli.trainer.callback_metrics["train/loss"])
     assert all(value.isfinite().all() for value in checkpoint()["state_dict"].values())
+
+
+@pytest.mark.parametrize("name", ["WeightAveraging", "EMAWeightAveraging"])
+def test_the_last_checkpoint_holds_the_averages(fit, name):
+    fit(*callback(name))
+    content = checkpoint()
+    assert set(content["current_model_state"]) == set(content["state_dict"])
+    key = "encoder.lstm.weight_hh_l0"
+    assert not torch.equal(content["current_model_state"][key], content["state_dict"][key])
+
+
+@pytest.mark.slow
+def test_so_it_does_of_batch_norms_that_are_averaged_at_the_end(skelcl, ucla):
+    words = [*METHODS["skeleton_clr"], f"--data.root={ucla}", *trainer("accelerator=cpu max_epochs=3")]
+    words += trainer("enable_progress_bar=false enable_model_summary=false limit_train_batches=2")
+    cli = skelcl("fit", *words, *callback("StochasticWeightAveraging", swa_lrs=0.01))
+    (swa,) = [one for one in cli.trainer.callbacks if isinstance(one, pl.callbacks.StochasticWeightAveraging)]
+    saved = checkpoint()["state_dict"]
+    for name, value in swa._average_model.encoder.named_parameters():
+        assert torch.equal(value, saved[f"encoder.{name}"]), name
 
 
 METHODS = {
@@ -324,7 +343,10 @@ REFUSED = {
     "monitored by EarlyStopping": (callback("EarlyStopping", monitor="x"), "`x` which is not available.*`train/loss`"),
     "too small a limit": (trainer("limit_train_batches=0.1"), "0.1 leaves none of the 4 batches .*batch_size 16"),
     "no limit": (trainer("limit_train_batches=0"), "0 leaves none of the 4 batches .*: 60 training clips"),
-    "no batch": (["--data.drop_last=true", "--data.batch_size=61"], "60 training clips fill no batch of batch_size 61"),
+    "no batch": (
+        ["--data.drop_last=true", "--data.batch_size=61", "--model.queue_size=60"],
+        "60 training clips fill no batch of batch_size 61",
+    ),
     "val_check_interval": (
         trainer("val_check_interval=100"),
         "must be less than or equal to the number of the training",
@@ -332,6 +354,10 @@ REFUSED = {
     "no interval": (trainer("val_check_interval=0"), "val_check_interval 0 must be more than 0"),
     "hpc": (["--ckpt_path=hpc"], "no HPC checkpoint was found"),
     "best": (["--ckpt_path=best"], "is not configured to save the best model"),
+    "averages of no batch norms": (
+        callback("StochasticWeightAveraging", swa_lrs=0.01),
+        "nothing holds them: use WeightAveraging",
+    ),
     "no duration": (callback("Timer", duration="x"), "not a valid duration"),
 }
 REFUSED_TOO = {
@@ -403,6 +429,17 @@ def test_what_cannot_be_is_told_in_one_line(fit, capfd, monkeypatch, words, told
     assert re.search(told, line), line
     assert "Traceback" not in error
     assert not list(Path().rglob("*.ckpt"))
+    for folder in Path("runs").glob("*/*"):
+        assert (folder / "metrics.csv").is_file(), "a run that never began has no folder"
+
+
+def test_batch_norms_are_not_synchronised_on_cpus(skelcl, ucla, capfd):
+    words = [*METHODS["sds_cl"], f"--data.root={ucla}", *trainer("accelerator=cpu devices=2 strategy=ddp")]
+    with pytest.raises(SystemExit) as stop:
+        skelcl("fit", *words)
+    assert stop.value.code == 2
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("skelcl: error: ")]
+    assert "sync_batchnorm true: PyTorch does so on GPUs only" in line
 
 
 @pytest.mark.parametrize("word", ["best", "last", "hpc"])

@@ -143,6 +143,7 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         self.store = SkeletonStore(Path(root) / self.dataset, in_memory=preload == "memory")
         self.skeleton: Skeleton = self.store.skeleton
         self.channels = self.store.channels
+        self.classes = classes
         self.class_names, label = self._classes()
         self._kept = np.ones(len(self.store), bool)
         if classes is not None:

@@ -196,7 +196,7 @@ def linear_probe(
             loss = x.new_zeros(())
             for step, (some, wanted) in enumerate(batches):
                 optimiser.param_groups[0]["lr"] = preset.rate(epoch + 1, step / len(batches))
-                some = _head_bn(some, running, training=True)
+                some = _head_bn(some, running, training=len(some) > 1)  # a single clip has no variance
                 log_p = F.log_softmax(some @ head.T, dim=1)
                 # The gradient of softmax regression in closed form: half the time of autograd, and inference mode,
                 # in which Lightning tests, has no autograd.

@@ -110,9 +110,9 @@ class Seen:
 
 
 def split_words(data: SplitClips) -> str:
-    """How a data module divides its store: the arguments that it adds to those of all data modules."""
-    own = inspect.signature(type(data).__init__).parameters
-    told = {name: getattr(data, name, None) for name in own if name not in ("self", "root")}
+    """How a data module divides its store: the arguments that it adds to those of all data modules, and classes."""
+    own = [name for name in inspect.signature(type(data).__init__).parameters if name not in ("self", "root")]
+    told = {name: getattr(data, name, None) for name in (*own, "classes")}
     return ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
 
 

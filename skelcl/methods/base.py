@@ -56,7 +56,7 @@ class Method(pl.LightningModule):
         scheduler: From the optimiser to a schedule that steps once an epoch; None keeps the learning rate.
 
     Raises:
-        OptionError: If the optimiser has settings under which it cannot work.
+        OptionError: If optimiser or schedule have settings under which they cannot work.
 
     Attributes:
         needs_labels: Whether training reads the classes of the clips: those without one are then left out.
@@ -76,7 +76,7 @@ class Method(pl.LightningModule):
         self.eval_view = eval_view
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
-        _check_optimizer(optimizer)
+        _check_rates(optimizer, scheduler)
 
     def setup(self, stage: str) -> None:
         """Refuse batches that the contrast cannot work with.
@@ -211,17 +211,25 @@ class Method(pl.LightningModule):
     predict_step = validation_step
 
 
-def _check_optimizer(make: OptimizerCallable) -> None:
+def _check_rates(make: OptimizerCallable, schedule: LRSchedulerCallable | None) -> None:
     """Refuses settings that torch refuses, and those that it takes though nothing can be learnt with them."""
     try:
-        groups = make([nn.Parameter(torch.zeros(1))]).param_groups
+        optimizer = make([nn.Parameter(torch.zeros(1))])
     except ValueError as error:
         raise OptionError(f"optimizer: {error}") from error
-    for group in groups:
+    for group in optimizer.param_groups:
         if not 0 < float(group["lr"]) < math.inf:
             raise OptionError(f"optimizer: lr must be above 0, got {group['lr']}")
         if not 0 <= group.get("momentum", 0) < 1:
             raise OptionError(f"optimizer: momentum must be in [0, 1), got {group['momentum']}")
+    if schedule is None:
+        return
+    try:
+        gamma = getattr(schedule(optimizer), "gamma", 1.0)
+    except ValueError as error:
+        raise OptionError(f"scheduler: {error}") from error
+    if not 0 < gamma < math.inf:
+        raise OptionError(f"scheduler: gamma must be above 0, got {gamma:g}")
 
 
 def _reopen_epoch(loop: dict[str, Any]) -> None:

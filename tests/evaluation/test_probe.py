@@ -36,6 +36,15 @@ def test_learning_rates_of_the_presets() -> None:
     assert PRESETS["mae_no_augmentation"].rate(31, 0.5) == pytest.approx(half)
 
 
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_one_clip_teaches_its_own_class(preset: ProbePreset) -> None:
+    """Also through a batch norm, for which one clip has no variance."""
+    x = torch.ones(1, 8) * (1 + torch.arange(8))
+    found = linear_probe((x, torch.tensor([2])), (x, torch.tensor([2])), 3, preset)
+    assert found.logits.isfinite().all()
+    assert found.logits.argmax(1).tolist() == [2]
+
+
 def test_one_nesterov_step_in_closed_form() -> None:
     """From (W₀, 0) one batch with gradient G leads to W₀ − lr (1 + m) G, with G = (softmax(W₀x) − onehot) xᵀ / N."""
     (x, y), (x_test, y_test) = clusters(12, 0, 1.0), clusters(7, 1, 1.0)

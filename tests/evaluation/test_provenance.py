@@ -166,12 +166,14 @@ def test_a_checkpoint_says_what_it_was_trained_on(place, ucla):
         ("validate", "ssl", ["--data.validation=held-out"], "20 validation queries of nw-ucla (20 without labels;"),
     ],
 )
-def test_clips_of_the_training_do_not_judge(here, capfd, verb, name, words, what):
+def test_clips_of_the_training_do_not_judge(here, place, capfd, verb, name, words, what):
+    folders = set(place.glob("runs/*/*"))
     with pytest.raises(SystemExit) as stop:
         here(verb, name, *words)
     line = line_of(capfd, stop)
     assert what in line
     assert "--data.accept_seen true" in line
+    assert set(place.glob("runs/*/*")) == folders, "what is refused leaves no folder"
 
 
 def test_clips_of_the_training_judge_when_asked_for_and_are_marked_everywhere(here, place, capfd):
@@ -188,6 +190,12 @@ def test_clips_of_the_training_judge_when_asked_for_and_are_marked_everywhere(he
     assert capfd.readouterr().out.count("! of the 30 test clips 14 with labels") == 2
     run(["fuse", "fused.npz"])
     assert "! of the 30 test clips 14 with labels" in capfd.readouterr().out
+
+
+def test_a_record_names_the_classes_that_were_chosen(here):
+    words = ["--data.classes=['throw', 'carry']", "--evaluation.random_encoder=false"]
+    data = here("test", "ssl", *words)[1]["run"]["data"]
+    assert (data["split"], data["classes"]) == ("test_view 3, classes ['throw', 'carry']", 2)
 
 
 def test_evaluate_compares_too(here, tmp_path, capfd):
