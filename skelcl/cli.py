@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import itertools
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skelcl.errors import InputError, OptionError, fail
@@ -118,6 +120,7 @@ def run(args: Sequence[str]) -> SkelCLI | None:
         print(f"skelcl {__version__}")
         return None
     try:
+        _check_yaml(words)
         return _dispatch(verb, words)
     except Exception as error:
         told = _told(error)
@@ -127,6 +130,27 @@ def run(args: Sequence[str]) -> SkelCLI | None:
         if os.environ.get("SKELCL_DEBUG"):
             traceback.print_exc()
         fail(told, _code(error))
+
+
+def _check_yaml(words: Sequence[str]) -> None:
+    """Looks at the YAML files among the words: the parser tells neither the file nor the line of what is wrong.
+
+    Raises:
+        OptionError: One of them is no YAML, or a config without options.
+    """
+    for before, word in itertools.pairwise(words):
+        name, equals, value = word.partition("=") if word.startswith("--") else (before, "=", word)
+        config = name in ("--config", "-c")
+        if not equals or not (config or value.endswith((".yaml", ".yml"))) or not os.path.isfile(value):
+            continue
+        from skelcl.data.formats.containers import read_yaml
+
+        try:
+            content = read_yaml(Path(value))
+        except InputError as error:
+            raise OptionError(str(error)) from error
+        if config and not isinstance(content, dict):
+            raise OptionError(f"{value}: holds no options")
 
 
 def _told(error: Exception) -> str | None:

@@ -28,7 +28,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.serialization import safe_globals
 
-from skelcl.errors import InputError
+from skelcl.errors import InputError, yaml_problem
 
 CONFIG_KEY = "skelcl_config"
 """Where a checkpoint carries the config of its run, as text."""
@@ -212,11 +212,10 @@ def parsed(path: Path, text: object) -> dict[str, Any]:
     """
     try:
         config = plain_yaml(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of a date or number that cannot be
-        mark = getattr(error, "problem_mark", None)
-        where = "" if mark is None else f", line {mark.line + 1}"
-        problem = getattr(error, "problem", None) or "it cannot be read"
-        raise InputError(f"{path}: the config in it is no plain YAML ({' '.join(problem.split())}{where})") from error
+    except Exception as error:  # of values, PyYAML raises what Python does
+        problem, line = yaml_problem(error)
+        where = "" if line is None else f", line {line}"
+        raise InputError(f"{path}: the config in it is no plain YAML ({problem}{where})") from error
     if not isinstance(config, dict):
         raise InputError(f"{path}: the config in it is damaged: no mapping of options")
     config.setdefault("trainer", {})
@@ -245,8 +244,7 @@ def plain_yaml(text: object) -> Any:
     """The values in a text of YAML; None for what is no text, or longer than the configs of runs by far.
 
     Raises:
-        YAMLError: It is no YAML, or not of plain values.
-        ValueError: A date in it is impossible, or a number endless.
+        Exception: It is no YAML, or not of plain values; :func:`~skelcl.errors.yaml_problem` says why.
     """
     if not isinstance(text, str) or len(text) > LENGTH:
         return None

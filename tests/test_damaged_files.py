@@ -1,6 +1,7 @@
 """Files that skelcl itself wrote and somebody damaged: one line wherever they are read."""
 
 import io
+import re
 import zipfile
 
 import numpy as np
@@ -57,12 +58,44 @@ def test_json_of_results(text, tmp_path):
             read(tmp_path)
 
 
-@pytest.mark.parametrize("text", [f"a: {'7' * 5000}", "a: 2024-13-45", "[" * 1000, "a: ["])
-def test_yaml_of_people(text, tmp_path):
-    (tmp_path / "x.yaml").write_text(text)
+YAML = {
+    "digits": (f"a: {'7' * 5000}", "a date or number that cannot be"),
+    "date": ("a: 2024-13-45", "a date or number that cannot be"),
+    "no time": ("a: !!timestamp x", "a date or number that cannot be"),
+    "depth": ("[" * 1000, "nested too deeply"),
+    "cut": ("b: 1\na: [", r".*\), line 2"),
+    "tab": ("a:\n\tb: 1", r".*\), line 2"),
+    "tag": ("a: !!python/name:os.getcwd", r".*\), line 1"),
+}
+
+
+@pytest.mark.parametrize("name", YAML)
+def test_yaml_of_people(name, tmp_path, skelcl, capfd):
+    text, told = YAML[name]
+    file = tmp_path / "x.yaml"
+    file.write_text(text)
     for read in (read_sweep, _block):
-        with pytest.raises(InputError, match=r"x\.yaml: not YAML"):
-            read(tmp_path / "x.yaml")
+        with pytest.raises(InputError, match=rf"x\.yaml: not YAML \({told}") as caught:
+            read(file)
+        assert not re.search(r"unicode string|\n", str(caught.value))
+    for words in (["fit", "--config", file], ["fit", f"--data={file}"], ["evaluate", "--config", file]):
+        with pytest.raises(SystemExit) as stop:
+            skelcl(*words)
+        assert stop.value.code == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert re.match(rf"skelcl: error: \S+x\.yaml: not YAML \({told}", line)
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "word", "\xff"])
+@pytest.mark.parametrize("name", ["x.yaml", "x"])
+def test_a_config_without_options(text, name, tmp_path, skelcl, capfd):
+    file = tmp_path / name
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(SystemExit) as stop:
+        skelcl("fit", "--config", file)
+    assert stop.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"skelcl: error: {file}: ")
 
 
 @pytest.mark.parametrize("legacy", [False, True])

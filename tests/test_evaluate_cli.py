@@ -355,7 +355,7 @@ def test_a_killed_evaluation_leaves_the_old_one(monkeypatch):
             1,
         ),
         (["--data", "nowhere.yaml"], "--data nowhere.yaml: no such file", 1),
-        (["--data", "half.yaml"], "--data half.yaml: not YAML", 1),
+        (["--data", "half.yaml"], "half.yaml: not YAML", 1),
         (["--output", "half.yaml/found"], "--output half.yaml/found: half.yaml is a file, and a folder is wanted", 1),
         (["--device", "abacus"], "--device abacus: ", 1),
         (["--data.fractoin", "0.1"], "fractoin", 1),

@@ -103,7 +103,7 @@ ALLOWED = {
     },
     "plot_commands": {"data", "errors", "lightning_cli", "parsing", "plotting", "seeding"},
     "artifacts": set(),
-    "sweeps": {"errors", "files", "interruption", "lightning_cli", "parsing", "plotting"},
+    "sweeps": {"data", "errors", "files", "interruption", "lightning_cli", "parsing", "plotting"},
     "evaluate": {
         "clips",
         "data",
@@ -117,7 +117,7 @@ ALLOWED = {
         "seeding",
         "stored",
     },
-    "cli": {"__init__", "errors", "interruption", "lightning_cli", "parsing"},
+    "cli": {"__init__", "data", "errors", "interruption", "lightning_cli", "parsing"},
     "__init__": {"predictor"},
     "__main__": {"cli"},
 }

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from skelcl.data.formats.containers import read_yaml
 from skelcl.errors import InputError, fail
 from skelcl.sweeps.distributions import Parameter, parameter
 
@@ -61,14 +62,7 @@ def read_sweep(path: Path) -> Sweep:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such sweep file")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (
-        yaml.YAMLError,
-        ValueError,
-        RecursionError,
-    ) as error:  # of dates, numbers and depths that cannot be
-        raise InputError(f"{path}: not YAML: {error}") from error
+    content = read_yaml(path)
     try:
         return _sweep(path, content)
     except InputError as error:

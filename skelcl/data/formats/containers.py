@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 
 from skelcl.data.recording import ReadError
-from skelcl.errors import InputError
+from skelcl.errors import InputError, yaml_problem
 
 NPY = b"\x93NUMPY"
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
@@ -133,7 +133,7 @@ def read_yaml(file: Path) -> Any:
         ReadError: It cannot be read or is no YAML, names a Python object, or its anchors expand to too many values.
     """
     text = decode(read_bytes(file, _LAYOUT_BYTES), file)
-    with reading(file):
+    try:
         loader = yaml.SafeLoader(text)
         try:
             node = loader.get_single_node()
@@ -144,6 +144,11 @@ def read_yaml(file: Path) -> Any:
             return loader.construct_document(node)
         finally:
             loader.dispose()
+    except InputError:
+        raise
+    except Exception as error:  # of values, PyYAML raises what Python does
+        problem, line = yaml_problem(error)
+        raise ReadError("yaml", f"{file}: not YAML ({problem})", line) from error
 
 
 def _values(node: yaml.Node, known: dict[int, float]) -> float:
