@@ -49,6 +49,7 @@ class Program:
         self._how = ANEW
         self._before: dict[int, signal._HANDLER] = {}
         self._thread: threading.Thread | None = None
+        self._pipe = (-1, -1)
 
     def run(self, function: Callable[[], object]) -> None:
         """Run a function as the whole of the program.
@@ -103,8 +104,12 @@ class Program:
         for signum, handler in self._before.items():
             signal.signal(signum, handler)
         if self._thread is not None:
-            os.write(signal.set_wakeup_fd(-1), b"\0")
+            reader, writer = self._pipe
+            signal.set_wakeup_fd(-1)
+            os.write(writer, b"\0")
             self._thread.join()
+            os.close(reader)  # not by the thread, which may end before it is woken
+            os.close(writer)
 
     @contextmanager
     def resumable(self, how: Callable[[], str]) -> Iterator[None]:
@@ -133,12 +138,12 @@ class Program:
         self._before = {one: signal.getsignal(one) for one in SIGNALS if signal.getsignal(one) != signal.SIG_IGN}
         self.take_signals()
         if os.name == "posix":
-            reader, writer = os.pipe()
+            reader, writer = self._pipe = os.pipe()
             os.set_blocking(writer, False)
             # Python notes here which signal came as soon as it comes, whatever the main thread does.
             signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
             os.register_at_fork(after_in_child=self._forget)
-            self._thread = threading.Thread(target=self._watch, args=(reader, writer), name="signals", daemon=True)
+            self._thread = threading.Thread(target=self._watch, args=(reader,), name="signals", daemon=True)
             self._thread.start()
 
     def _notice(self, signum: int, frame: FrameType | None) -> None:
@@ -159,7 +164,7 @@ class Program:
             self._since = time.monotonic()
             self.signal = signum
 
-    def _watch(self, reader: int, writer: int) -> None:
+    def _watch(self, reader: int) -> None:
         """The thread."""
         while self._running:
             if select.select([reader], [], [], POLL)[0]:
@@ -175,8 +180,6 @@ class Program:
             waited = time.monotonic() - self._since if self.signal else 0.0
             if waited > LATE or (waited > BLOCKED and not self._noticed):
                 self._leave()
-        os.close(reader)
-        os.close(writer)
 
     def _alone(self, wait: float = 0.0) -> bool:
         """Whether the process that started this one has ended, or does so within some seconds."""

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import yaml
 
 from skelcl.data import Synthetic
 from skelcl.data.layouts import find_layout
@@ -119,10 +120,17 @@ def test_a_protocol(follow, capsys):
     assert int(n) == len(data.parts["test"])
 
 
-def test_your_data(follow):
+def test_your_data(follow, capsys):
     follow("your-data")
     assert Path("data/sgn/ntu60/meta.json").is_file()
     assert find_layout(Path("layout.yaml")).num_joints == 5
+    chosen, weighted = (yaml.safe_load(Path(f"runs/hcn-ntu/version_{n}/config.yaml").read_text()) for n in (0, 1))
+    assert chosen["data"]["init_args"]["classes"] == ["drink water", "brushing teeth"]
+    assert chosen["data"]["init_args"]["sampling"] == "balanced"
+    assert weighted["model"]["init_args"]["class_weights"] == "balanced"
+    out = capsys.readouterr().out
+    assert "| k = 1, top-1 " in out
+    assert "* clips: 4 training, " in out
 
 
 @pytest.mark.parametrize("guide", sorted(GUIDES.glob("*.md")), ids=lambda path: path.stem)

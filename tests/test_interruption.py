@@ -236,3 +236,22 @@ def test_a_library_is_left_alone():
     code = "import signal; old = signal.getsignal(signal.SIGTERM); from skelcl.cli import run; run(['--version'])"
     code += "; assert signal.getsignal(signal.SIGTERM) is old; assert signal.set_wakeup_fd(-1) == -1"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_program_that_ends_while_its_thread_looks_ends_well(start):
+    """The thread sees that the program is over before it is told."""
+    process = start("""
+def wait(signum, handler, change=signal.signal):
+    PROGRAM._thread.join(5)
+    return change(signum, handler)
+
+def body():
+    ready()
+    signal.signal = wait
+
+open_before = len(os.listdir("/proc/self/fd"))
+PROGRAM.run(body)
+print(len(os.listdir("/proc/self/fd")) - open_before)
+""")
+    assert process.communicate(timeout=30) == ("0\n", "")
+    assert process.returncode == 0

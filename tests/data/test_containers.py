@@ -296,7 +296,7 @@ MERGED = "k0: &k0 {b: 1}\n" + "".join(
 YAML = {
     "nested anchors": (f"{LAUGHS}joints: *a8\nparents: *a8\nup: *a8\nacross: *a8\n", "its anchors expand to"),
     "merged anchors": (MERGED, "its anchors expand to"),
-    "an anchor in itself": ("joints: &a [*a]\n", "its anchors expand to|not YAML"),
+    "an anchor in itself": ("joints: &a [*a]\n", "its anchors hold themselves|not YAML"),
     "a python object": ("joints: !!python/object/apply:os.getcwd []\n", "not YAML"),
     "a date that is none": ("joints: 2024-13-45\n", "not YAML"),
     "long digits": (f"joints: {LONG}\n", "not YAML"),

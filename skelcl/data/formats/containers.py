@@ -140,7 +140,8 @@ def read_yaml(file: Path) -> Any:
             if node is None:
                 return None
             if (size := _values(node, {})) > _LAYOUT_VALUES:
-                raise ReadError("size", f"{file}: its anchors expand to {size:,} values")
+                told = f"expand to {size:,} values" if size < math.inf else "hold themselves"
+                raise ReadError("size", f"{file}: its anchors {told}")
             return loader.construct_document(node)
         finally:
             loader.dispose()
