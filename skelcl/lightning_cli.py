@@ -41,7 +41,7 @@ from skelcl.methods import Method
 from skelcl.parsing import OneLineErrors, reason
 from skelcl.seeding import untouched, use_seed
 from skelcl.skeleton import Skeleton
-from skelcl.stored import CONFIG_KEY, load_weights, read_checkpoint, stored_config
+from skelcl.stored import CONFIG_KEY, check_run, load_weights, read_checkpoint, stored_config
 from skelcl.trainer_options import check_options, check_trainer, dump, lightning_explained
 from skelcl.transforms import Stream
 
@@ -270,6 +270,8 @@ def run_lightning(words: Sequence[str]) -> SkelCLI:
             # Those that the run was trained with are left out on purpose.
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks")
         args[1:1] = ["--config", yaml.safe_dump(stored)]
+    if path is not None and Path(path).is_file():
+        check_run(Path(path), args[0] == "fit")
     _hush_lightning()
     if torch.cuda.is_available():
         # The bar reads the loss, for which the GPU has to be waited for: not in every step.

@@ -34,6 +34,17 @@ CONFIG_KEY = "skelcl_config"
 """Where a checkpoint carries the config of its run, as text."""
 ALLOWED = ("skelcl", "torch.optim", "lightning.pytorch.cli.ReduceLROnPlateau")
 """Packages and classes that the config of any checkpoint may name."""
+KINDS = {
+    "pytorch-lightning_version": str,
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "skelcl_run": dict,
+    "skelcl_recipes": dict,
+    "skelcl_data": dict,
+}
+"""What else a checkpoint holds where it does."""
 TRAINING = tuple(f"lightning.pytorch.{part}" for part in ("callbacks", "loggers", "profilers", "strategies"))
 """What it may name besides where a run goes on."""
 LOOKING = (
@@ -115,7 +126,29 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     state = content["state_dict"]
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
         raise InputError(f"{path}: a damaged checkpoint: its state_dict is a {type(state).__name__}, not named weights")
+    for name, kind in KINDS.items():
+        if name in content and not isinstance(content[name], kind):
+            raise InputError(f"{path}: a damaged checkpoint: its {name} is a {type(content[name]).__name__}")
     return content
+
+
+def check_run(path: Path, going_on: bool) -> None:
+    """Sees that a checkpoint holds what Lightning reads of it.
+
+    Args:
+        path: The checkpoint.
+        going_on: Its run is to be continued.
+
+    Raises:
+        InputError: It does not.
+    """
+    content = read_checkpoint(path)
+    if not re.match(r"\d+\.\d+", content.get("pytorch-lightning_version", "")):
+        raise InputError(f"{path}: not a checkpoint of Lightning's: it has no pytorch-lightning_version")
+    if going_on and not (
+        {"optimizer_states", "lr_schedulers"} <= content.keys() and "fit_loop" in content.get("loops", {})
+    ):
+        raise InputError(f"{path}: holds weights alone, no run that could be continued; use test")
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Any], path: Path) -> None:

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
+from importlib.util import find_spec
 from typing import Any
 
 import lightning.pytorch as pl
@@ -38,6 +39,8 @@ def check_options(config: Mapping[str, Any]) -> None:
         value = config.get(name)
         if isinstance(value, int | float) and value <= 0:
             raise OptionError(f"--trainer.{name} {value} must be more than 0")
+    if config.get("profiler") == "xla" and find_spec("torch_xla") is None:
+        raise OptionError("--trainer.profiler xla needs a TPU and torch_xla, which is not here; use simple or advanced")
     if config.get("barebones"):
         raise OptionError("--trainer.barebones: a run logs, evaluates and saves; experiments/benchmarks measure speed")
 
@@ -107,7 +110,11 @@ def _lightnings_word(error: Exception) -> str | None:
     if not module.startswith("lightning") or (innermost != module and not callback):
         return None
     text = str(error) or type(error).__name__
-    return text if not callback or callback in text else f"{callback}: {text}"
+    if callback:
+        return text if callback in text else f"{callback}: {text}"
+    if isinstance(error, LookupError | TypeError | AttributeError):
+        return f"Lightning fails of these options ({type(error).__name__}: {text})"
+    return text
 
 
 class ConfigDumper(yaml.SafeDumper):

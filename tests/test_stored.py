@@ -377,3 +377,43 @@ def test_the_whole_config_of_a_run_passes(stored, intruder):
     }
     assert seen["trainer"]["accelerator"] == "cpu"
     assert "logger" not in seen["trainer"]
+
+
+LOOKS = ["validate", "predict", "fit"]
+KEPT = [
+    "pytorch-lightning_version",
+    *("loops", "callbacks", "optimizer_states", "lr_schedulers", "skelcl_run", "skelcl_recipes", "skelcl_data"),
+]
+
+
+@pytest.mark.parametrize("name", KEPT)
+@pytest.mark.parametrize("verb", LOOKS)
+@pytest.mark.parametrize("value", [3, (1,)], ids=["number", "tuple"])
+def test_parts_of_another_kind_are_one_line(stored, intruder, skelcl, capfd, name, verb, value):
+    save(stored, **{name: value})
+    with pytest.raises(SystemExit) as stop:
+        skelcl(verb, "--ckpt_path", "x.ckpt")
+    assert stop.value.code == 1
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "error" in line]
+    assert re.match(r"skelcl: error: x\.ckpt: .*damaged", line)
+
+
+@pytest.mark.parametrize("name", ["loops", "optimizer_states", "lr_schedulers", "fit_loop"])
+def test_a_run_goes_on_from_all_of_it(stored, intruder, skelcl, capfd, name):
+    content = {"loops": {"fit_loop": {}}, "optimizer_states": [], "lr_schedulers": [], **stored}
+    content = {**content, "loops": {}} if name == "fit_loop" else {k: v for k, v in content.items() if k != name}
+    torch.save(content, "x.ckpt")
+    with pytest.raises(SystemExit) as stop:
+        skelcl("fit", "--ckpt_path", "x.ckpt")
+    assert stop.value.code == 1
+    assert "x.ckpt: holds weights alone, no run that could be continued; use test" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("version", [None, "", "x"])
+def test_lightning_told_which_it_was(stored, intruder, skelcl, capfd, version):
+    content = {key: value for key, value in stored.items() if key != "pytorch-lightning_version"}
+    torch.save(content if version is None else {**content, "pytorch-lightning_version": version}, "x.ckpt")
+    with pytest.raises(SystemExit) as stop:
+        skelcl("validate", "--ckpt_path", "x.ckpt")
+    assert stop.value.code == 1
+    assert "x.ckpt: not a checkpoint of Lightning's: it has no pytorch-lightning_version" in capfd.readouterr().err

@@ -382,6 +382,7 @@ REFUSED_TOO = {
     "max_time": (trainer("max_time=x"), "not a valid duration"),
     "clipping": (trainer("gradient_clip_algorithm=x"), "gradient_clip_algorithm"),
     "profiler": (trainer("profiler=x"), "it can only be one of"),
+    "profiler xla": (trainer("profiler=xla"), "profiler xla needs a TPU and torch_xla"),
     "strategy x": (trainer("strategy=x"), "invalid strategy name"),
     "strategy fsdp": (trainer("strategy=fsdp"), "requires a GPU accelerator"),
     "strategy xla": (trainer("strategy=xla"), "torch_xla"),
