@@ -15,6 +15,7 @@ from skelcl.data.import_poses import convert_poses
 from skelcl.data.inspection import check, list_stores
 from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.parsing import Commands
+from skelcl.text import one_line
 
 
 @bounded
@@ -358,9 +359,13 @@ def prepare_pku_mmd(
 
 
 def _tell(store: SkeletonStore) -> None:
-    """What a conversion came to, in a few lines."""
+    """What a conversion came to, in a few lines, each with the first clip of its kind."""
     for line in store.report["summary"]:
-        print(f"{line['outcome']}: {line['count']} × {line['reason']}")
+        kind = line["outcome"], line["reason"]
+        first = next(one for one in store.report["notices"] if (one["outcome"], one["reason"]) == kind)
+        name, told = first["id"], first["message"]
+        told = one_line(told if told.startswith(name) else f"{name}: {told}")
+        print(f"{line['outcome']}: {line['count']} × {line['reason']}; the first: {told}")
     counts = store.meta["counts"]
     print(f"{store.path}: {counts['sequences']} sequences, {counts['frames']} frames, details in report.json")
 

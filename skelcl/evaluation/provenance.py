@@ -336,6 +336,14 @@ class TrainedOn(pl.Callback):
         """
         self._compare(trainer, "test")
 
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say when what is to be written are features of random weights."""
+        path = trainer.ckpt_path
+        facts = self.so_far(trainer) if path is None else read_facts(path)
+        if (path is None or facts) and not any(one.get("steps") for one in _phases(facts)):
+            of = "there is no --ckpt_path" if path is None else f"{path} was not trained"
+            pl_module.print(f"! {of}: the weights are random")
+
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:

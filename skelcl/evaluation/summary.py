@@ -127,7 +127,8 @@ def damage_parts(
 def facts(path: Path, run: Mapping[str, Any], results: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
     """What must be known of the numbers, in words."""
     data = run["data"] or {}
-    labels = data.get("labels", {})
+    labels = [data.get("labels", {}), *([data["gallery"]] if "gallery" in data else [])]
+    rules = [f"{one.get('rule')}, {str(one.get('sha256'))[:6]}" for one in labels]
     clips = ", ".join(f"{count} {subset}" for subset, count in results["query_clips"].items())
     protocols = ", ".join(f"{name} v{one['version']}" for name, one in results["protocols"].items())
     seeds = ", ".join(map(str, results["judge_seeds"]))
@@ -136,7 +137,7 @@ def facts(path: Path, run: Mapping[str, Any], results: Mapping[str, Any], names:
         "method": f"{names['learned']}, {run['encoder']}, {results['feature_width']} features",
         "data": f"{data.get('name')}, {data.get('split')}",
         "clips": f"{results['gallery_clips']} training, {clips}, {results['classes']} classes",
-        "labels": f"{labels.get('rule')}, {str(labels.get('sha256'))[:6]}",
+        "labels": "; of the clips that probes learn from: ".join(rules),
         "input": f"{run['view']}, stream {run['stream']}",
         "pre-training": f"{run['epochs']} epochs, seed {run['seed']}",
         "trained on": trained_on(run.get("training_data")),

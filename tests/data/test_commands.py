@@ -28,7 +28,7 @@ def test_prepare_reports_what_it_did(raw_folder, tmp_path, capsys):
     (raw / "a01_s01_e00_v01.json").write_text("")
     run("prepare", "nw-ucla", "--raw", raw, "--root", tmp_path / "data", "--max_failed", "0.1")
     printed = capsys.readouterr().out
-    assert "failed: 1 × empty" in printed
+    assert "failed: 1 × empty; the first: a01_s01_e00_v01: " in printed
     assert f"{tmp_path / 'data' / 'nw-ucla'}: 74 sequences" in printed
     assert SkeletonStore(tmp_path / "data" / "nw-ucla").report["notices"][0]["id"] == "a01_s01_e00_v01"
 

@@ -192,6 +192,16 @@ def test_clips_of_the_training_judge_when_asked_for_and_are_marked_everywhere(he
     assert "! of the 30 test clips 14 with labels" in capfd.readouterr().out
 
 
+def test_features_of_random_weights_are_told(place, here, capfd, ucla):
+    random = "the weights are random"
+    words = ["--data.validation=none", "--features.path=features.npz"]
+    assert f"! {CKPT['zero']} was not trained: {random}\n" in here("predict", "zero", *words)[0]
+    assert random not in here("predict", "own", *words)[0]
+    config = ["--config", EXPERIMENTS / "pretrain" / "as_cal-nw_ucla.yaml", *LSTM, *QUIET, f"--data.root={ucla}"]
+    run([str(word) for word in ("predict", *config, *words)])
+    assert f"! there is no --ckpt_path: {random}\n" in capfd.readouterr().out
+
+
 def test_a_record_names_the_classes_that_were_chosen(here):
     words = ["--data.classes=['throw', 'carry']", "--evaluation.random_encoder=false"]
     data = here("test", "ssl", *words)[1]["run"]["data"]
@@ -223,6 +233,12 @@ def test_labels_in_a_record_are_those_of_the_training_run(here):
     assert content["run"]["training_data"]["labels"]["rule"] == "all"
     _, content, _ = here("test", "own", "--data.fraction=null")
     assert content["run"]["data"]["labels"]["clips"] == 30
+    words = ["--data.fraction=0.2", "--protocols=knn", "--output=found"]
+    out, content, _ = here("evaluate", "own", *words)
+    assert content["run"]["data"]["gallery"]["rule"] == "20 % stratified"
+    assert re.search(
+        r"\* labels: 50 % stratified, \w+; of the clips that probes learn from: 20 % stratified, \w+\n", out
+    )
 
 
 def test_a_checkpoint_of_no_epoch_is_told(here, capfd, place):
