@@ -35,7 +35,7 @@ from skelcl.data import SkeletonDataModule
 from skelcl.errors import InputError, OptionError, fail, printable
 from skelcl.evaluation import FeatureWriter, FrozenEvaluation, OnlineKNN, SupervisedEvaluation
 from skelcl.evaluation.provenance import TrainedOn
-from skelcl.evaluation.record import RUN_KEY, surroundings
+from skelcl.evaluation.record import RUN_KEY, run_facts, surroundings
 from skelcl.interruption import ANEW, PROGRAM
 from skelcl.methods import Method
 from skelcl.parsing import OneLineErrors, reason
@@ -95,7 +95,8 @@ class SaveConfig(SaveConfigCallback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """A resumed run counts on."""
-        self._seconds = float(checkpoint.get(RUN_KEY, {}).get("seconds", 0.0))
+        seconds = run_facts(checkpoint).get("seconds")
+        self._seconds = float(seconds) if isinstance(seconds, (int, float)) else 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """What went before is no training."""
@@ -235,9 +236,9 @@ def _continue_wandb(config: Any) -> None:
     loggers, path = config["trainer"]["logger"], config.get("ckpt_path")
     loggers = [one for one in (loggers if isinstance(loggers, list) else [loggers]) if hasattr(one, "class_path")]
     ours = [one["init_args"] for one in loggers if one["class_path"].rpartition(".")[2] == WANDB]
-    if not ours or path is None or not Path(path).is_file():
+    if not ours or path is None or not Path(path).is_file() or os.environ.get("WANDB_RUN_ID"):  # as W&B's agent sets it
         return
-    kept = read_checkpoint(Path(path)).get(RUN_KEY, {}).get("wandb")
+    kept = run_facts(read_checkpoint(Path(path))).get("wandb")
     if isinstance(kept, str) and re.fullmatch(r"[\w-]{1,64}", kept) and not ours[0].get("id"):
         ours[0]["id"] = ours[0].get("version") or kept
         rank_zero_only(print)(f"W&B: going on with run {ours[0]['id']}; for a new one add an id to its logger")

@@ -211,7 +211,10 @@ class Predictor:
         """
         if self.window is None:
             raise InputError("push needs windows: Predictor(…, window=64, stride=16)")
-        joints = np.array(frame, np.float32)  # a copy: callers fill one buffer again and again
+        try:
+            joints = np.array(frame, np.float32)  # a copy: callers fill one buffer again and again
+        except (TypeError, ValueError) as error:
+            raise InputError(f"a frame must be numbers, (V, C) or (M, V, C): {error}") from error
         joints = joints[None] if joints.ndim == 2 else joints
         if joints.ndim != 3 or (self._frames and joints.shape[1:] != self._frames[-1].shape[1:]):
             size = self._frames[-1].shape[1:] if self._frames else ("V", "C")

@@ -460,6 +460,9 @@ def test_wrong_arrays(as_cal):
 def test_a_frame_of_other_joints(ctr_gcn):
     v = ctr_gcn.skeleton.num_joints
     ctr_gcn.reset()
+    for frame in ("a frame", [[1.0, 2.0, 3.0], [1.0]], {"x": 1}):
+        with pytest.raises(InputError, match="a frame must be numbers"):
+            ctr_gcn.push(frame)
     ctr_gcn.push(np.ones((v, 3)))
     told = r"a frame must be \(25, 3\) or \(M, 25, 3\) as the frames before, not \(2, 24, 3\)"
     with pytest.raises(InputError, match=told):

@@ -6,6 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from jsonargparse import Namespace
+
+from skelcl.evaluation.record import RUN_KEY
+from skelcl.lightning_cli import _continue_wandb
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 OVERLAYS = EXPERIMENTS / "overlays"
@@ -130,3 +135,26 @@ def test_a_resumed_run_goes_on_in_wandb_unless_it_has_an_id(ucla, tmp_path):
                  for item in record.history.item}  # fmt: skip
         epochs.append(int(found["epoch"]))
     assert epochs == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("facts", "environment", "expected"),
+    [
+        ({"wandb": "abc"}, {}, "abc"),
+        ({"wandb": "abc"}, {"WANDB_RUN_ID": "other"}, None),
+        ({"wandb": "../abc"}, {}, None),
+        ({"wandb": ["abc"]}, {}, None),
+        (["abc"], {}, None),
+        ({"wandb": torch.ones(1)}, {}, None),
+        ({}, {}, None),
+    ],
+)
+def test_the_run_of_a_checkpoint_is_taken_only_where_it_is_one_and_no_other_was_named(
+    tmp_path, monkeypatch, facts, environment, expected
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    torch.save({"state_dict": {}, RUN_KEY: facts}, tmp_path / "last.ckpt")
+    logger = Namespace(class_path="WandbLogger", init_args={})
+    _continue_wandb({"trainer": {"logger": [logger]}, "ckpt_path": str(tmp_path / "last.ckpt")})
+    assert logger.init_args.get("id") == expected

@@ -21,6 +21,7 @@ from torch import Tensor
 from skelcl.errors import InputError
 from skelcl.evaluation.features import NamedClips, named_clips
 from skelcl.stored import read_file
+from skelcl.text import one_line
 
 DATA_KEY = "skelcl_data"
 """Where a checkpoint carries the facts of :func:`training_facts`."""
@@ -294,9 +295,14 @@ def refuse_classes(facts: Mapping[str, Any], data: SplitClips, path: object) -> 
     if other is not None and not data.accept_changed:
         label, one, two = other
         raise InputError(
-            f"{path}: its classifier was trained on other classes: label {label} is {one!r} there and {two!r} here; "
+            f"{path}: its classifier was trained on other classes: label {label} is {_named(one)} there and "
+            f"{_named(two)} here; "
             "give the same --data.classes, or --data.accept_changed true where the names alone differ"
         )
+
+
+def _named(name: str | None) -> str:
+    return "no class" if name is None else repr(one_line(str(name), 60))
 
 
 class TrainedOn(pl.Callback):

@@ -164,6 +164,15 @@ def save_record(
         part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
+def run_facts(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of the machine and the time of its training; empty where that is no plain text."""
+    try:
+        told = json.loads(json.dumps(checkpoint.get(RUN_KEY)))
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
 def surroundings(device: torch.device) -> dict[str, Any]:
     """Hardware and package versions that a run meets."""
     versions = {"python": platform.python_version(), "skelcl": _version("skelcl")}
@@ -250,7 +259,7 @@ def run_record(
         "start": start if isinstance(start, str) else None,
         "config_sha256": hashlib.sha256("".join(digests).encode()).hexdigest() if digests else None,
         "precision": precision,
-        "trained_on": content.get(RUN_KEY),
+        "trained_on": run_facts(content) or None,
         "tested_on": surroundings(pl_module.device),
     }
 
