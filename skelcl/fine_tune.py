@@ -18,6 +18,7 @@ import numpy as np
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
+from skelcl.data.formats.containers import read_json
 from skelcl.data.subsets import digest, read_labels
 from skelcl.errors import InputError
 from skelcl.evaluation.record import remarks
@@ -291,7 +292,7 @@ def _planned(base: Path, plan: str) -> Path | None:
     """The folder below ``base`` that was made for this plan."""
     for version in _versions(base):
         study = version / "study.json"
-        if study.is_file() and study.read_text(encoding="utf-8") == plan:
+        if study.is_file() and study.read_text("utf-8", "replace") == plan:
             return version
     return None
 
@@ -332,14 +333,32 @@ def _train(config: Mapping[str, Any], folder: Path) -> None:
 def _finished(folder: Path, variant: str, seed: int) -> Run | None:
     """The run in a folder; None when its test has not ended yet."""
     mark = folder / FINISHED
-    version = folder / mark.read_text(encoding="utf-8").strip() if mark.is_file() else None
+    version = folder / mark.read_text("utf-8", "replace").strip() if mark.is_file() else None
     if version is None or not (version / "results.json").is_file():
         return None
     labels = version / "labels.txt"
     names = read_labels(labels) if labels.is_file() else None
-    results = json.loads((version / "results.json").read_text(encoding="utf-8"))
+    results = _results(version / "results.json", mark)
     amount, sha256 = (None, None) if names is None else (len(names), digest(names))
     return Run(variant, seed, version, results["metrics"], amount, sha256, tuple(remarks(results["run"])))
+
+
+def _results(file: Path, mark: Path) -> dict[str, Any]:
+    """What a test wrote that ended, as its mark says.
+
+    Raises:
+        InputError: It is damaged.
+    """
+    again = f"remove {mark}, and the same command tests that run again"
+    try:
+        results = read_json(file)
+    except InputError as error:
+        raise InputError(f"{error}: {again}") from error
+    kinds = isinstance(results, dict) and [type(results.get(name)) for name in ("metrics", "run")]
+    if kinds != [dict, dict] or not all(type(value) in (int, float) for value in results["metrics"].values()):
+        raise InputError(f"{file}: damaged, not what `skelcl test` writes: {again}")
+    found: dict[str, Any] = results
+    return found
 
 
 def _last(folder: Path) -> Path | None:

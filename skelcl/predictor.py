@@ -20,6 +20,7 @@ from skelcl.clips import Clips
 from skelcl.data.formats.pose_clip import Poses
 from skelcl.data.layouts import LayoutMap, find_layout, map_layout
 from skelcl.data.loose import loose_clips
+from skelcl.data.plausibility import BEYOND
 from skelcl.data.pose_reading import PoseReader
 from skelcl.data.recording import ReadError, Recording
 from skelcl.errors import InputError
@@ -287,6 +288,10 @@ class Predictor:
             if not all(value.isfinite().all() for value in self.method.state_dict().values()):
                 raise InputError(f"{self.path}: features are not finite, nor are the weights: the encoder has diverged")
             largest = clips.joints.nan_to_num(0, torch.inf, -torch.inf).abs().max()
+            if largest < BEYOND:
+                raise InputError(
+                    f"{self.path}: features are not finite: the weights are too large, the encoder diverged"
+                )
             raise InputError(f"coordinates up to {largest:.1e}, larger than any body: {self.path} cannot take them")
         probability, order = self._classify(features)
         near: list[tuple[Neighbour, ...]] = [()] * len(features)

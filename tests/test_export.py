@@ -110,3 +110,22 @@ def test_a_wrong_command_is_one_line(skelcl, tmp_path, capfd, words, message):
     assert stop.value.code == 1
     (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("skelcl: error: ")]
     assert message in line
+
+
+@pytest.mark.parametrize("kind", ["torch-export", "safetensors"])
+def test_a_network_that_diverged_is_not_exported(as_cal, skelcl, tmp_path, capfd, kind):
+    content = torch.load(as_cal, weights_only=True)
+    content["state_dict"] = {
+        name: value * torch.nan if value.is_floating_point() else value for name, value in content["state_dict"].items()
+    }
+    torch.save(content, tmp_path / "x.ckpt")
+    with pytest.raises(SystemExit) as stop:
+        skelcl("export", "--ckpt_path", tmp_path / "x.ckpt", "--format", kind, "--output", "net.x")
+    told = capfd.readouterr()
+    assert stop.value.code == 1
+    assert (
+        told.err
+        == "skelcl: error: net.x: not written: the network gives numbers that are not finite, it has diverged\n"
+    )
+    assert not told.out
+    assert not (tmp_path / "net.x").exists()

@@ -18,7 +18,7 @@ from skelcl.cli import run
 from skelcl.data.subsets import read_labels
 from skelcl.encoders import LSTM
 from skelcl.errors import InputError
-from skelcl.fine_tune import starting_point
+from skelcl.fine_tune import FINISHED, PRETRAINED, _finished, starting_point
 from skelcl.methods import FineTune
 from skelcl.stored import stored_config
 
@@ -366,3 +366,17 @@ def test_later_processes_wait_for_the_folder_of_the_first(monkeypatch, tmp_path)
     with pytest.raises(InputError, match="made no folder"):
         fine_tune._folder(tmp_path / "third", config, Path("X.ckpt"))
     assert not (tmp_path / "third").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"metrics": {"test/top1": "x"}, "run": {}}', '{"metrics": {}, "run": 3}', "7" * 5000]
+)
+def test_damaged_results_in_its_own_folder_are_one_line(tmp_path, text):
+    (tmp_path / "version_0").mkdir()
+    (tmp_path / "version_0" / "results.json").write_text(text)
+    mark = tmp_path / FINISHED
+    mark.write_text("version_0\n")
+    with pytest.raises(InputError, match=rf"results\.json: .*: remove {mark}, and the same command tests"):
+        _finished(tmp_path, PRETRAINED, 0)
+    mark.write_bytes(b"\xff")
+    assert _finished(tmp_path, PRETRAINED, 0) is None

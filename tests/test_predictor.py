@@ -306,6 +306,11 @@ def test_an_encoder_is_not_blamed_for_coordinates_that_no_body_has(as_cal, monke
     joints = np.random.default_rng(0).normal(size=(20, 25, 3)).clip(-1, 1) * 3e38
     with pytest.raises(InputError, match=r"^coordinates up to 3\.0e\+38, larger than any body"):
         as_cal.predict(joints)
+    # Large weights overflow at any coordinates.
+    with monkeypatch.context() as patch:
+        patch.setattr(type(as_cal.method), "forward", lambda self, clips: torch.full((len(clips), 8), torch.nan))
+        with pytest.raises(InputError, match="not finite: the weights are too large"):
+            as_cal.predict(joints / 3e38)
     weight = as_cal.method.encoder.lstm.weight_ih_l0
     monkeypatch.setattr(weight, "data", weight.data * torch.nan)
     with pytest.raises(InputError, match="weights: the encoder has diverged"):

@@ -56,11 +56,15 @@ def export(network: nn.Module, clips: Tensor, format: Format, output: Path, meta
         The largest difference found, as a share of the largest output (at least 1).
 
     Raises:
-        InputError: The file disagrees with the network and was not kept, or a package is missing.
+        InputError: What the network gives is not finite, the file disagrees with it and was not kept, or a package is
+            missing.
     """
     write, read = _WRITERS[format], _READERS[format]
     # Repeated up to the largest batch, and one more size for the trace.
     x = clips[torch.arange(max(BATCHES)) % clips.shape[0]]
+    with torch.no_grad():
+        if not all(given.isfinite().all() for given in _outputs(network(x))):
+            raise InputError(f"{output}: not written: the network gives numbers that are not finite, it has diverged")
     with whole(output) as part:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporters warn of their own future
