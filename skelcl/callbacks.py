@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +27,10 @@ from skelcl.nn import gather
 
 HUGE = 1e6
 """No body has such coordinates, in whatever unit."""
-NO_BODY = "which no body has"
-"""How they are told."""
+RUNNING = ("running_mean", "running_var")
+"""What batch norms remember for evaluation: a loss of training does without."""
+CHUNK = 256
+"""So many clips are read at once to find one that has them."""
 COLD = 1e-3
 """Below such a temperature logits overflow or are all but infinite."""
 NAMED = 3
@@ -114,8 +117,10 @@ class FiniteLoss(pl.Callback):
         self._ask()
         self._answer(trainer, module)
         self._looked = True
-        finite = [parameter.detach().isfinite().all() for parameter in module.parameters()]
-        if finite and not torch.stack(finite).all():
+        running = [buffer for name, buffer in module.named_buffers() if name.rpartition(".")[2] in RUNNING]
+        finite = [weights.detach().isfinite().all() for weights in (*module.parameters(), *running)]
+        # Batch norms of one process alone may be spoilt, and all have to end.
+        if finite and gather(~torch.stack(finite).all()[None]).any():
             cause = _cause(trainer, module, None, ())
             _end(
                 trainer, f"the weights are not finite after step {trainer.global_step}, though all losses were: {cause}"
@@ -144,14 +149,10 @@ class FiniteLoss(pl.Callback):
         if not bad.any():
             return
         step = int(bad.any(0).nonzero()[0])
-        # A loss that contrasts clips of all processes is spoilt on all of them by a clip that one of them knows.
-        told = [
-            trainer.strategy.broadcast(
-                _describe(trainer, module, seen[step]) if trainer.global_rank == rank else "", src=rank
-            )
-            for rank in bad[:, step].nonzero().flatten().tolist()
-        ]
-        _end(trainer, next((one for one in told if NO_BODY in one), told[0]))
+        rank = int(bad[:, step].nonzero()[0])
+        # Gradients are averaged, so this step spoilt the weights of all processes; one of them knows its clips.
+        told = _describe(trainer, module, seen[step]) if trainer.global_rank == rank else ""
+        _end(trainer, trainer.strategy.broadcast(told, src=rank))
 
 
 def at_hand(loss: Tensor, trainer: pl.Trainer) -> bool:
@@ -184,10 +185,11 @@ def _describe(trainer: pl.Trainer, module: pl.LightningModule, seen: Seen) -> st
 
 def _cause(trainer: pl.Trainer, module: pl.LightningModule, clips: Clips | None, names: Any) -> str:
     """The first suspect of coordinates, precision, temperature and learning rate."""
-    if clips is not None:
-        sizes = _extents(clips)
-        if wrong := [name for name, size in zip(names, sizes, strict=True) if not size < HUGE]:
-            return f"coordinates up to {max(sizes):.3g} in {_listed(wrong)}, {NO_BODY}; leave them out"
+    # A clip may have spoilt the weights in a step before, or the clips that it is contrasted with in other processes.
+    for some, called in chain([] if clips is None else [(clips, names)], _training_clips(trainer)):
+        sizes = _extents(some)
+        if wrong := [name for name, size in zip(called, sizes, strict=True) if not size < HUGE]:
+            return f"coordinates up to {max(sizes):.3g} in {_listed(wrong)}, which no body has; leave them out"
     if str(trainer.precision).startswith("16"):
         return f"{trainer.precision}, which ends at 65504; take --trainer.precision bf16-mixed or 32-true"
     for name, value in vars(module).items():
@@ -195,6 +197,16 @@ def _cause(trainer: pl.Trainer, module: pl.LightningModule, clips: Clips | None,
             return f"{name} {value:g} is too small"
     rate = max(group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups)
     return f"the learning rate {rate:g} is too large"
+
+
+def _training_clips(trainer: pl.Trainer) -> Iterator[tuple[Clips, list[str]]]:
+    """The training part of a data module of ours, some clips at a time, with their names."""
+    data: Any = getattr(trainer, "datamodule", None)
+    if isinstance(data, SkeletonDataModule):
+        train = data.parts["train"]
+        for first in range(0, len(train), CHUNK):
+            some = train[first : first + CHUNK]
+            yield data.store.clips(some, data.num_persons), [str(name) for name in data.ids[some]]
 
 
 def _extents(clips: Clips) -> list[float]:

@@ -23,10 +23,10 @@ from skelcl import callbacks
 from skelcl.callbacks import FiniteLoss, WholeCheckpoints, forked_processes
 from skelcl.data import NWUCLA
 from skelcl.data.datamodule import ShuffledBatches
-from skelcl.encoders import STGCN
+from skelcl.encoders import HCN, STGCN
 from skelcl.errors import InputError, OptionError
 from skelcl.methods import ASCAL, SkeletonCLR, Supervised
-from skelcl.transforms import Normalize, Truncate, View
+from skelcl.transforms import Normalize, Resize, Truncate, View
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 RUN = EXPERIMENTS / "pretrain" / "as_cal-nw_ucla.yaml"
@@ -81,6 +81,26 @@ def test_a_clip_of_a_coordinate_that_no_body_has_ends_the_run(huge, method, size
         r"the loss is (nan|inf) at step [123] \(epoch 0, batch [012] of clips \S+, \S+, \S+ and 17 more\)", told
     )
     assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("encoder", "told"),
+    [
+        (lambda skeleton: STGCN(skeleton, 1, widths=(4, 4), strides=(1, 2)), "the weights are not finite after step 3"),
+        (lambda skeleton: HCN(skeleton, hidden=8), "the loss is nan at step "),
+    ],
+    ids=["a batch norm remembers it", "a step before"],
+)
+def test_a_clip_that_spoils_the_weights_and_not_its_own_loss_is_named(huge, encoder, told):
+    """1e30 squared is no float32: what a batch norm divides by is infinite, and the loss is finite."""
+    root, name = huge(1e30)
+    data = NWUCLA(root, batch_size=20)
+    view = View(Resize(64), Normalize("root", scale="none"))
+    trainer = pl.Trainer(**QUIET, max_epochs=2, enable_checkpointing=False, callbacks=[FiniteLoss()])
+    with pytest.raises(InputError) as stop:
+        trainer.fit(Supervised(encoder(data.skeleton), view, view, 10), data)
+    assert str(stop.value).startswith(told)
+    assert f"coordinates up to 1e+30 in {name}, which no body has" in str(stop.value)
 
 
 class Line(pl.LightningModule):
@@ -268,7 +288,7 @@ class SpoiltByOne(Callback):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ddp_fork is reported to fail elsewhere")
 @pytest.mark.filterwarnings("ignore:.*the features have collapsed")
-def test_the_clip_that_spoils_the_losses_of_all_processes_is_named_by_the_one_that_has_it(huge):
+def test_the_clip_that_spoils_the_losses_of_all_processes_is_named(huge):
     root, name = huge(1e8)
     data = NWUCLA(root, batch_size=10)
     position = data.ids.tolist().index(name)
