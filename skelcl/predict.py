@@ -168,7 +168,7 @@ def _tell(name: str, found: Recognition) -> None:
             sure = f" {probability:.2f}" * (label is not None)
             print(f"  frames {start} to {stop - 1}: {one_line(label or 'nobody')}{sure}")
     for warning in found.warnings:
-        print(f"  note: {printable(warning)}")
+        print(f"  note: {one_line(warning, 1000)}")
 
 
 def _draw(predictor: Predictor, reader: PoseReader, poses: Poses, found: Recognition, path: Path) -> None:

@@ -21,8 +21,8 @@ from skelcl.errors import InputError
 from skelcl.evaluation import PRESETS, knn_predict, linear_probe
 from skelcl.evaluation.gallery import Gallery
 from skelcl.lightning_cli import load
-from skelcl.predict import guess_format
-from skelcl.recognition import Prediction, Recognition, cut, timeline
+from skelcl.predict import _tell, guess_format
+from skelcl.recognition import Neighbour, Prediction, Recognition, cut, timeline
 from skelcl.skeleton import COCO17, MEDIAPIPE33, NTU25
 
 RUNS = {
@@ -473,6 +473,18 @@ def test_a_frame_of_other_joints(ctr_gcn):
     with pytest.raises(InputError, match=told):
         ctr_gcn.push(np.ones((2, v - 1, 3)))
     ctr_gcn.reset()
+
+
+@pytest.mark.parametrize("windows", [1, 2])
+def test_names_of_others_are_shown_as_text(capsys, windows):
+    name, features = "a\x1b[2J\nb", np.zeros(1, np.float32)
+    near = (Neighbour(name, name, 0.5),)
+    shown = tuple(Prediction(n, n + 1, ((f"{name}{n}", 1.0),), features, near) for n in range(windows))
+    _tell(name, Recognition("knn", shown, (f"{name} is odd",)))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + windows  # the clip, its neighbour or its segments, a remark
+    assert lines[0].startswith("a [2J b: ")
+    assert all(line.isprintable() for line in lines)
 
 
 def test_people_come_and_go_between_live_frames(ctr_gcn):

@@ -144,7 +144,6 @@ def test_a_resumed_run_goes_on_in_wandb_unless_it_has_an_id(ucla, tmp_path):
         ({"wandb": "abc"}, {"WANDB_RUN_ID": "other"}, None),
         ({"wandb": "../abc"}, {}, None),
         ({"wandb": ["abc"]}, {}, None),
-        (["abc"], {}, None),
         ({"wandb": torch.ones(1)}, {}, None),
         ({}, {}, None),
     ],

@@ -75,8 +75,10 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         classes: Names of the classes to keep, in any order; clips of others, and those of unknown class, are in no
             part, and the labels are those of the classes that are left.
         sampling: ``shuffled`` shows every training clip once (``repeat`` times) in an epoch; ``balanced`` shows as many
-            clips, but of each class equally many: clips of small classes come several times.
-        accept_changed: Use a checkpoint with a store that has changed since it was trained on it.
+            clips, but of each class equally many: clips of small classes come several times. Weights of the classes in
+            the loss would favour these a second time.
+        accept_changed: Use a checkpoint with a store that has changed since it was trained on it, or whose classes have
+            other names.
         accept_seen: Judge by clips that the network was trained on; every record and table then says how many.
 
     Attributes:
