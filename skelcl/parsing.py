@@ -53,6 +53,7 @@ def reason(message: str) -> str:
     """
     path: list[str] = []
     detail: list[str] = []
+    wanted: dict[str, None] = {}
     value = ""
     for line in (line.strip().removeprefix("- ") for line in message.splitlines()):
         if match := _STEP.match(line):
@@ -60,10 +61,23 @@ def reason(message: str) -> str:
             line = match["rest"]
         line = re.sub(r"^Not of type .*?: (?=must be )", "", line)
         if line.startswith("Given value: "):
-            value = line.removeprefix("Given value: ")
-        elif line and not _NOISE.match(line):
+            given = line.removeprefix("Given value: ")
+            value = value if re.match(r"NestedArg|Namespace|\{", given) else given
+        elif _NOISE.match(line):
+            continue
+        elif match := _EXPECTED.fullmatch(line):
+            value = match["value"] or match["name"] or value
+            if match["words"]:
+                wanted["one of " + match["words"].replace("'", "")] = None
+            elif match["type"]:
+                wanted[_TYPES.get(match["type"], match["type"].rpartition(".")[2])] = None
+            elif match["name"]:
+                wanted["a class that is known"] = None
+        elif line:
             detail.append(line)
-    if value and value not in " ".join(detail) and not re.match(r"NestedArg|Namespace|\{", value):
+    if wanted and not detail:
+        detail.append(f"must be {' or '.join(wanted)}" + (f", got {value}" if value else ""))
+    elif value and value not in " ".join(detail):
         detail.append(f"(given: {value})")
     return ": ".join([*path, " ".join(detail)])
 
@@ -71,7 +85,23 @@ def reason(message: str) -> str:
 _STEP = re.compile(
     r"""(Parser key "(?P<key>[^"]+)"|Problem with given class_path '([\w.]+\.)?(?P<name>\w+)'):\s*(?P<rest>.*)"""
 )
-_NOISE = re.compile(r"Does not validate against|Subtypes: |Errors:$|Expected a <class 'NoneType'>|Given value type: ")
+_EXPECTED = re.compile(
+    r"Expected a (?:<class '(?P<type>[\w.]+)'>|typing\.Literal\[(?P<words>.*)\]|path but .*|"
+    r"dot import path string: (?P<name>.*?))(?:\. Got value: (?P<value>.*))?"
+)
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "list": "a list",
+    "collections.abc.Iterable": "a list",
+    "dict": "options by name",
+}
+_NOISE = re.compile(
+    r"Does not validate against|Subtypes: |Errors:$|Expected a <class 'NoneType'>|Given value type: |"
+    r"Subclass types expect one of:|a class path \(str\)|a dict with"
+)
 
 
 SEVERAL = ("--raw", "--ckpt_path")
