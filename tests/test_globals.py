@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from skelcl.evaluate import evaluate
+from skelcl.export import export_checkpoint
 from skelcl.lightning_cli import load, resolved_config
 from skelcl.predictor import Predictor
 
@@ -81,6 +82,7 @@ ENTRIES = {
     "load without weights": lambda path: load(path, weights=False),
     "load that fails": fail,
     "evaluate": lambda path: evaluate(path, ["collapse"], seeds="0", output=path.parent / "out"),
+    "export": lambda path: export_checkpoint(path, "onnx", path.parent / "x.onnx", overwrite=True),
     "resolved_config": lambda path: resolved_config(["--config", str(RUN)]),
 }
 

@@ -123,11 +123,16 @@ def _read_program(network: nn.Module, path: Path) -> Callable[[Tensor], tuple[Te
 
 def _write_onnx(network: nn.Module, x: Tensor, path: Path, metadata: str) -> None:
     _need("onnx", "onnxscript", "onnxruntime")
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it would tell of operators of torchvision
     names = _names(network)
-    program = torch.onnx.export(
-        _program(network, x), input_names=["x"], output_names=names, dynamo=True, verbose=False, optimize=True
-    )
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it would tell of operators of torchvision
+    try:
+        program = torch.onnx.export(
+            _program(network, x), input_names=["x"], output_names=names, dynamo=True, verbose=False, optimize=True
+        )
+    finally:
+        logger.setLevel(level)
     assert program is not None
     program.model.metadata_props[METADATA] = metadata
     program.save(str(path), external_data=False)
