@@ -168,6 +168,8 @@ def evaluate(
     # What would stop the command at its end is told at its beginning.
     if "clustering" in chosen:
         require_clustering()
+    if map == "tsne":
+        require_tsne()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():
         raise InputError(f"--output {folder}: {there} is a file, and a folder is wanted")

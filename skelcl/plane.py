@@ -14,11 +14,11 @@ from torch import Tensor
 from skelcl.errors import InputError
 
 
-def require_tsne(clips: int) -> None:
+def require_tsne(clips: int = 4) -> None:
     """Refuse early what cannot be drawn.
 
     Args:
-        clips: Number of clips.
+        clips: Number of clips, where it is known.
 
     Raises:
         InputError: If scikit-learn is missing, or there are fewer than four clips.

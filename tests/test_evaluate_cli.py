@@ -250,7 +250,7 @@ def test_options_of_the_data_are_laid_over_those_of_the_run_and_of_a_block(ucla,
     start = ["evaluate", "--ckpt_path", UCLA_CKPT, "--protocols=knn", "--seeds=0", "--knn.k=[1]"]
     run(words(*start, "--data.fraction=0.1", "--data.subset_seed", 3, "--output=tenth"))
     both = [[f"--data={block}"], ["--data.fraction", 0.1]]
-    run(words(*start, *both[order], *both[1 - order], "--output=other"))
+    run(words(*start, *both[order], *both[1 - order], "--data.accept_seen=true", "--output=other"))
     train, label, data, _ = by_hand(UCLA_CKPT, "train_all")
     test, test_label, *_ = by_hand(UCLA_CKPT, "test")
     chosen = LabelSubset(fraction=0.1, seed=3).draw(data.ids[data.parts["train_all"]], label.numpy())
@@ -264,7 +264,8 @@ def test_options_of_the_data_are_laid_over_those_of_the_run_and_of_a_block(ucla,
 
 def test_options_that_leave_the_classes_leave_the_classifier():
     assert "test/top1" in evaluate(OWN_CKPT, "knn", 0, Path("half"), data={"fraction": 0.5}).metrics
-    assert "test/top1" not in evaluate(OWN_CKPT, "knn", 0, Path("view"), data={"test_view": 2}).metrics
+    other = {"test_view": 2, "accept_seen": True}
+    assert "test/top1" not in evaluate(OWN_CKPT, "knn", 0, Path("view"), data=other).metrics
 
 
 def test_a_protocol_that_does_not_fit_is_left_out_with_a_word_and_the_others_run():
@@ -355,11 +356,11 @@ def test_a_killed_evaluation_leaves_the_old_one(monkeypatch):
             1,
         ),
         (["--data", "nowhere.yaml"], "--data nowhere.yaml: no such file", 1),
-        (["--data", "half.yaml"], "half.yaml: not YAML", 1),
+        (["--data", "half.yaml"], "half.yaml: not YAML", 2),
         (["--output", "half.yaml/found"], "--output half.yaml/found: half.yaml is a file, and a folder is wanted", 1),
         (["--device", "abacus"], "--device abacus: ", 1),
-        (["--data.fractoin", "0.1"], "fractoin", 1),
-        (["--data.fraction", "7"], "fraction: must be in (0, 1], got 7", 1),
+        (["--data.fractoin", "0.1"], "fractoin", 2),
+        (["--data.fraction", "7"], "fraction: must be in (0, 1], got 7", 2),
         (["--knn.j", "3"], "unrecognized arguments: --knn.j", 2),
         (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint", 1),
     ],
@@ -461,5 +462,5 @@ def test_a_data_block_whose_anchors_expand_is_refused_at_once(capsys, tmp_path):
     (tmp_path / "data.yaml").write_text("\n".join(["class_path: NWUCLA", *lines]))
     with pytest.raises(SystemExit) as stop:
         run(words("evaluate", "--ckpt_path", UCLA_CKPT, "--data", tmp_path / "data.yaml"))
-    assert stop.value.code == 1
+    assert stop.value.code == 2
     assert "data.yaml: its anchors expand to" in capsys.readouterr().err
