@@ -136,7 +136,8 @@ def _check_yaml(words: Sequence[str]) -> None:
     """Looks at the YAML files among the words: the parser tells neither the file nor the line of what is wrong.
 
     Raises:
-        OptionError: One of them is no YAML, or a config without options.
+        OptionError: A config is no YAML, or without options.
+        InputError: Another of them is no YAML.
     """
     for before, word in itertools.pairwise(words):
         name, equals, value = word.partition("=") if word.startswith("--") else (before, "=", word)
@@ -148,7 +149,9 @@ def _check_yaml(words: Sequence[str]) -> None:
         try:
             content = read_yaml(Path(value))
         except InputError as error:
-            raise OptionError(str(error)) from error
+            if config:
+                raise OptionError(str(error)) from error
+            raise
         if config and not isinstance(content, dict):
             raise OptionError(f"{value}: holds no options")
 

@@ -88,6 +88,8 @@ def find_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.empty(0, device=name).device
+        number = torch.zeros(1, device=name)
+        number.item()  # a meta device has no values
+        return number.device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"--device {name}: there is none here; use auto, cpu, cuda or cuda:1") from error
