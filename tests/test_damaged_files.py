@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from skelcl.errors import InputError
 from skelcl.evaluate import _block
@@ -84,6 +85,17 @@ def test_yaml_of_people(name, tmp_path, skelcl, capfd):
         assert stop.value.code == (2 if "--config" in words else 1)
         (line,) = capfd.readouterr().err.splitlines()
         assert re.match(rf"skelcl: error: \S+x\.yaml: not YAML \({told}", line)
+
+
+def test_the_config_that_a_sweep_names(tmp_path, skelcl, capfd):
+    (tmp_path / "x.yaml").write_text("a: [")
+    values = {"method": "grid", "metric": {"name": "val/knn_top1"}, "parameters": {"model.lr": {"values": [1]}}}
+    command = ["${env}", "skelcl", "fit", "--config", str(tmp_path / "x.yaml"), "${args}"]
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**values, "command": command}))
+    with pytest.raises(SystemExit) as stop:
+        skelcl("sweep", tmp_path / "sweep.yaml")
+    assert stop.value.code == 1
+    assert re.fullmatch(r"skelcl: error: \S+/x\.yaml: not YAML \(.*\), line 1\n", capfd.readouterr().err)
 
 
 @pytest.mark.parametrize("text", ["", "- 1", "word", "\xff"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,7 +138,13 @@ def check_options(sweep: Sweep) -> None:
 
     Leaves the program with code 2 and one line when an option does not exist or does not take a value, or when the run
     would not measure the objective.
+
+    Raises:
+        InputError: A config that the command names is no YAML.
     """
+    for option, word in itertools.pairwise(sweep.command):
+        if option == "--config" and Path(word).is_file():
+            read_yaml(Path(word))  # the parser would not name the file
     first = {one.key: one.candidates[0] for one in sweep.parameters}
     config = _resolved(sweep, first)
     for one in sweep.parameters:
