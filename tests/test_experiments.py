@@ -312,7 +312,8 @@ def test_every_protocol_and_stream_is_a_flag_of_a_run_on_ntu(skelcl, capsys, run
     chosen = yaml.safe_load(block.read_text())
     assert resolved["data"]["class_path"].split(".")[-1] == chosen["class_path"]
     assert chosen["init_args"].items() <= resolved["data"]["init_args"].items()
-    assert resolved["stream"] == {"kind": "bone_motion", "trajectory": encoder_of(run) == "hyperformer"}
+    trajectory = encoder_of(run) == "hyperformer"
+    assert resolved["stream"] == {"kind": "bone_motion", "trajectory": trajectory, "masked_motion": True}
     model = resolved["model"]["init_args"]
     assert model["view"]["init_args"]["dup_body"]
     assert model["eval_view"]["init_args"]["dup_body"]

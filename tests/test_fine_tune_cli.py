@@ -271,7 +271,7 @@ OTHERS = {
         "--model.encoder.widths=[4,8,4]",
         "--model.encoder.dim=8",
         "--model.encoder.heads=2",
-        "--model.queue_size=16",
+        "--model.queue_size=20",
     ],
     "STDCL": ["--model.encoder=CTRGCN", "--model.encoder.widths=[8]", "--model.encoder.strides=[2]", "--model.dim=4"],
 }

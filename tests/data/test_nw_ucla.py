@@ -23,6 +23,7 @@ STEM = "a08_s03_e01_v02"  # label 7 in the file, 6 for us
 
 
 def document(frames=3, **changes):
+    # A body of 19 m: values that tests find in the text, which preparation remarks upon.
     joints = [[[0.1 * t + v, -0.2, 2.5] for v in range(20)] for t in range(frames)]
     return {"file_name": STEM, "skeletons": joints, "label": 7} | changes
 
@@ -179,7 +180,7 @@ def test_a_wrong_file_name_key_is_a_warning_and_the_path_wins(tmp_path):
     store = prepare([tmp_path], tmp_path / "stores")
     assert store.ids.tolist() == [STEM]
     assert (store.index["label"][0], store.index["subject"][0], store.index["camera"][0]) == (6, 3, 2)
-    (notice,) = store.report["notices"]
+    (notice,) = (one for one in store.report["notices"] if one["reason"] != "coordinates")
     assert (notice["outcome"], notice["id"]) == ("warning", STEM)
     assert "a01_s01_e00_v01" in notice["message"]
 
@@ -192,7 +193,7 @@ def test_identical_frames_and_single_frames_are_kept(tmp_path):
     store = prepare([tmp_path], tmp_path / "stores")
     assert store.index["n_frames"].tolist() == [3, 1]
     assert store.index["flags"].tolist() == [0, Flag.SINGLE_FRAME]
-    assert store.report["notices"] == []
+    assert {one["reason"] for one in store.report["notices"]} == {"coordinates"}
 
 
 # Finding
