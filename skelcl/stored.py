@@ -341,7 +341,7 @@ class _Check:
         module = name.rpartition(".")[0]
         refusal = InputError(
             f"{self.path}: its config names {name[:80]} ({place}), which is no class of skelcl or torch.optim and was "
-            f"not imported; if you trust that module, add --trust {module[:80]}, in Python trust={module!r}"
+            f"not imported; if you trust that module, add --trust {module[:80]}, in Python trust={module[:80]!r}"
         )
         if not _within(name, self.allowed):
             raise refusal

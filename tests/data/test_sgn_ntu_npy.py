@@ -285,6 +285,18 @@ def test_a_single_npy_file(tmp_path):
     assert store.index["label"].tolist() == [12]
 
 
+@pytest.mark.parametrize("bits", [0x7FF0000000000001, 0x7FF8000000000000, 0x7E37E43C8800759C])
+def test_what_float32_cannot_hold_is_a_missing_joint(tmp_path, bits):
+    """A signalling and a quiet NaN, and 1e300, none of which warns."""
+    content = people()
+    content["skel_body0"].view(np.uint64)[1, 4, 0] = bits
+    store = store_of(open_ntu_npy(npy(tmp_path, content)), tmp_path)
+    expected = people()["skel_body0"].astype(np.float32)
+    missing = np.isnan(store.recording(0)[0])
+    assert np.argwhere(missing).tolist() == [[1, 4, c] for c in range(3)]
+    np.testing.assert_array_equal(store.recording(0)[0][~missing], expected[~missing])
+
+
 def test_two_people_who_trade_places(tmp_path):
     t = np.linspace(0, 1, 40)[:, None, None]
     pose = np.random.default_rng(0).normal(0, 0.3, (25, 3)) * [0.3, 1, 0.3]

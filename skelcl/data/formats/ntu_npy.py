@@ -164,7 +164,7 @@ def _places(content: dict[Any, Any], where: str) -> tuple[np.ndarray, np.ndarray
         body = content.get(f"skel_body{place}")
         if not isinstance(body, np.ndarray) or body.dtype.kind != "f" or body.shape != shape:
             raise ReadError("shape", f"{where}: skel_body{place} is {described(body)}, not an array {shape}")
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, hence missing
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite, hence missing
             out[place] = body
     return out, np.array(counts)
 

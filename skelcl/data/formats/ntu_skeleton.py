@@ -199,7 +199,7 @@ class _Text:
             except ValueError:
                 line = int(lines.flat[n // 3])
                 raise self.error("number", line, f"{_quoted(word)} is no number") from None
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, hence missing
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite, hence missing
             joints = values.astype(np.float32).reshape(-1, NTU25.num_joints, 3)
         joints[~np.isfinite(joints)] = np.nan
         return joints

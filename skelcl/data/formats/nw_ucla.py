@@ -293,7 +293,7 @@ def _coordinates(frames: object, place: str) -> np.ndarray:
         wide = np.array(numbers, np.float64)
     except OverflowError as error:
         raise ReadError("coordinates", f"{place}: holds a number beyond float64") from error
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, hence missing
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite, hence missing
         return wide.astype(np.float32).reshape(1, len(frames), num_joints, 3)
 
 

@@ -88,7 +88,7 @@ def parse_skeleton(data: bytes, place: str) -> tuple[np.ndarray, int | None]:
                     "number", f"{place}: row {t + 1}, column {column + 1}: {word!r:.40} is no number", t + 1
                 )
     rows = rows[: len(lines) - (truncated is not None)]
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, hence missing
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite, hence missing
         joints = rows.astype(np.float32)
     return joints.reshape(len(rows), 2, NTU25.num_joints, 3).swapaxes(0, 1), truncated
 

@@ -63,7 +63,7 @@ def read(file: Path, channels: int | None, layout: Skeleton) -> Poses:
             seen.add(cell)
             values = [_real(row[where[name]], file, line, name) for name in group]
             values.append(_real(row[where[score]], file, line, score) if score in where else 1.0)
-            with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, hence missing
+            with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is infinite, hence missing
                 out[cell] = values
     confidence = out[..., wanted] if sure else None
     return Poses(out[..., :wanted], confidence, others=len(set(persons)) - len(kept))
