@@ -5,6 +5,7 @@ import errno
 import math
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -315,8 +316,12 @@ def test_what_ended_a_forked_process_ends_the_run():
         assert (type(stop.value), str(stop.value)) == (kind, "a line: and more")
     with pytest.raises(ProcessRaisedException), forked_processes():
         raise ProcessRaisedException(f"{traces}ValueError: a bug", 1, 2)
-    with pytest.raises(KeyboardInterrupt), forked_processes():
-        raise ProcessExitedException("", 1, 2, exit_code=-2, signal_name="SIGINT")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+    try:
+        with pytest.raises(KeyboardInterrupt), forked_processes():
+            raise ProcessExitedException("", 1, 2, exit_code=-2, signal_name="SIGINT")
+    finally:
+        signal.signal(signal.SIGINT, before)
     with pytest.raises(ProcessExitedException), forked_processes():
         raise ProcessExitedException("", 1, 2, exit_code=-9, signal_name="SIGKILL")
 

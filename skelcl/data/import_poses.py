@@ -210,7 +210,9 @@ def _first(clips: Sequence[_Clip], format: Format, channels: int | None, layout:
 def _classes(labels: Sequence[str]) -> tuple[str, ...]:
     """Class names in the order of the labels: by number when all are numbers, else by name."""
     names = set(labels)
-    return tuple(sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names))
+    # Python refuses to convert thousands of digits.
+    numbers = all(name.isdecimal() and len(name) < 20 for name in names)
+    return tuple(sorted(names, key=int) if numbers else sorted(names))
 
 
 def _fingerprint(clip: _Clip) -> str:

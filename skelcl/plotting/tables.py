@@ -82,8 +82,8 @@ def read_per_class(run: Path, metric: str | None = None) -> tuple[list[str], dic
     clips = {}
     for line, row in rows:
         count = row[header.index(support)]
-        if not count.isdecimal():
-            raise InputError(f"{file}, line {line}: {support} is {count!r}, not a number of clips")
+        if not count.isdecimal() or len(count) > 18:  # Python refuses to convert thousands of digits
+            raise InputError(f"{file}, line {line}: {support} is {count[:40]!r}, not a number of clips")
         clips[row[0]] = int(count)
     values = np.array([_number(row[column], file, line, metric) for line, row in rows])
     return [row[0] for _, row in rows], clips, values, metric

@@ -7,7 +7,7 @@ import pytest
 
 from skelcl.data.commands import COMMANDS
 from skelcl.data.formats.synthetic_poses import write_mediapipe
-from skelcl.data.import_poses import find, read_labels
+from skelcl.data.import_poses import _classes, find, read_labels
 from skelcl.data.pose_reading import fill_unseen
 from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.errors import InputError
@@ -30,6 +30,11 @@ def npy_tree(folder, names):
         file = folder / f"{name}.npy"
         file.parent.mkdir(parents=True, exist_ok=True)
         np.save(file, poses(1, 17, 3, seed=n))
+
+
+def test_numbers_order_the_classes_however_long_a_name_is():
+    assert _classes(["10", "9", "9"]) == ("9", "10")
+    assert _classes(["2" * 5000, "10"]) == ("10", "2" * 5000), "by name: Python converts no such number"
 
 
 def test_folders_are_classes(imported, tmp_path):

@@ -125,7 +125,7 @@ def test_files_that_are_no_layouts(tmp_path):
     (tmp_path / "x.yaml").write_text("a: [")
     for name, message in (
         ("x.json", "not valid JSON"),
-        ("x.yaml", "cannot be read"),
+        ("x.yaml", "not YAML"),
         ("y.yaml", "no such"),
     ):
         with pytest.raises(InputError, match=message) as caught:

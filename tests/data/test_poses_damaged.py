@@ -115,6 +115,9 @@ def test_a_csv_error_names_the_line(tmp_path, puppet):
     file.write_text("frame,joint,x,y\n1,hip,2,3\n\n2,hip,x,3\n")
     with pytest.raises(ReadError, match=r"a\.csv: x holds 'x', which is no number, line 4"):
         load("csv", [file], layout=find_layout(puppet))
+    file.write_text(f"frame,joint,x,y\n1,{'1' * 5000},2,3\n")
+    with pytest.raises(ReadError, match=r"a\.csv: the layout has no joint '111.*, line 2"):
+        load("csv", [file], layout=find_layout(puppet))
 
 
 def test_one_bad_file_among_many_is_reported_and_the_others_kept(imported, tmp_path):

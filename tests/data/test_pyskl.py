@@ -203,6 +203,7 @@ def changed(**changes):
         (changed(keypoint=np.array([[None]])), r"keypoint is an array \(1, 1\) object, not an array of numbers"),
         (changed(keypoint=poses((4, 25, 3))), r"annotation 1 \(S001C002P003R002A050\): keypoint is \(4, 25, 3\)"),
         (changed(keypoint=poses((1, 4, 17, 2))), r"keypoint is \(1, 4, 17, 2\), not \(M, T, 25, 3\)"),
+        (changed(frame_dir="two\nlines", total_frames=7), r"annotation 1 \(two lines\): total_frames is 7, but"),
         (changed(total_frames=7), r"total_frames is 7, but keypoint is \(2, 4, 25, 3\)"),
         (changed(total_frames=np.ones(2)), r"total_frames is an array \(2,\) float64, but keypoint is"),
         (changed(keypoint_score=poses((2, 4, 17))), r"keypoint_score is \(2, 4, 17\), not \(2, 4, 25\)"),

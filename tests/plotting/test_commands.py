@@ -260,6 +260,7 @@ def test_change(skelcl, drawing, capfd):
         ((0, 0, 0), {"support": (4, 3, 0)}, "not tested on the same clips: they have 2 and 3 clips of 'stand'"),
         ((0, 0, 0), {"names": ("sit", "stand", "wave")}, "the classes differ"),
         ((0, "x", 0), {}, "line 3: test/linear_top1 is 'x', not a number"),
+        ((0, 0, 0), {"support": (4, "1" * 5000, 0)}, "not a number of clips"),
         ((0, 0, 0), {"support": (4, "", 0)}, "line 3: test/support is '', not a number of clips"),
     ):
         per_class("runs/c", *arguments, **options)

@@ -73,7 +73,8 @@ def _joint(text: str, names: dict[str, int], file: Path, line: int) -> int:
     name = text.lower().replace("_", " ")
     if name in names:
         return names[name]
-    if text.isdecimal() and int(text) < len(names):
+    # Python refuses to convert thousands of digits; a joint has three.
+    if re.fullmatch(r"\d{1,3}", text) and int(text) < len(names):
         return int(text)
     raise ReadError("joint", f"{file}: the layout has no joint {shown(text)}", line)
 

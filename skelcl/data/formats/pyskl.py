@@ -30,6 +30,7 @@ from skelcl.data.recording import Notice, Recording, Source
 from skelcl.data.store import SkeletonStore, fill_joints
 from skelcl.errors import InputError
 from skelcl.skeleton import COCO17, KINECT20, NTU25, OPENPOSE18
+from skelcl.text import one_line
 
 LAYOUTS = {(25, 3): NTU25, (20, 3): KINECT20, (17, 2): COCO17, (18, 2): OPENPOSE18}
 """Joints and coordinates per joint → layout."""
@@ -158,15 +159,16 @@ def _clip(item: Any, joints: tuple[int, int], place: str) -> _Clip:
     name, label, length = item.get("frame_dir"), item.get("label"), item.get("total_frames")
     if type(name) is not str:
         raise InputError(f"{place}: frame_dir is {described(name)}, not a name")
+    place = f"{place} ({one_line(name)})"
     if not isinstance(label, int | float) or isinstance(label, bool):
-        raise InputError(f"{place} ({name}): label is {described(label)}, not a class counted from 0")
+        raise InputError(f"{place}: label is {described(label)}, not a class counted from 0")
     if len(keypoint.shape) != 4 or keypoint.shape[2:] != joints:
-        raise InputError(f"{place} ({name}): keypoint is {keypoint.shape}, not (M, T, {joints[0]}, {joints[1]})")
+        raise InputError(f"{place}: keypoint is {keypoint.shape}, not (M, T, {joints[0]}, {joints[1]})")
     if length is not None and (type(length) is not int or length != keypoint.shape[1]):
-        raise InputError(f"{place} ({name}): total_frames is {described(length)}, but keypoint is {keypoint.shape}")
+        raise InputError(f"{place}: total_frames is {described(length)}, but keypoint is {keypoint.shape}")
     score = None if item.get("keypoint_score") is None else _array(item, "keypoint_score", place)
     if score is not None and score.shape != keypoint.shape[:3]:
-        raise InputError(f"{place} ({name}): keypoint_score is {score.shape}, not {keypoint.shape[:3]}")
+        raise InputError(f"{place}: keypoint_score is {score.shape}, not {keypoint.shape[:3]}")
     return _Clip(name, label, keypoint, score)  # type: ignore[arg-type]  # labels are made whole together
 
 
