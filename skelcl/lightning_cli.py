@@ -42,7 +42,7 @@ from skelcl.parsing import OneLineErrors, reason
 from skelcl.seeding import untouched, use_seed
 from skelcl.skeleton import Skeleton
 from skelcl.stored import CONFIG_KEY, check_run, load_weights, read_checkpoint, stored_config
-from skelcl.trainer_options import check_options, check_trainer, dump, lightning_explained
+from skelcl.trainer_options import check_options, check_trainer, counts_stay_counts, dump, lightning_explained
 from skelcl.transforms import Stream
 
 # A dataclass would be spelt out field by field on the command line; a link hands the whole object over.
@@ -137,6 +137,7 @@ class SkelCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Facts of the data reach the model by links; each callback of every run has a group of its own."""
+        counts_stay_counts(parser)
         for name in ("skeleton", "num_persons", "channels"):
             parser.link_arguments(f"data.{name}", f"model.init_args.encoder.init_args.{name}", apply_on="instantiate")
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")

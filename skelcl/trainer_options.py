@@ -7,13 +7,16 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
+from functools import reduce
 from importlib.util import find_spec
-from typing import Any
+from operator import or_
+from typing import Any, get_args
 
 import lightning.pytorch as pl
 import yaml
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch.cli import LightningArgumentParser
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -24,6 +27,19 @@ PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 COUNTS = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")
 """What Lightning divides by."""
 LIBRARIES = {"lightning", "lightning_utilities", "pytorch_lightning", "torch", "jsonargparse"}
+
+
+def counts_stay_counts(parser: LightningArgumentParser) -> None:
+    """Reads a whole number where the Trainer takes counts and shares as one: 1 batch is not 1.0, all of them.
+
+    The parser tries the types of a union one after the other, and Python may hand it a union of an integer and a float
+    in the order in which some other module wrote it first.
+    """
+    for action in parser._actions:
+        kinds = get_args(getattr(action, "_typehint", None))
+        if action.dest.startswith("trainer.") and {int, float} <= set(kinds):
+            others = (kind for kind in kinds if kind is not int)
+            action._typehint = reduce(or_, others, int)  # type: ignore[attr-defined]  # jsonargparse's own
 
 
 def check_options(config: Mapping[str, Any]) -> None:

@@ -297,7 +297,7 @@ def test_version(skelcl, capfd):
          "trainer.callbacks: EarlyStopping: the following arguments are required: monitor"),
         ("fit --trainer.logger 3", "trainer.logger: must be a class that is known or a list or true or false, got 3"),
         ("fit --trainer.enable_progress_bar maybe", "trainer.enable_progress_bar: must be true or false, got maybe"),
-        ("fit --trainer.gradient_clip_val x", "trainer.gradient_clip_val: must be a number or a whole number, got x"),
+        ("fit --trainer.gradient_clip_val x", "trainer.gradient_clip_val: must be a whole number or a number, got x"),
         ("fit --data NWUCLA --data.validation x",
          "data: NWUCLA: validation: must be one of none, seen, held-out, got x"),
         ("fit --data NWUCLA --data.classes 3", "data: NWUCLA: classes: must be a list, got 3"),

@@ -160,6 +160,10 @@ def test_the_profiler_of_pytorch_writes_traces(ucla, tmp_path, plain):
 LENGTHS = {
     "overfit_batches=2": (4, 2),
     "overfit_batches=0.5": (4, 2),
+    "overfit_batches=1": (2, 2),
+    "limit_train_batches=1": (2, 2),
+    "limit_train_batches=1.0": (8, 2),
+    "val_check_interval=1": (8, 8),
     "limit_train_batches=2": (4, 2),
     "limit_train_batches=0.5": (4, 2),
     "max_steps=3": (3, 0),
