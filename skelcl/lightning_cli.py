@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import logging
 import os
 import re
 import shlex
@@ -41,8 +40,16 @@ from skelcl.methods import Method
 from skelcl.parsing import OneLineErrors, reason
 from skelcl.seeding import untouched, use_seed
 from skelcl.skeleton import Skeleton
-from skelcl.stored import CONFIG_KEY, check_run, load_weights, read_checkpoint, stored_config
-from skelcl.trainer_options import check_options, check_trainer, counts_stay_counts, dump, lightning_explained
+from skelcl.stored import CONFIG_KEY, check_run, load_weights, mismatch, read_checkpoint, stored_config
+from skelcl.trainer_options import (
+    check_options,
+    check_trainer,
+    counts_stay_counts,
+    dump,
+    hush_lightning,
+    hushed,
+    lightning_explained,
+)
 from skelcl.transforms import Stream
 
 # A dataclass would be spelt out field by field on the command line; a link hands the whole object over.
@@ -213,7 +220,7 @@ class SkelCLI(LightningCLI):
         """Run the verb; who interrupts it is told how to go on, whose disk is full where; no unused folder is left."""
         folders = [logger.log_dir for logger in self.trainer.loggers if isinstance(logger, CSVLogger)]
         try:
-            with PROGRAM.resumable(self._how_to_go_on), forked_processes():
+            with PROGRAM.resumable(self._how_to_go_on), forked_processes(), self._explained():
                 super()._run_subcommand(subcommand)
         except BaseException as error:
             full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -222,6 +229,20 @@ class SkelCLI(LightningCLI):
             for folder in folders if self.trainer.is_global_zero else ():
                 _remove_unused(Path(folder))
             raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """A checkpoint whose weights do not fit, or which is no run that could go on, is told in one line."""
+        try:
+            yield
+        except (KeyError, RuntimeError) as error:
+            path = self.trainer.ckpt_path
+            if "contains only the model" in str(error):
+                raise InputError(f"{path}: holds weights alone, no run that could be continued; use test") from error
+            if "Error(s) in loading state_dict" not in str(error):
+                raise
+            problem = mismatch(self.model.state_dict(), read_checkpoint(Path(str(path)))["state_dict"])
+            raise InputError(f"{path}: not a checkpoint of this model: {problem}") from error
 
     def _how_to_go_on(self) -> str:
         last = newest_checkpoint(self.trainer) if self.subcommand == "fit" else None
@@ -274,11 +295,11 @@ def run_lightning(words: Sequence[str]) -> SkelCLI:
         args[1:1] = ["--config", yaml.safe_dump(stored)]
     if path is not None and Path(path).is_file():
         check_run(Path(path), args[0] == "fit")
-    _hush_lightning()
+    hush_lightning()
     if torch.cuda.is_available():
         # The bar reads the loss, for which the GPU has to be waited for: not in every step.
         os.environ.setdefault("TQDM_MINITERS", "10")
-    with lightning_explained(), _explained(path):
+    with lightning_explained():
         return SkelCLI(stored=stored, save_config_callback=SaveConfig, args=args)
 
 
@@ -298,7 +319,7 @@ def resolved_config(words: Sequence[str]) -> str:
     Args:
         words: ``--config FILE`` and further options.
     """
-    with _hushed():
+    with hushed():
         cli = _Resolver(save_config_callback=None, run=False, args=list(words))
         return str(cli.parser.dump(cli.config, skip_none=False))
 
@@ -367,7 +388,7 @@ def load(
     """
     path = Path(path)
     config = {**stored_config(path, trust), **(changes or {}), "trainer": {}}
-    with untouched(), _hushed():
+    with untouched(), hushed():
         cli = _Viewer(path, config, bool(changes))
         if weights:
             content = read_checkpoint(path)
@@ -380,19 +401,6 @@ def load(
             load_weights(module, state, path)
         cli.datamodule.setup("predict")
         return cli.model.eval(), cli.datamodule
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Lightning silenced, and afterwards as it was."""
-    with warnings.catch_warnings():
-        logger = logging.getLogger(_ADVERTISER)
-        before = list(logger.filters)
-        _hush_lightning()
-        try:
-            yield
-        finally:
-            logger.filters[:] = before
 
 
 def _take_own_folder(logger: CSVLogger) -> None:
@@ -413,27 +421,6 @@ def _remove_unused(folder: Path) -> None:
     """Remove the folder of a run that holds nothing but what its options were: the next run has its place."""
     if folder.is_dir() and {path.name for path in folder.iterdir()} <= {"config.yaml", "labels.txt"}:
         shutil.rmtree(folder)
-
-
-def _hush_lightning() -> None:
-    """Silence what Lightning says of every run here and no user can or should act on."""
-    for message in (
-        "LightningCLI's args parameter is intended",  # they are those of the command line, completed
-        ".*isinstance.treespec, LeafSpec",  # Lightning 2.6 on newer torch
-        "The dirpath has changed from",  # a resumed or tested run has a folder of its own
-        ".*does not have many workers",  # a batch is a copy of memory slices: workers would not pay
-        ".*smaller than the logging interval",  # metrics are logged by epoch
-        "GPU available but not used",  # asked for, or a look at a run that needs none
-    ):
-        warnings.filterwarnings("ignore", message)
-    logging.getLogger(_ADVERTISER).addFilter(_no_advertisement)
-
-
-_ADVERTISER = "lightning.pytorch.utilities.rank_zero"
-
-
-def _no_advertisement(record: logging.LogRecord) -> bool:
-    return "litlogger" not in record.getMessage()
 
 
 def _option(args: Sequence[str], *names: str) -> str | None:
@@ -480,31 +467,3 @@ def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         return
     for key, value in config.items():
         yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
-
-
-@contextmanager
-def _explained(path: str | Path | None) -> Iterator[None]:
-    """Weights that do not fit, or are no run that could go on, are told in one line."""
-    try:
-        yield
-    except KeyError as error:
-        if "contains only the model" not in str(error):
-            raise
-        raise InputError(f"{path}: holds weights alone, no run that could be continued; use test") from error
-    except RuntimeError as error:
-        if "Error(s) in loading state_dict" not in str(error):
-            raise
-        raise InputError(f"{path}: not a checkpoint of this model: {_in_our_words(str(error))}") from error
-
-
-def _in_our_words(message: str) -> str:
-    """The first few wrong weights of PyTorch's message, on one line."""
-    parts = []
-    for kind, keys in re.findall(r"(Missing|Unexpected) key\(s\) in state_dict: ([^\n]*)", message):
-        names = re.findall(r'"([^"]+)"', keys)
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        parts.append(f"{kind.lower()} {', '.join(names[:3])}{more}")
-    shapes = r"size mismatch for (\S+): .*?torch\.Size\(\[(.*?)\]\).*?torch\.Size\(\[(.*?)\]\)"
-    for name, there, here in re.findall(shapes, message)[:1]:
-        parts.append(f"{name} is ({there}) there and ({here}) here")
-    return "; ".join(parts) or "it holds something else than weights"

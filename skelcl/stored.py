@@ -177,10 +177,10 @@ def mismatch(own: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
         found: State in a file.
     """
     parts = []
-    for kind, names in (("missing", own.keys() - found.keys()), ("unexpected", found.keys() - own.keys())):
-        if names:
+    for kind, these, others in (("missing", own, found), ("unexpected", found, own)):
+        if names := [name for name in these if name not in others]:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            parts.append(f"{kind} {', '.join(sorted(names)[:3])}{more}")
+            parts.append(f"{kind} {', '.join(names[:3])}{more}")
     for name, value in own.items():
         if isinstance(value, Tensor) and name in found:
             there = found[name]

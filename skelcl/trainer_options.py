@@ -1,9 +1,11 @@
-"""Lightning's own options: which of them cannot be used here, and how Lightning's word on the others is told."""
+"""Lightning's own options: which cannot be used here, and how its word on the others is told, or silenced."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
@@ -144,3 +146,37 @@ def dump(config: Any) -> str:
     """A config as YAML, as jsonargparse writes it."""
     text: str = yaml.dump(config, Dumper=ConfigDumper, default_flow_style=False, allow_unicode=True, sort_keys=False)
     return text
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Lightning silenced, and afterwards as it was."""
+    with warnings.catch_warnings():
+        logger = logging.getLogger(_ADVERTISER)
+        before = list(logger.filters)
+        hush_lightning()
+        try:
+            yield
+        finally:
+            logger.filters[:] = before
+
+
+def hush_lightning() -> None:
+    """Silence what Lightning says of every run here and no user can or should act on."""
+    for message in (
+        "LightningCLI's args parameter is intended",  # they are those of the command line, completed
+        ".*isinstance.treespec, LeafSpec",  # Lightning 2.6 on newer torch
+        "The dirpath has changed from",  # a resumed or tested run has a folder of its own
+        ".*does not have many workers",  # a batch is a copy of memory slices: workers would not pay
+        ".*smaller than the logging interval",  # metrics are logged by epoch
+        "GPU available but not used",  # asked for, or a look at a run that needs none
+    ):
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger(_ADVERTISER).addFilter(_no_advertisement)
+
+
+_ADVERTISER = "lightning.pytorch.utilities.rank_zero"
+
+
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    return "litlogger" not in record.getMessage()

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import allow, session, wait_for
 
 TOP = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="POSIX signals, and /proc to see who is left")
@@ -24,11 +25,6 @@ def sleep():
     ready()
     time.sleep(60)
 """
-
-
-def allow():
-    """The tests themselves may be running where a shell has switched SIGINT off."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture
@@ -52,26 +48,6 @@ def start(tmp_path):
         for pid in session(process.pid):
             os.kill(pid, signal.SIGKILL)
         process.communicate()
-
-
-def wait_for(condition, seconds=30):
-    late = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < late
-        time.sleep(0.02)
-
-
-def session(leader):
-    """Processes of a session that are alive."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, number = path.read_text().rpartition(")")[2].split()[:4]
-        except OSError:
-            continue
-        if int(number) == leader and state != "Z":
-            found.append(int(path.parent.name))
-    return found
 
 
 def end(process, kind, line="the same command does it anew", seconds=20):

@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from processes import allow, session, wait_for
 
 from skelcl.encoders import LSTM
 from skelcl.interruption import PROGRAM
@@ -124,11 +124,6 @@ def test_whatever_is_interrupted_does_not_say_success(main, interrupt, trained, 
         torch.load(path)
 
 
-def allow():
-    """The tests themselves may be running where a shell has switched SIGINT off."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.fixture
 def start(tmp_path):
     """Starts the program ``skelcl`` in a session of its own."""
@@ -149,26 +144,6 @@ def start(tmp_path):
         for pid in session(process.pid):
             os.kill(pid, signal.SIGKILL)
         process.wait()
-
-
-def wait_for(condition, seconds=100):
-    late = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < late
-        time.sleep(0.05)
-
-
-def session(leader):
-    """Processes of a session that are alive."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, number = path.read_text().rpartition(")")[2].split()[:4]
-        except OSError:
-            continue
-        if int(number) == leader and state != "Z":
-            found.append(int(path.parent.name))
-    return found
 
 
 def ended(process, kind, folder, how):
