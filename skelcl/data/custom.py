@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from skelcl.bounds import NonNegativeInt, ProperShare, bounded
-from skelcl.data.datamodule import SkeletonDataModule, validation_queries
+from skelcl.data.datamodule import SkeletonDataModule
+from skelcl.data.subsets import validation_queries
 from skelcl.errors import InputError
 
 

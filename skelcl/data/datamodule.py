@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from skelcl.bounds import NonNegativeInt, PositiveInt, PositiveShare, ProperShar
 from skelcl.clips import Clips
 from skelcl.data.batches import BalancedBatches, ClipDataset, ClipLoader, FirstBatches, OrderedBatches, ShuffledBatches
 from skelcl.data.store import SkeletonStore, StoreError, leaked
-from skelcl.data.subsets import LabelSubset, choose_classes, digest, write_labels
+from skelcl.data.subsets import LabelSubset, choose_classes, digest, validation_queries, write_labels
 from skelcl.errors import InputError, OptionError
 from skelcl.skeleton import Skeleton
 
@@ -428,31 +427,3 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
     def slot_labels(self) -> Tensor:
         """Class of the clip of each slot, −1 when unknown, (B,) int64 in main memory."""
         return torch.from_numpy(np.tile(self.store.index["label"][self.parts["train"]].astype(np.int64), self.repeat))
-
-
-def validation_queries(index: dict[str, np.ndarray], train: np.ndarray, share: float) -> np.ndarray:
-    """Chooses the training clips that ask in validation.
-
-    Whole performers are chosen, by a hash of their numbers, or whole setups where the files do not tell who acts;
-    clips of each class, by a hash of their ids, when there are fewer than three of them. At least one performer,
-    setup, or clip of a class, stays in the gallery.
-
-    Args:
-        index: Columns of the store.
-        train: Positions of the training part, (N,).
-        share: Share of the performers, or of the clips of a class, that ask.
-
-    Returns:
-        (N,) bool.
-    """
-
-    def chosen(names: Sequence[str]) -> set[str]:
-        count = min(max(1, round(share * len(names))), len(names) - 1)
-        return set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
-
-    known = (index["subject"][train] >= 0).any()
-    groups = index["subject" if known else "setup"][train].astype(str)
-    if len(names := np.unique(groups)) >= 3:
-        return np.isin(groups, list(chosen(names.tolist())))
-    ids, labels = index["id"][train], index["label"][train]
-    return np.isin(ids, [name for label in np.unique(labels) for name in chosen(ids[labels == label].tolist())])

@@ -1,4 +1,4 @@
-"""Label subsets: which training clips keep their labels when labels are scarce."""
+"""Parts of a data set: clips that keep scarce labels, chosen classes, clips that ask in validation."""
 
 from __future__ import annotations
 
@@ -174,6 +174,34 @@ def choose_classes(names: Sequence[str], label: np.ndarray, chosen: Sequence[str
     number = np.full(len(names) + 1, -1, label.dtype)  # the last stands for the label −1
     number[kept] = np.arange(len(kept))
     return [names[place] for place in kept], number[label]
+
+
+def validation_queries(index: dict[str, np.ndarray], train: np.ndarray, share: float) -> np.ndarray:
+    """Chooses the training clips that ask in validation.
+
+    Whole performers are chosen, by a hash of their numbers, or whole setups where the files do not tell who acts;
+    clips of each class, by a hash of their ids, when there are fewer than three of them. At least one performer,
+    setup, or clip of a class, stays in the gallery.
+
+    Args:
+        index: Columns of the store.
+        train: Positions of the training part, (N,).
+        share: Share of the performers, or of the clips of a class, that ask.
+
+    Returns:
+        (N,) bool.
+    """
+
+    def chosen(names: Sequence[str]) -> set[str]:
+        count = min(max(1, round(share * len(names))), len(names) - 1)
+        return set(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
+
+    known = (index["subject"][train] >= 0).any()
+    groups = index["subject" if known else "setup"][train].astype(str)
+    if len(names := np.unique(groups)) >= 3:
+        return np.isin(groups, list(chosen(names.tolist())))
+    ids, labels = index["id"][train], index["label"][train]
+    return np.isin(ids, [name for label in np.unique(labels) for name in chosen(ids[labels == label].tolist())])
 
 
 def digest(ids: Iterable[str]) -> str:

@@ -5,12 +5,11 @@ import json
 import os
 import pickle
 import struct
-import tracemalloc
 import zipfile
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from memory import memory_below
 
 from skelcl.data.formats import nw_ucla
 from skelcl.data.formats.containers import LARGEST
@@ -24,16 +23,6 @@ from skelcl.errors import InputError
 
 LONG = "7" * 5000  # more digits than Python converts
 NAME = "S001C002P003R002A013"
-
-
-@contextmanager
-def memory_below(limit):
-    tracemalloc.start()
-    try:
-        yield
-        assert tracemalloc.get_traced_memory()[1] < limit
-    finally:
-        tracemalloc.stop()
 
 
 def npz(**arrays):

@@ -10,8 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 from skelcl.clips import Clips
 from skelcl.data import NWUCLA, SkeletonDataModule, StoreError
 from skelcl.data.batches import FirstBatches, OrderedBatches, ShuffledBatches
-from skelcl.data.datamodule import validation_queries
-from skelcl.data.subsets import LabelSubset, digest, read_labels
+from skelcl.data.subsets import LabelSubset, digest, read_labels, validation_queries
 from skelcl.errors import InputError, OptionError
 from skelcl.skeleton import KINECT20
 

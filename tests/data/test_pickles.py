@@ -4,14 +4,13 @@ import os
 import pickle
 import pickletools
 import struct
-import tracemalloc
 from collections import OrderedDict, defaultdict
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from memory import memory_below
 
 from skelcl.data.formats.pickles import described, dump, holds, load, load_npy
 from skelcl.errors import InputError
@@ -50,16 +49,6 @@ def write(folder, data):
     file = folder / "file.pkl"
     file.write_bytes(data)
     return file
-
-
-@contextmanager
-def memory_below(limit):
-    tracemalloc.start()
-    try:
-        yield
-        assert tracemalloc.get_traced_memory()[1] < limit
-    finally:
-        tracemalloc.stop()
 
 
 def same_arrays(found):
