@@ -16,31 +16,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skelcl.errors import InputError, OptionError, fail
-from skelcl.interruption import PROGRAM
+from skelcl.runs.interruption import PROGRAM
 
 if TYPE_CHECKING:
-    from skelcl.lightning_cli import SkelCLI
+    from skelcl.commands.lightning import SkelCLI
 
 LIGHTNING_VERBS = ("fit", "validate", "test", "predict")
 PROGRAMS = {
-    "fine-tune": "skelcl.fine_tune:main",
-    "sweep": "skelcl.sweeps.command:main",
-    "evaluate": "skelcl.evaluate:main",
+    "fine-tune": "skelcl.commands.fine_tune:main",
+    "sweep": "skelcl.commands.sweep:main",
+    "evaluate": "skelcl.commands.evaluate:main",
 }
 """Verbs that parse their own words."""
 LISTS = {
-    "fuse": ("skelcl.evaluation.fusion:fuse", "RUN_OR_FILE"),
-    "results": ("skelcl.evaluation.results:results", "FOLDER"),
+    "fuse": ("skelcl.commands.fuse:fuse", "RUN_OR_FILE"),
+    "results": ("skelcl.commands.results:results", "FOLDER"),
 }
 """Verbs that take any number of words of one kind, and options: a typed function, and what its words are."""
 COMMANDS = {
-    "data": "skelcl.data.commands:COMMANDS",
-    "checkpoint": "skelcl.checkpoint:COMMANDS",
-    "export": "skelcl.export:export_checkpoint",
-    "plot": "skelcl.plot_commands:COMMANDS",
+    "data": "skelcl.commands.data:COMMANDS",
+    "checkpoint": "skelcl.commands.checkpoint:COMMANDS",
+    "export": "skelcl.commands.export:export_checkpoint",
+    "plot": "skelcl.commands.plot:COMMANDS",
 }
 """Verbs that are a typed function, or a dictionary of them by sub-command."""
-OWN_CLIP = "skelcl.predict:predict_clips"
+OWN_CLIP = "skelcl.commands.predict:predict_clips"
 """What ``predict`` is when there is an ``--input``."""
 
 HELP = """\
@@ -123,7 +123,7 @@ def run(args: Sequence[str]) -> SkelCLI | None:
         _check_yaml(words)
         return _dispatch(verb, words)
     except Exception as error:
-        told = _told(error)
+        told = user_message(error)
         if told is None:
             raise
         PROGRAM.leave_with_first()  # which met the same error
@@ -156,14 +156,14 @@ def _check_yaml(words: Sequence[str]) -> None:
             raise OptionError(f"{value}: holds no options")
 
 
-def _told(error: Exception) -> str | None:
+def user_message(error: Exception) -> str | None:
     """What an error that the user can mend says, also where the parser wrapped it; None for a bug."""
     if isinstance(error, (InputError, OSError)):
         text = str(error)
         # torch gives what a worker met with the worker's traceback, whose last line says it.
         return text if "in DataLoader worker process" not in text else text.splitlines()[-1].partition(": ")[2]
     if isinstance(error, ValueError) and str(error).startswith("Does not validate against"):
-        from skelcl.parsing import reason
+        from skelcl.errors import reason
 
         return reason(str(error))
     return None
@@ -181,24 +181,24 @@ def _code(error: BaseException | None) -> int:
 
 def _dispatch(verb: str, words: list[str]) -> SkelCLI | None:
     if verb == "predict" and any(word.partition("=")[0] == "--input" for word in words):
-        from skelcl.parsing import call
+        from skelcl.commands.parsing import call
 
         call("skelcl predict", _load(OWN_CLIP), words[1:])
     elif verb in LIGHTNING_VERBS:
         if verb == "predict" and {"-h", "--help"} & set(words):
             print("for a clip of your own, `skelcl predict --input CLIP --help` lists the options; for a split:\n")
-        from skelcl.lightning_cli import run_lightning
+        from skelcl.commands.lightning import run_lightning
 
         return run_lightning(words)
     elif verb in PROGRAMS:
         _load(PROGRAMS[verb])(words[1:])
     elif verb in LISTS:
-        from skelcl.parsing import call_on
+        from skelcl.commands.parsing import call_on
 
         function, name = LISTS[verb]
         call_on(f"skelcl {verb}", _load(function), name, words[1:])
     elif verb in COMMANDS:
-        from skelcl.parsing import call
+        from skelcl.commands.parsing import call
 
         code = call(f"skelcl {verb}", _load(COMMANDS[verb]), words[1:])
         if code:

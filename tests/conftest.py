@@ -154,9 +154,10 @@ def drawn_checkpoint():
 def draw_checkpoint(path, file, *words):
     import lightning
 
-    from skelcl.lightning_cli import load, resolved_config
     from skelcl.methods.base import RECIPES_KEY
-    from skelcl.stored import CONFIG_KEY
+    from skelcl.runs.config import resolved_config
+    from skelcl.runs.loading import load
+    from skelcl.runs.trust import CONFIG_KEY
     from skelcl.transforms.normalize import versions
 
     experiments = Path(__file__).parents[1] / "experiments"

@@ -9,14 +9,14 @@ import pytest
 import torch
 import yaml
 
+from skelcl.commands.evaluate import _block
 from skelcl.errors import InputError
-from skelcl.evaluate import _block
 from skelcl.evaluation.fusion import read_scores
 from skelcl.evaluation.gallery import load_gallery
 from skelcl.evaluation.results import _read
 from skelcl.interop.files import find_state
 from skelcl.plotting.tables import read_features, read_robustness
-from skelcl.stored import read_file
+from skelcl.runs.checkpoints import read_file
 from skelcl.sweeps.definition import read_sweep
 
 

@@ -23,8 +23,9 @@ from torch._subclasses.fake_tensor import (
 from skelcl import transforms
 from skelcl.clips import Clips
 from skelcl.errors import InputError
-from skelcl.evaluation.record import surroundings
-from skelcl.lightning_cli import load, resolved_config
+from skelcl.evaluation.record import environment
+from skelcl.runs.config import resolved_config
+from skelcl.runs.loading import load
 from skelcl.skeleton import NTU25
 from skelcl.transforms import (
     ChannelMask,
@@ -190,10 +191,10 @@ def test_only_runs_on_a_gpu_pin_their_batches(drawn_checkpoint, tmp_path, monkey
 def test_a_run_on_a_gpu_tells_how_exact_its_convolutions_are(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"a card at {device}")
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    found = surroundings(torch.device("cuda:1"))
+    found = environment(torch.device("cuda:1"))
     assert found["hardware"] == "a card at cuda:1"
     assert found["tf32"] == {"convolutions": True, "products": False}
-    assert "tf32" not in surroundings(torch.device("cpu"))
+    assert "tf32" not in environment(torch.device("cpu"))
 
 
 def test_a_run_takes_one_device_and_a_test_does_whatever_the_run_took(drawn_checkpoint, tmp_path, skelcl, capsys):

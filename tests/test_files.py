@@ -13,12 +13,12 @@ import torch
 from skelcl.data.formats.mapped import Archive
 from skelcl.data.subsets import write_labels
 from skelcl.evaluation.report import write_confusion, write_per_class
-from skelcl.files import whole
+from skelcl.files import atomic_write
 
 
 def test_a_file_takes_its_name_when_it_is_complete(tmp_path):
     path = tmp_path / "new" / "table.csv"
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text("half")
         assert part.suffix == ".csv"
         assert not path.exists()
@@ -26,7 +26,7 @@ def test_a_file_takes_its_name_when_it_is_complete(tmp_path):
     assert path.read_text() == "all"
 
     def fail():
-        with whole(path) as part:
+        with atomic_write(path) as part:
             part.write_text("half")
             raise ZeroDivisionError
 

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from skelcl.evaluate import evaluate
-from skelcl.export import export_checkpoint
-from skelcl.lightning_cli import load, resolved_config
-from skelcl.predictor import Predictor
+from skelcl.commands.evaluate import evaluate
+from skelcl.commands.export import export_checkpoint
+from skelcl.recognition.predictor import Predictor
+from skelcl.runs.config import resolved_config
+from skelcl.runs.loading import load
 
 RUN = Path(__file__).parents[1] / "experiments" / "pretrain" / "as_cal-nw_ucla.yaml"
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from skelcl.data import Synthetic
-from skelcl.data.layouts import find_layout
+from skelcl.data.poses.layouts import find_layout
 
 TOP = Path(__file__).parents[1]
 GUIDES = TOP / "experiments" / "guides"

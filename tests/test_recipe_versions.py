@@ -11,15 +11,16 @@ import torch
 
 from skelcl.cli import run
 from skelcl.data import SkeletonStore
-from skelcl.data.export import export
-from skelcl.data.formats import ntu, synthetic_ntu
+from skelcl.data.export_arrays import export
+from skelcl.data.formats import ntu
 from skelcl.data.import_arrays import convert_arrays
 from skelcl.data.orientation import is_reversed
 from skelcl.data.store import StoreError
+from skelcl.data.synthetic import ntu as synthetic_ntu
 from skelcl.errors import InputError
 from skelcl.evaluation.record import REFERENCE_KEY
-from skelcl.lightning_cli import load
 from skelcl.methods.base import RECIPES_KEY, Method
+from skelcl.runs.loading import load
 from skelcl.skeleton import KINECT20, NTU25
 from skelcl.transforms import Normalize, Resize, View
 from skelcl.transforms.normalize import check_versions, versions

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from skelcl.parsing import call_on
+from skelcl.commands.parsing import call_on
 
 TOP = Path(__file__).parents[1]
 SCALE = TOP / "experiments" / "scale"

@@ -13,7 +13,7 @@ import torch
 from processes import allow, session, wait_for
 
 from skelcl.encoders import LSTM
-from skelcl.interruption import PROGRAM
+from skelcl.runs.interruption import PROGRAM
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 RUN = EXPERIMENTS / "pretrain" / "as_cal-nw_ucla.yaml"
@@ -296,7 +296,7 @@ def read(where):
 """
 PREPARE = """
 from skelcl.data.convert import convert
-from skelcl.interruption import PROGRAM
+from skelcl.runs.interruption import PROGRAM
 import reader
 
 sources = [reader.Source(str(n), n, "1") for n in range(8)]

@@ -9,8 +9,8 @@ import pytest
 import torch
 from jsonargparse import Namespace
 
+from skelcl.commands.lightning import _continue_wandb
 from skelcl.evaluation.record import RUN_KEY
-from skelcl.lightning_cli import _continue_wandb
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 OVERLAYS = EXPERIMENTS / "overlays"

@@ -28,8 +28,9 @@ import torch
 import yaml
 from encoders import resident
 
-from skelcl.lightning_cli import SkelCLI, resolved_config
-from skelcl.parsing import call_on
+from skelcl.commands.lightning import SkelCLI
+from skelcl.commands.parsing import call_on
+from skelcl.runs.config import resolved_config
 
 TRAINING_CLIPS = {
     ("NWUCLA", None): 1_020,

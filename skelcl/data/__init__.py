@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from skelcl.data.ntu import NTU60, NTU120
     from skelcl.data.nw_ucla import NWUCLA
     from skelcl.data.pku_mmd import PKUMMD
-    from skelcl.data.synthetic import Synthetic
+    from skelcl.data.synthetic.datamodule import Synthetic
 
 __all__ = [
     "NTU60",
@@ -36,7 +36,7 @@ def __getattr__(name: str) -> object:
     from skelcl.data.ntu import NTU60, NTU120
     from skelcl.data.nw_ucla import NWUCLA
     from skelcl.data.pku_mmd import PKUMMD
-    from skelcl.data.synthetic import Synthetic
+    from skelcl.data.synthetic.datamodule import Synthetic
 
     globals().update(
         Custom=Custom,

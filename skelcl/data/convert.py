@@ -25,8 +25,8 @@ from skelcl.data.formats.containers import npz_names, read_npz
 from skelcl.data.recording import DatasetInfo, Notice, Reader, ReadError, Recording, Source
 from skelcl.data.schema import CHECKED, COLUMNS, FILES, SCHEMA
 from skelcl.data.store import SkeletonStore, StoreError, npy_header, sha256
-from skelcl.files import named, whole
-from skelcl.interruption import PROGRAM, end_with
+from skelcl.files import atomic_write, path_in_errors
+from skelcl.runs.interruption import PROGRAM, end_with
 
 FILES_PER_SHARD = 128
 
@@ -263,7 +263,7 @@ def _write_shard(sources: Sequence[Source], file: Path, read: Reader, info: Data
         if name != "row":
             columns[name] = np.array([row[name] for row in rows], kind)
     text = np.frombuffer(json.dumps(notices).encode(), np.uint8)
-    with whole(file) as part:
+    with atomic_write(file) as part:
         np.savez(part, joints=np.concatenate(joints), notices=text, **columns)
 
 
@@ -295,7 +295,7 @@ def _lay_out(
     bytes_per_row = shape[0] * shape[1] * 4
     clip = 0
     target = folder / "joints.npy"
-    with named(target), target.open("wb") as stream:
+    with path_in_errors(target), target.open("wb") as stream:
         stream.write(start)
         for file in files:
             joints = _read_shard(file, ["joints"])["joints"]
@@ -307,7 +307,7 @@ def _lay_out(
                 clip += 1
     index["row"] = row
     ordered: dict[str, Any] = {name: index[name][order] for name in COLUMNS}
-    with whole(folder / "index.npz") as part:
+    with atomic_write(folder / "index.npz") as part:
         np.savez(part, **ordered)
     _write_json(folder / "report.json", report)
     counts = {"sequences": len(ids), "rows": rows, "frames": int(index["n_frames"].sum()), "files": report["files"]}
@@ -331,5 +331,5 @@ def _digest(header: Mapping[str, Any], sources: Sequence[Source]) -> str:
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    with whole(file) as part:
+    with atomic_write(file) as part:
         part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -12,7 +12,7 @@ from skelcl.data.protocols import protocols
 from skelcl.data.schema import Flag
 from skelcl.data.store import SkeletonStore, StoreError, leaked
 from skelcl.errors import printable
-from skelcl.text import one_line
+from skelcl.files import one_line
 
 _CLIPS_AT_ONCE = 1024
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from skelcl.bounds import NonNegativeInt, PositiveInt, PositiveShare, bounded
 from skelcl.errors import InputError, OptionError
-from skelcl.files import whole
+from skelcl.files import atomic_write
 
 RULES = ("stratified", "uniform", "shared-ranks", "first")
 
@@ -222,7 +222,7 @@ def write_labels(path: Path, ids: Iterable[str], comment: str) -> None:
     """
     names = sorted(ids)
     head = f"# {comment}\n# sha256 of the ids: {digest(names)}\n"
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text(head + "".join(f"{name}\n" for name in names), encoding="utf-8")
 
 

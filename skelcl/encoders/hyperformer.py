@@ -15,7 +15,7 @@ from skelcl.encoders.base import BodyEncoder
 from skelcl.errors import InputError
 from skelcl.nn.attention import hyperedge_attention, hyperedge_weights
 from skelcl.nn.graph import GraphBlock
-from skelcl.nn.memory import channels_last, lies_last
+from skelcl.nn.memory import channels_last, is_channels_last
 from skelcl.nn.temporal import MultiScaleTemporal, shortcut
 from skelcl.skeleton import KINECT20, NTU25, Skeleton
 
@@ -140,7 +140,7 @@ class HyperSelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V) to (N, C', T, V)."""
-        last, x = lies_last(x), rearrange(x, "n c t v -> n t v c")
+        last, x = is_channels_last(x), rearrange(x, "n c t v -> n t v c")
         q, k, v, edges = self._projected(x)
         y = hyperedge_attention(
             q,

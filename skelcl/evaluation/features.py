@@ -15,7 +15,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from skelcl.errors import InputError
-from skelcl.files import whole
+from skelcl.files import atomic_write
 
 
 class StepFeatures(TypedDict):
@@ -206,5 +206,5 @@ class FeatureWriter(pl.Callback):
 
 def write_npz(path: Path, **arrays: Any) -> None:
     """Write NumPy arrays to an uncompressed ``.npz`` under exactly this name: the whole file or none of it."""
-    with whole(path) as part, part.open("wb") as file:
+    with atomic_write(path) as part, part.open("wb") as file:
         np.savez(file, **arrays)

@@ -22,9 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skelcl.errors import InputError
-from skelcl.files import whole
+from skelcl.files import atomic_write, one_line
 from skelcl.skeleton import Skeleton
-from skelcl.text import one_line
 
 SCRIPTS = ("page.js", "table.js", "curves.js", "confusion.js", "stage.js", "map.js", "main.js")
 """Read in this order, as one script."""
@@ -144,7 +143,7 @@ def write_page(page: Page, path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name the HTML file to write")
     text = _html(page)
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(text.encode(errors="replace"))  # names of files may hold what is no character
 
 

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from skelcl.errors import InputError
 from skelcl.evaluation.features import NamedClips, named_clips
-from skelcl.stored import read_file
-from skelcl.text import one_line
+from skelcl.files import one_line
+from skelcl.runs.checkpoints import read_file
 
 DATA_KEY = "skelcl_data"
 """Where a checkpoint carries the facts of :func:`training_facts`."""

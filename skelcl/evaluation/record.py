@@ -32,9 +32,9 @@ from skelcl.evaluation.provenance import (
     seen_clips,
     split_words,
 )
-from skelcl.files import whole
+from skelcl.files import atomic_write
+from skelcl.runs.trust import CONFIG_KEY, plain_yaml
 from skelcl.seeding import run_seed
-from skelcl.stored import CONFIG_KEY, plain_yaml
 from skelcl.transforms.normalize import versions
 from skelcl.transforms.streams import Stream
 
@@ -160,7 +160,7 @@ def save_record(
         **results,
         "run": run,
     }
-    with whole(file) as part:
+    with atomic_write(file) as part:
         part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
@@ -173,7 +173,7 @@ def run_facts(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def surroundings(device: torch.device) -> dict[str, Any]:
+def environment(device: torch.device) -> dict[str, Any]:
     """Hardware and package versions that a run meets."""
     versions = {"python": platform.python_version(), "skelcl": _version("skelcl")}
     versions |= {name: _version(name) for name in PACKAGES}
@@ -260,7 +260,7 @@ def run_record(
         "config_sha256": hashlib.sha256("".join(digests).encode()).hexdigest() if digests else None,
         "precision": precision,
         "trained_on": run_facts(content) or None,
-        "tested_on": surroundings(pl_module.device),
+        "tested_on": environment(pl_module.device),
     }
 
 

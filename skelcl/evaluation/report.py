@@ -13,8 +13,7 @@ from torch import Tensor
 
 from skelcl.evaluation.features import named_clips, write_npz
 from skelcl.evaluation.record import stream_name
-from skelcl.files import whole
-from skelcl.text import cell
+from skelcl.files import atomic_write, cell
 
 
 def class_names(trainer: pl.Trainer, num_classes: int) -> list[str]:
@@ -76,7 +75,7 @@ def write_per_class(
         subsets: Which clips belong to each subset, (N,) bool.
         names: Names of the classes.
     """
-    with whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         columns = ("support", *predicted)
         table.writerow(["class", *(f"{subset}/{column}" for subset in subsets for column in columns)])
@@ -93,7 +92,7 @@ def write_confusion(path: Path, label: Tensor, predicted: Tensor, names: Sequenc
     """Write the confusion matrix of labels (N,) and predictions (N,) as CSV; returns it, (K, K), rows are true."""
     k = len(names)
     confusion = torch.bincount(label * k + predicted, minlength=k * k).view(k, k)
-    with whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["true \\ predicted", *map(cell, names)])
         table.writerows([cell(name), *row] for name, row in zip(names, confusion.tolist(), strict=True))
@@ -162,7 +161,7 @@ def draw(
     }
     for name, figure in figures.items():
         path = directory / f"{name}.png"
-        with whole(path) as part:
+        with atomic_write(path) as part:
             figure.savefig(part, dpi=150)
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):

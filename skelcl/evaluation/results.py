@@ -18,8 +18,7 @@ from skelcl.errors import InputError, printable
 from skelcl.evaluation.probe import PRESETS
 from skelcl.evaluation.record import remarks, seen_words
 from skelcl.evaluation.report import short
-from skelcl.files import whole
-from skelcl.text import cell, markdown_table, one_line
+from skelcl.files import cell, markdown_table, one_line
 
 PROBES = {f"linear_{preset}_top1": preset for preset in PRESETS}
 KINDS: dict[str, tuple[str, str | None]] = {
@@ -190,34 +189,6 @@ class Column:
         if self.fact is not None and row.shared(self.fact) != self.setting:
             return ""
         return _percent(row.spread(self.metric.replace("/", f"/{prefix}")))
-
-
-def results(folders: list[Path], output: Path | None = None) -> None:
-    """Collect what `skelcl test` and `skelcl evaluate` found: a row for each run, seeds of the same run as mean ± sd.
-
-    Runs are the same if their configs are, but for the seed. Accuracies in percent; different protocols never share a
-    column, the random encoder that a test judges beside the learned one has a row of its own, and rows that were not
-    tested on the same clips, with the same labels or the same choice of the epoch have different letters.
-
-    Args:
-        folders: Folders in which results.json are looked for, at any depth.
-        output: File for the table, .md as shown, .csv with all accuracies (0…1) and all that is known of each run.
-
-    Raises:
-        InputError: If a folder holds no results, or a file cannot be used.
-    """
-    if output is not None and output.suffix not in (".csv", ".md"):
-        raise InputError(f"{output}: the name of a table ends in .csv or .md")
-    found = {result.file: result for folder in folders for result in read_results(Path(folder))}
-    rows, older = families(list(found.values()))
-    text = table(rows)
-    if older:
-        text += f"\n{older} older results of the same run, seed and epoch are left out.\n"
-    print(text, end="")
-    if output is not None:
-        with whole(output) as part:
-            part.write_text(text if output.suffix == ".md" else csv_text(rows), encoding="utf-8", newline="")
-        print(f"wrote {output}")
 
 
 def read_results(folder: Path) -> list[Result]:

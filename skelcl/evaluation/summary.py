@@ -16,10 +16,10 @@ from skelcl.clips import Clips
 from skelcl.evaluation.judge import Scores
 from skelcl.evaluation.page import Confusion, Curves, Map, Table
 from skelcl.evaluation.probe import ProbeName, ProbeResult
+from skelcl.evaluation.projection import project
 from skelcl.evaluation.record import remarks, seen_words
 from skelcl.evaluation.robustness import Reading, severity_curves
-from skelcl.plane import plane
-from skelcl.text import markdown_table, one_line
+from skelcl.files import markdown_table, one_line
 from skelcl.transforms import Normalize, Resize, View
 
 MAP_CLIPS, MAP_FRAMES = 500, 32
@@ -212,7 +212,7 @@ def feature_map(
         of: Number of test clips that these were chosen from.
         method: How the plane is made.
     """
-    where, _ = plane(features, method)
+    where, _ = project(features, method)
     # As the sensor saw them, but for the place in the room.
     normalize = Normalize("sgn") if clips.recipe == "none" else None
     shown = View(Resize(MAP_FRAMES), normalize)(clips).permute(0, 4, 2, 3, 1).numpy()

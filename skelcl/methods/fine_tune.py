@@ -19,7 +19,7 @@ from skelcl.encoders import Encoder
 from skelcl.errors import InputError
 from skelcl.methods.base import Method
 from skelcl.methods.supervised import Supervised, TrainingData
-from skelcl.stored import load_weights, read_checkpoint
+from skelcl.runs.checkpoints import load_weights, read_checkpoint
 from skelcl.transforms import View
 
 

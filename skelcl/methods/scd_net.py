@@ -185,7 +185,10 @@ class SCDNet(Method):
     def levels(self, outputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Unit vectors (N, P) of each level from what a network gives: clues first, then the projections."""
         *_, z_t, z_s, z_i = outputs
-        return {level: F.normalize(losses.wide(z), dim=1) for level, z in zip(LEVELS, (z_t, z_s, z_i), strict=True)}
+        return {
+            level: F.normalize(losses.at_least_float32(z), dim=1)
+            for level, z in zip(LEVELS, (z_t, z_s, z_i), strict=True)
+        }
 
     def _keys(self, view: Tensor, batch_idx: int) -> dict[str, Tensor]:
         """Keys (N, P) of each level of the second view (N, C, T, V, M)."""

@@ -170,7 +170,7 @@ class SDSCL(Method):
 
     def _everyone(self, x: Tensor) -> Tensor:
         """The x (P, N, …) of all processes side by side, in rank order."""
-        return gather_with_gradient(losses.wide(x).transpose(0, 1)).transpose(0, 1)
+        return gather_with_gradient(losses.at_least_float32(x).transpose(0, 1)).transpose(0, 1)
 
     def encode(self, clips: Clips, view: View, random: torch.Generator | None = None) -> Tensor:
         """Features (N, 2·dim) of one view of each clip: the encoder's of the joints, then those of the motion."""

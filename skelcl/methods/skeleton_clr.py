@@ -92,8 +92,8 @@ class SkeletonCLR(Method):
         random = self.step_generator(batch_idx)
         views = self.view(clips, random), self.view(clips, random)
         with self.step_dropout(batch_idx):
-            query = F.normalize(losses.wide(self.query(views[0])), dim=1)
-            key = F.normalize(losses.wide(self.key(views[1])), dim=1)
+            query = F.normalize(losses.at_least_float32(self.query(views[0])), dim=1)
+            key = F.normalize(losses.at_least_float32(self.key(views[1])), dim=1)
         same = clips.index[:, None] == self.queue.index if self.mask_same_instance else None
         positive, negative = losses.contrast(query, key, self.queue.keys, self.temperature, same)
         loss = losses.info_nce(positive, negative)

@@ -16,7 +16,7 @@ from skelcl.bounds import NonNegativeInt, PartialShare, bounded
 from skelcl.clips import Clips
 from skelcl.encoders import Encoder
 from skelcl.errors import InputError
-from skelcl.losses import wide
+from skelcl.losses import at_least_float32
 from skelcl.methods.base import Features, Method
 from skelcl.methods.schedules import WarmupMultiStepLR
 from skelcl.skeleton import Skeleton
@@ -135,11 +135,11 @@ class Supervised(Method):
     def cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
         """Mean cross-entropy of logits (N, K) with labels (N,), in float32 or, of such logits, in float64."""
         if self.weight is None:
-            return F.cross_entropy(wide(logits), label, label_smoothing=self.label_smoothing)
+            return F.cross_entropy(at_least_float32(logits), label, label_smoothing=self.label_smoothing)
         if self.weight.device != label.device:
             self.weight = self.weight.to(label.device)
         # The mean over the clips, not over their weights as torch takes it: ranks and batches add up to the whole.
-        each = F.cross_entropy(wide(logits), label, reduction="none", label_smoothing=self.label_smoothing)
+        each = F.cross_entropy(at_least_float32(logits), label, reduction="none", label_smoothing=self.label_smoothing)
         return (self.weight.to(each.dtype)[label] * each).mean()
 
     def training_step(self, clips: Clips, batch_idx: int) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from skelcl.bounds import PositiveInt, bounded
 from skelcl.errors import InputError
-from skelcl.nn.memory import lies_last, recompute
+from skelcl.nn.memory import is_channels_last, recompute
 
 
 def joint_attention(query: Tensor, key: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ def aggregate(x: Tensor, graph: Tensor) -> Tensor:
     Returns:
         (N, S·C, T, V), in memory ordered as x.
     """
-    if lies_last(x):
+    if is_channels_last(x):
         # The same product, whose result need not be turned round: it is the largest tensor of these networks.
         y = rearrange(graph, "n s v w -> n 1 (w s) v") @ rearrange(x, "n c t v -> n t v c")
         return rearrange(y, "n t (w s) c -> n (s c) t w", s=graph.shape[1])

@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from skelcl.plane import plane
+from skelcl.evaluation.projection import project
 from skelcl.plotting.style import DISTINCT, GRID, INK, MUTED, head, hues, look, word, written
 
 UNKNOWN = "#b8c2cc"
@@ -43,7 +43,7 @@ def embedding(
         raise ValueError(f"each of the {len(x)} clips needs a label in 0…{k - 1}, or −1")
     if not len(x) or not x.isfinite().all():
         raise ValueError(f"a map needs finite features; {int(x.isfinite().all(1).sum())} of {len(x)} clips have them")
-    place, axis_names = plane(x, method)
+    place, axis_names = project(x, method)
     legend = k <= DISTINCT
     looks = [look(c) for c in range(k)] if legend else [(to_hex(hue), "o") for hue in hues(k)]
     looks.append((UNKNOWN, "o"))  # of class −1

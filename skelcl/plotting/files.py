@@ -12,7 +12,7 @@ from matplotlib.animation import FFMpegWriter, PillowWriter
 from matplotlib.figure import Figure
 
 from skelcl.errors import InputError
-from skelcl.files import whole
+from skelcl.files import atomic_write
 from skelcl.plotting.animation import SkeletonAnimation
 
 FIGURES = (".png", ".pdf", ".svg")
@@ -50,7 +50,7 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     """
     path = Path(path)
     check_target(path, FIGURES)
-    with whole(path) as part:
+    with atomic_write(path) as part:
         figure.savefig(part, dpi=150)
 
 
@@ -66,7 +66,7 @@ def save_animation(animation: SkeletonAnimation, path: str | Path) -> None:
     """
     path = Path(path)
     check_target(path, ANIMATIONS)
-    with whole(path) as part:
+    with atomic_write(path) as part:
         if path.suffix.lower() == ".html":
             part.write_text(animation.html(), encoding="utf-8")
             return

@@ -13,7 +13,7 @@ from matplotlib.font_manager import FontProperties, fontManager, get_font
 from matplotlib.font_manager import findfont as find_font
 from numpy.typing import NDArray
 
-from skelcl.text import one_line
+from skelcl.files import one_line
 
 Drawing = TypeVar("Drawing", bound=Callable[..., Any])
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skelcl.errors import InputError
-from skelcl.text import from_cell
+from skelcl.files import from_cell
 
 Numbers = NDArray[np.float64]
 

@@ -161,7 +161,7 @@ def check_options(sweep: Sweep) -> None:
 
 
 def _resolved(sweep: Sweep, values: Mapping[str, Any]) -> dict[str, Any]:
-    from skelcl.lightning_cli import resolved_config
+    from skelcl.runs.config import resolved_config
 
     told = io.StringIO()
     try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from skelcl.errors import InputError
-from skelcl.files import whole
+from skelcl.files import atomic_write
 from skelcl.sweeps.definition import Sweep
 from skelcl.sweeps.trial import TrialRun, logged, objective
 
@@ -98,7 +98,7 @@ class LocalSweep:
             raise InputError(f"{self.folder}: another `skelcl sweep` is at work here") from error
         kept = self.folder / "sweep.yaml"
         if not kept.is_file():
-            with whole(kept) as part:
+            with atomic_write(kept) as part:
                 part.write_text(yaml.safe_dump(dict(self.sweep.content), sort_keys=False), encoding="utf-8")
         elif yaml.safe_load(kept.read_text(encoding="utf-8")) != self.sweep.content:
             raise InputError(f"{self.folder}: holds another sweep than {self.sweep.path}; name a new --folder")

@@ -7,10 +7,9 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from skelcl.files import whole
+from skelcl.files import atomic_write, cell, markdown_table, one_line
 from skelcl.sweeps.definition import Sweep
 from skelcl.sweeps.local import Result
-from skelcl.text import cell, markdown_table, one_line
 
 
 def write_tables(folder: Path, sweep: Sweep, results: Sequence[Result]) -> None:
@@ -22,7 +21,7 @@ def write_tables(folder: Path, sweep: Sweep, results: Sequence[Result]) -> None:
         results: Trials, the best first.
     """
     keys = [one.key for one in sweep.parameters]
-    with whole(folder / "table.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(folder / "table.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["trial", "state", "best", sweep.metric, "measured", *keys, "folder"])
         for place, one in enumerate(results):
@@ -30,7 +29,7 @@ def write_tables(folder: Path, sweep: Sweep, results: Sequence[Result]) -> None:
             values = [one.values.get(key, "") for key in keys]
             row = [one.number, one.state, int(is_best(place, one)), value, one.measured, *values, str(one.folder)]
             table.writerow([cell(text) if isinstance(text, str) else text for text in row])
-    with whole(folder / "table.md") as part:
+    with atomic_write(folder / "table.md") as part:
         part.write_text(table_text(sweep, results), encoding="utf-8")
 
 
@@ -70,7 +69,7 @@ def draw(folder: Path, sweep: Sweep, results: Sequence[Result]) -> Path | None:
         sweep.metric,
         {one.key for one in varied if one.logarithmic},
     )
-    with whole(folder / "sweep.png") as part:
+    with atomic_write(folder / "sweep.png") as part:
         figure.savefig(part, dpi=150)
     return folder / "sweep.png"
 

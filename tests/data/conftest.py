@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from skelcl.data.formats.nw_ucla import prepare, sequence_id, write_json
-from skelcl.data.import_poses import convert_poses
+from skelcl.data.poses.importing import convert_poses
 from skelcl.data.recording import Recording
 
 

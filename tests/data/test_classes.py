@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from skelcl.commands.evaluate import evaluate
 from skelcl.data import NWUCLA
 from skelcl.data.batches import BalancedBatches
 from skelcl.data.subsets import choose_classes
 from skelcl.encoders import LSTM
 from skelcl.errors import InputError
-from skelcl.evaluate import evaluate
 from skelcl.evaluation.knn import KNNOptions
 from skelcl.methods import Supervised
 from skelcl.skeleton import KINECT20

@@ -6,12 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
-from skelcl.data.commands import COMMANDS, prepare_nw_ucla
+from skelcl.commands.data import COMMANDS, prepare_nw_ucla
+from skelcl.commands.parsing import call
 from skelcl.data.convert import convert
 from skelcl.data.inspection import check, list_stores, statistics
 from skelcl.data.recording import DatasetInfo, Recording, Source
 from skelcl.data.store import SkeletonStore, StoreError
-from skelcl.parsing import call
 from skelcl.skeleton import KINECT20
 
 

@@ -13,10 +13,10 @@ from memory import memory_below
 
 from skelcl.data.formats import nw_ucla
 from skelcl.data.formats.containers import LARGEST
-from skelcl.data.formats.poses import load
 from skelcl.data.import_arrays import open_arrays
-from skelcl.data.layouts import find_layout
-from skelcl.data.pose_file import guess_format
+from skelcl.data.poses.formats import load
+from skelcl.data.poses.layouts import find_layout
+from skelcl.data.poses.single import guess_format
 from skelcl.data.recording import ReadError
 from skelcl.data.store import SkeletonStore
 from skelcl.errors import InputError

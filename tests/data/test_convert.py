@@ -12,9 +12,9 @@ import pytest
 from skelcl.data import convert as convert_module
 from skelcl.data.convert import convert
 from skelcl.data.formats import nw_ucla
-from skelcl.data.formats.synthetic_nw_ucla import write_nw_ucla
 from skelcl.data.recording import DatasetInfo, ReadError, Recording, Source
 from skelcl.data.store import StoreError
+from skelcl.data.synthetic.nw_ucla import write_nw_ucla
 from skelcl.skeleton import KINECT20
 
 V = 20

@@ -8,11 +8,11 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from skelcl.commands.data import import_poses
 from skelcl.data import Custom
-from skelcl.data.commands import import_poses
-from skelcl.data.formats.poses import Format
-from skelcl.data.formats.synthetic_poses import write_mediapipe
+from skelcl.data.poses.formats import Format
 from skelcl.data.store import StoreError
+from skelcl.data.synthetic.poses import write_mediapipe
 from skelcl.errors import InputError
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"

@@ -5,10 +5,13 @@ from functools import partial
 
 import pytest
 
-from skelcl.data.formats import ntu, nw_ucla, pku_mmd, synthetic_ntu, synthetic_nw_ucla, synthetic_pku_mmd
+from skelcl.data.formats import ntu, nw_ucla, pku_mmd
 from skelcl.data.formats.folders import files_below, fingerprint
-from skelcl.data.formats.synthetic_poses import write_mediapipe
-from skelcl.data.import_poses import convert_poses
+from skelcl.data.poses.importing import convert_poses
+from skelcl.data.synthetic import ntu as synthetic_ntu
+from skelcl.data.synthetic import nw_ucla as synthetic_nw_ucla
+from skelcl.data.synthetic import pku_mmd as synthetic_pku_mmd
+from skelcl.data.synthetic.poses import write_mediapipe
 from skelcl.errors import InputError
 
 

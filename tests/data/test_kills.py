@@ -8,7 +8,9 @@ import time
 
 import pytest
 
-from skelcl.data.formats import synthetic_ntu, synthetic_nw_ucla, synthetic_pku_mmd
+from skelcl.data.synthetic import ntu as synthetic_ntu
+from skelcl.data.synthetic import nw_ucla as synthetic_nw_ucla
+from skelcl.data.synthetic import pku_mmd as synthetic_pku_mmd
 
 KILLS = 10
 RAW = {

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from skelcl.commands.data import COMMANDS
+from skelcl.commands.parsing import call
 from skelcl.data import NTU60, NTU120, SkeletonStore, StoreError
 from skelcl.data.bodies import BodyFrames
-from skelcl.data.commands import COMMANDS
-from skelcl.data.formats import synthetic_ntu
 from skelcl.data.formats.ntu import MAX_BYTES, find, prepare, read
 from skelcl.data.formats.ntu_release import NOVEL_ACTIONS, fields, missing_skeletons
 from skelcl.data.formats.ntu_skeleton import parse, write_skeleton
 from skelcl.data.inspection import statistics
 from skelcl.data.recording import ReadError
 from skelcl.data.schema import Flag
-from skelcl.parsing import call
+from skelcl.data.synthetic import ntu as synthetic_ntu
 
 NAME = "S001C002P003R002A013"
 

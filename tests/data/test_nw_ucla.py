@@ -280,7 +280,7 @@ def test_a_partial_copy_works_with_a_warning(raw_folder, tmp_path, capsys):
 
 def test_preparing_imports_neither_lightning_nor_pictures():
     heavy = ("lightning", "matplotlib", "wandb", "sklearn")
-    code = f"import sys, skelcl.data.commands; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, skelcl.commands.data; print([name for name in {heavy} if name in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"
 
@@ -295,7 +295,7 @@ def real(tmp_path_factory):
         pytest.skip("set SKELCL_NW_UCLA to NW-UCLA's all_sqe.zip, or to the folder that holds it")
     root = tmp_path_factory.mktemp("real")
     code = (
-        "import re, sys; from skelcl.data.commands import prepare_nw_ucla; from pathlib import Path;"
+        "import re, sys; from skelcl.commands.data import prepare_nw_ucla; from pathlib import Path;"
         "prepare_nw_ucla(Path(sys.argv[1]), Path(sys.argv[2]));"
         # ru_maxrss would start from the memory of pytest itself
         "print(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])"

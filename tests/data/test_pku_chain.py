@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from skelcl.commands.data import COMMANDS
+from skelcl.commands.parsing import call
 from skelcl.data import PKUMMD, SkeletonStore, StoreError
-from skelcl.data.commands import COMMANDS
 from skelcl.data.formats.pku_mmd import find, prepare
 from skelcl.data.formats.pku_release import ACTIONS, is_test, videos
 from skelcl.data.formats.pku_text import parse_labels, parse_skeleton
-from skelcl.data.formats.synthetic_pku_mmd import PKU_MMD_ACTIONS, write_pku_mmd
 from skelcl.data.inspection import check
+from skelcl.data.synthetic.pku_mmd import PKU_MMD_ACTIONS, write_pku_mmd
 from skelcl.errors import InputError
-from skelcl.parsing import call
 
 
 def run(*words):

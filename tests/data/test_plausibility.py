@@ -7,7 +7,7 @@ from skelcl.data.convert import convert
 from skelcl.data.inspection import check, statistics
 from skelcl.data.plausibility import BEYOND, BODIES, METRES, SIZES, are_far, find_defects, limits
 from skelcl.data.recording import DatasetInfo, Recording, Source
-from skelcl.data.synthetic import Synthetic
+from skelcl.data.synthetic.datamodule import Synthetic
 from skelcl.skeleton import NTU25
 
 PARENTS = NTU25.parents

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from skelcl.data.convert import convert
-from skelcl.data.formats import ntu, synthetic_ntu
+from skelcl.data.formats import ntu
 from skelcl.data.formats.ntu_release import splits
 from skelcl.data.formats.pyskl import IMAGE, open_pyskl, write_pyskl
 from skelcl.data.recording import DatasetInfo, Recording, Source
 from skelcl.data.store import fill_joints
+from skelcl.data.synthetic import ntu as synthetic_ntu
 from skelcl.errors import InputError
 from skelcl.skeleton import COCO17, H36M17, NTU25
 

@@ -6,12 +6,13 @@ import pytest
 
 from skelcl.data import SkeletonStore
 from skelcl.data.convert import convert
-from skelcl.data.formats import ntu, ntu_npy, sgn, synthetic_ntu
+from skelcl.data.formats import ntu, ntu_npy, sgn
 from skelcl.data.formats.ntu_npy import open_ntu_npy, write_ntu_npy
 from skelcl.data.formats.ntu_skeleton import parse
 from skelcl.data.formats.sgn import open_sgn, write_sgn
 from skelcl.data.recording import DatasetInfo, ReadError, Recording, Source
 from skelcl.data.store import fill_joints
+from skelcl.data.synthetic import ntu as synthetic_ntu
 from skelcl.errors import InputError
 from skelcl.skeleton import COCO17, NTU25
 

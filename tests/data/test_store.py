@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from skelcl.cli import _told
+from skelcl.cli import user_message
 from skelcl.data.cleaning import content_digest
 from skelcl.data.convert import convert
 from skelcl.data.datamodule import ClipDataset
@@ -507,4 +507,4 @@ def test_what_a_worker_meets_is_told_in_one_line(tmp_path):
     with pytest.raises(StoreError) as error:
         next(iter(loader))
     assert "Traceback" in str(error.value)
-    assert _told(error.value) == f"{store.path} has changed since it was opened: start again"
+    assert user_message(error.value) == f"{store.path} has changed since it was opened: start again"

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from skelcl.commands.data import import_poses
+from skelcl.commands.evaluate import evaluate
 from skelcl.data import Custom
-from skelcl.data.commands import import_poses
-from skelcl.data.formats.synthetic_poses import write_mediapipe
+from skelcl.data.synthetic.poses import write_mediapipe
 from skelcl.errors import InputError
-from skelcl.evaluate import evaluate
 from skelcl.evaluation.knn import KNNOptions
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"

@@ -10,8 +10,9 @@ import torch
 import yaml
 from sklearn.metrics import recall_score, top_k_accuracy_score
 
+from skelcl.commands.fuse import fuse
 from skelcl.errors import InputError
-from skelcl.evaluation.fusion import WEIGHTS, chosen_weights, fuse, fuse_scores, read_scores
+from skelcl.evaluation.fusion import WEIGHTS, chosen_weights, fuse_scores, read_scores
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 STREAMS = ("joint", "bone", "motion", "bone_motion")

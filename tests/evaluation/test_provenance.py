@@ -18,7 +18,7 @@ from skelcl.data.store import npy_header, sha256
 from skelcl.data.subsets import digest
 from skelcl.errors import InputError
 from skelcl.evaluation.provenance import DATA_KEY, Seen, read_facts, refuse_seen, seen_clips, training_facts
-from skelcl.lightning_cli import stored_config
+from skelcl.runs.trust import stored_config
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 QUIET = [

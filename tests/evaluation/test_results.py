@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from skelcl.commands.results import results
 from skelcl.data.subsets import digest, read_labels
 from skelcl.errors import InputError
 from skelcl.evaluation.record import config_digest
-from skelcl.evaluation.results import families, read_results, results
+from skelcl.evaluation.results import families, read_results
 
 TOP = Path(__file__).parents[2]
 SSL = {"test/knn_top1": 0.5, "test/linear_top1": 0.6, "test_clean/knn_top1": 0.4, "test_clean/linear_top1": 0.45}

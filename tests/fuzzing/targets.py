@@ -32,15 +32,16 @@ from skelcl.data.cleaning import clean
 from skelcl.data.convert import convert
 from skelcl.data.formats import ntu, ntu_skeleton, nw_ucla, pku_mmd, pku_text
 from skelcl.data.import_arrays import open_arrays, read_names
-from skelcl.data.import_poses import read_labels
 from skelcl.data.inspection import statistics
-from skelcl.data.layouts import find_layout
-from skelcl.data.pose_file import guess_format, read_clip
+from skelcl.data.poses.importing import read_labels
+from skelcl.data.poses.layouts import find_layout
+from skelcl.data.poses.single import guess_format, read_clip
 from skelcl.data.recording import DatasetInfo, Recording, Source
 from skelcl.data.store import SkeletonStore
 from skelcl.interop.files import find_state, recognise
+from skelcl.runs.checkpoints import read_checkpoint, read_file
+from skelcl.runs.trust import stored_config
 from skelcl.skeleton import COCO17, KINECT20, NTU25
-from skelcl.stored import read_checkpoint, read_file, stored_config
 
 
 def cleaned(recordings, skeleton=NTU25, channels=3):

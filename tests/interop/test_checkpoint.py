@@ -14,8 +14,8 @@ import yaml
 from skelcl.interop import load_reference
 from skelcl.interop.files import find_state, recognise
 from skelcl.interop.reference import NETWORKS
+from skelcl.runs.checkpoints import read_file
 from skelcl.skeleton import KINECT20
-from skelcl.stored import read_file
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 REFERENCES = {"ctr-gcn": "ctr_gcn", "2s-agcn": "agcn", "hyperformer": "hyperformer", "hcn": "hcn"}

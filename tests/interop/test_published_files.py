@@ -13,7 +13,7 @@ from skelcl.interop import load_reference
 from skelcl.interop.files import count_parameters, recognise
 from skelcl.interop.reference import NETWORKS
 from skelcl.interop.std_cl import HEADS
-from skelcl.lightning_cli import load
+from skelcl.runs.loading import load
 from skelcl.skeleton import KINECT20, NTU25
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"

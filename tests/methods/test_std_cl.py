@@ -15,11 +15,11 @@ from torch.utils.data import DataLoader
 from skelcl.data import NWUCLA
 from skelcl.encoders import AGCN, CTRGCN, HCN, Hyperformer
 from skelcl.errors import InputError
-from skelcl.lightning_cli import load
 from skelcl.losses import bank_contrast
 from skelcl.methods import STDCL, Supervised
 from skelcl.methods.std_cl import Decoupling
 from skelcl.nn.heads import Classifier
+from skelcl.runs.loading import load
 from skelcl.seeding import generator
 from skelcl.skeleton import KINECT20, NTU25
 from skelcl.transforms import CropResize, Normalize, Truncate, View

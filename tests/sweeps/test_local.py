@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from skelcl.commands.sweep import run_local
 from skelcl.errors import InputError
-from skelcl.sweeps.command import run_local
 from skelcl.sweeps.definition import read_sweep
 from skelcl.sweeps.local import LocalSweep
 from skelcl.sweeps.trial import objective
@@ -217,8 +217,8 @@ SWEEP_IN_A_PROCESS = """
 import sys
 from pathlib import Path
 import skelcl.sweeps.trial
-from skelcl.interruption import PROGRAM
-from skelcl.sweeps.command import run_local
+from skelcl.runs.interruption import PROGRAM
+from skelcl.commands.sweep import run_local
 from skelcl.sweeps.definition import read_sweep
 skelcl.sweeps.trial.PROGRAM = tuple(sys.argv[3:])
 PROGRAM.run(lambda: run_local(read_sweep(Path(sys.argv[1])), Path(sys.argv[2]), jobs=2))

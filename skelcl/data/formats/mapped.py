@@ -24,7 +24,7 @@ from skelcl.data.formats.containers import (
 )
 from skelcl.data.formats.folders import crc32
 from skelcl.errors import InputError
-from skelcl.files import whole
+from skelcl.files import atomic_write
 
 _BLOCK = 1 << 22
 _EXPANSION = 100
@@ -182,7 +182,7 @@ class Archive:
             return target
         place = f"{self.file}: {info.filename}"
         with (
-            whole(target) as part,
+            atomic_write(target) as part,
             part.open("wb") as out,
             open_zip(self.file) as archive,
             tqdm(desc=f"unpacking {info.filename}", total=info.file_size, unit="B", unit_scale=True,

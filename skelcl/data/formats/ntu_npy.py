@@ -18,7 +18,7 @@ from skelcl.data.formats.containers import bounded, reading
 from skelcl.data.formats.folders import files_below, fingerprint
 from skelcl.data.formats.pickles import described
 from skelcl.data.formats.sgn import need_ntu, ntu_label, without_missing
-from skelcl.data.formats.tracking import track
+from skelcl.data.poses.tracking import track
 from skelcl.data.recording import Notice, ReadError, Recording, Source
 from skelcl.data.store import SkeletonStore, fill_joints
 from skelcl.errors import InputError

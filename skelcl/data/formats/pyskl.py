@@ -29,8 +29,8 @@ from skelcl.data.formats.pickles import described
 from skelcl.data.recording import Notice, Recording, Source
 from skelcl.data.store import SkeletonStore, fill_joints
 from skelcl.errors import InputError
+from skelcl.files import one_line
 from skelcl.skeleton import COCO17, KINECT20, NTU25, OPENPOSE18
-from skelcl.text import one_line
 
 LAYOUTS = {(25, 3): NTU25, (20, 3): KINECT20, (17, 2): COCO17, (18, 2): OPENPOSE18}
 """Joints and coordinates per joint → layout."""

@@ -1,0 +1,186 @@
+"""``skelcl predict --input``: clips of your own to labels; the signature and docstring are the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from skelcl.bounds import NonNegativeInt, PositiveInt, Share, bounded
+from skelcl.data.poses.contents import Poses
+from skelcl.data.poses.formats import Format
+from skelcl.data.poses.formats import load as load_poses
+from skelcl.data.poses.importing import find
+from skelcl.data.poses.layouts import find_layout
+from skelcl.data.poses.reader import IMAGE_FORMATS, PoseReader, guess_layout
+from skelcl.data.poses.single import guess_format
+from skelcl.data.recording import ReadError
+from skelcl.data.store import StoreError
+from skelcl.errors import InputError, printable
+from skelcl.files import atomic_write, one_line
+from skelcl.recognition.prediction import Prediction, Recognition
+from skelcl.recognition.predictor import Predictor
+from skelcl.skeleton import Skeleton
+
+
+@bounded
+def predict_clips(
+    ckpt_path: Path | None = None,
+    input: Path | None = None,
+    output: Path | None = None,
+    format: Format | None = None,
+    layout: str | None = None,
+    labels: Literal["auto", "classifier", "knn", "probe", "none"] = "auto",
+    k: PositiveInt | None = None,
+    top_k: PositiveInt = 5,
+    neighbours: NonNegativeInt = 3,
+    window: PositiveInt | None = None,
+    stride: PositiveInt | None = None,
+    neighbours_picture: Path | None = None,
+    min_confidence: Share | None = None,
+    max_bodies: PositiveInt | None = None,
+    y_down: bool | None = None,
+    fill_unseen: bool | None = None,
+    zero_missing: bool | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    trust: str | None = None,
+) -> None:
+    """Recognise clips of your own with the network of a run. Without --input, predict writes features of a split.
+
+    A clip goes the way of the clips of the run's store, so it should come in their units and axes. Options that say how
+    files are read default to those that the store was imported with, where it was.
+
+    Args:
+        ckpt_path: Checkpoint of the run. Its data set must be there.
+        input: A clip, or a folder of clips at any depth.
+        output: JSON file to write: for each clip its label, windows (classes with probabilities, nearest training
+            clips, features), segments and warnings.
+        format: What the files are, as for `skelcl data import poses`; by default what they look like.
+        layout: Layout of their joints, by name or file; needed where neither format nor files tell and it is not that
+            of the run. Joints that the run has and the files have not are made up where possible, and listed.
+        labels: How labels are made. classifier: by the run's own. knn: by a vote of the nearest training clips. probe:
+            by a linear probe on their features. none: no labels. auto: classifier if the run has one, else knn.
+        k: Training clips that vote; by default as in the run's evaluation.
+        top_k: Classes to tell of.
+        neighbours: Nearest training clips to tell of. 0: none, which spares encoding the training clips once.
+        window: Frames of a window, for long recordings; by default a clip is judged whole.
+        stride: Frames from one window to the next; by default half a window.
+        neighbours_picture: The first clip beside its nearest training clips, animated: .gif, .mp4 or .html.
+        min_confidence: Joints of a smaller confidence are missing.
+        max_bodies: Bodies to keep of each clip: those that are seen in most frames.
+        y_down: Whether y points down, as in images; by default so for pose estimators.
+        fill_unseen: Place a joint that a clip never shows on the joint that it hangs on; else such a clip fails.
+        zero_missing: Whether a joint at exactly zero was not seen, where there is no confidence.
+        device: cpu, cuda or another device of PyTorch; auto takes a GPU if there is one.
+        overwrite: Replace OUTPUT and the picture.
+        trust: Modules, with commas between, whose classes the checkpoint may name beside skelcl's and torch.optim's.
+
+    Raises:
+        InputError: The checkpoint, its store or a clip cannot be used.
+    """
+    if ckpt_path is None or input is None:
+        lacking = "ckpt_path" if ckpt_path is None else "input"
+        raise InputError(f"--{lacking} is missing: skelcl predict --ckpt_path FILE.ckpt --input CLIP --output OUT.json")
+    for file in (output, neighbours_picture):
+        if file is not None and file.exists() and not overwrite:
+            raise InputError(f"{file} exists; --overwrite true replaces it")
+    if neighbours_picture is not None:
+        from skelcl.plotting import ANIMATIONS, check_target
+
+        check_target(neighbours_picture, ANIMATIONS)
+        if not neighbours:
+            raise InputError("--neighbours_picture needs --neighbours of at least 1")
+    format = format or guess_format(input)
+    clips, notices = find(input, format)
+    for notice in notices:
+        print(printable(notice["message"]))
+    predictor = Predictor(ckpt_path, device, labels, k, top_k, neighbours, window, stride, trust)
+    print(f"labels by {predictor.labels_by}")
+    flat = predictor.source.get("y_down") if predictor.source.get("format") == format else format in IMAGE_FORMATS
+    options = {
+        "min_confidence": min_confidence,
+        "max_bodies": max_bodies,
+        "y_down": flat if y_down is None else y_down,
+        "fill_unseen": fill_unseen,
+        "zero_missing": zero_missing,
+        "sort": True if format in IMAGE_FORMATS else None,  # estimators list people in any order
+    }
+    given = None if layout is None else find_layout(layout)
+    reader: PoseReader | None = None
+    results: list[dict[str, Any]] = []
+    for clip in clips:
+        try:
+            poses = load_poses(format, clip.files, predictor.data.channels, given or predictor.skeleton)
+        except ReadError as error:
+            raise InputError(str(error)) from error
+        if reader is None:
+            reader = predictor.reader(given or _layout(poses, format, predictor.skeleton), **options)
+            if reader.change is not None:
+                print(reader.change.told)
+        found = predictor.recognise(poses, reader, str(clip.place))
+        _tell(clip.id, found)
+        results.append({"id": clip.id, "file": str(clip.place), **found.to_dict()})
+        if neighbours_picture is not None and len(results) == 1:
+            _draw(predictor, reader, poses, found, neighbours_picture)
+            print(f"wrote {neighbours_picture}")
+    if output is not None:
+        assert reader is not None
+        told = {
+            "checkpoint": str(ckpt_path),
+            "labels_by": predictor.labels_by,
+            "layout": reader.layout.name,
+            "synthesised": list(reader.change.synthesised) if reader.change is not None else [],
+            "classes": list(predictor.class_names),
+            "clips": results,
+        }
+        with atomic_write(output) as part:
+            part.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        print(f"wrote {output}")
+
+
+def _layout(poses: Poses, format: Format, own: Skeleton) -> Skeleton:
+    """The layout that a clip tells, else that of the network where the number of joints fits."""
+    if poses.layout == own.name:
+        return own
+    try:
+        return guess_layout(poses, format)
+    except StoreError:
+        if poses.layout is None and poses.joints.shape[2] == own.num_joints:
+            return own
+        raise
+
+
+def _tell(name: str, found: Recognition) -> None:
+    def listed(window: Prediction) -> str:
+        top = ", ".join(f"{one_line(label)} {probability:.2f}" for label, probability in window.top)
+        return top or window.problem
+
+    name = one_line(name)
+    if len(found.windows) == 1:
+        print(f"{name}: {listed(found.windows[0]) or 'features alone'}")
+        for near in found.windows[0].neighbours:
+            print(f"  near {one_line(near.id)} ({one_line(near.label)}), cosine {near.similarity:.3f}")
+    else:
+        print(f"{name}: {len(found.windows)} windows, most frames: {one_line(str(found.label))}")
+        for start, stop, label, probability in found.segments:
+            sure = f" {probability:.2f}" * (label is not None)
+            print(f"  frames {start} to {stop - 1}: {one_line(label or 'nobody')}{sure}")
+    for warning in found.warnings:
+        print(f"  note: {one_line(warning, 1000)}")
+
+
+def _draw(predictor: Predictor, reader: PoseReader, poses: Poses, found: Recognition, path: Path) -> None:
+    """The window with the surest label and the training clips next to it, side by side."""
+    from skelcl.plotting import animate_skeleton, save_animation
+
+    window = max(found.windows, key=lambda window: (window.top[0][1] if window.top else 0.0, len(window.neighbours)))
+    joints, _ = reader(poses.window(window.start, window.stop), path)
+    data = predictor.data
+    place = {str(name): position for position, name in enumerate(data.ids)}
+    near = [data.store.recording(place[neighbour.id]) for neighbour in window.neighbours]
+    titles = ["this clip" if window.label is None else f"this clip: {window.label}"]
+    titles += [f"{neighbour.label} {neighbour.similarity:.2f}" for neighbour in window.neighbours]
+    bodies = [clip[: data.num_persons] for clip in (joints, *near)]
+    animation = animate_skeleton(bodies, predictor.skeleton, titles, float(data.store.meta.get("fps") or 20))
+    save_animation(animation, path)

@@ -1,0 +1,127 @@
+"""What a file of poses holds, as a recording for the store: missing joints marked, y upwards, joints of one layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from skelcl.data.poses.contents import Poses
+from skelcl.data.poses.formats import Format
+from skelcl.data.poses.layouts import LayoutMap
+from skelcl.data.recording import ReadError
+from skelcl.data.store import StoreError
+from skelcl.skeleton import LAYOUTS, Skeleton
+
+IMAGE_FORMATS = ("mediapipe", "openpose", "coco", "alphapose")
+"""What pose estimators write: y points down."""
+_BY_SIZE = {17: "coco17", 18: "openpose18", 25: "openpose25", 26: "halpe26"}
+
+
+@dataclass(frozen=True, eq=False)
+class PoseReader:
+    """How poses become the coordinates of a recording.
+
+    Args:
+        layout: Layout of the poses.
+        change: Way to the layout of the store; None where it is the same.
+        channels: Coordinates per joint.
+        min_confidence: Joints of a smaller confidence are missing; those of confidence 0 always are.
+        max_bodies: Bodies to keep: those that are seen in most frames.
+        y_down: Whether y points down.
+        fill_unseen: Place a joint that is never seen on the joint that it hangs on.
+        zero_missing: Whether a joint at exactly zero was not seen, where there is no confidence.
+        sort: Whether bodies are put in the order of how long they are seen even when all of them are kept.
+    """
+
+    layout: Skeleton
+    change: LayoutMap | None
+    channels: int
+    min_confidence: float = 0.0
+    max_bodies: int = 2
+    y_down: bool = False
+    fill_unseen: bool = False
+    zero_missing: bool = True
+    sort: bool = True
+
+    @property
+    def target(self) -> Skeleton:
+        """Layout of the recordings."""
+        return self.layout if self.change is None else self.change.target
+
+    def __call__(self, poses: Poses, place: Path | str) -> tuple[np.ndarray, list[str]]:
+        """Coordinates (M, T, V, C) float32, NaN where nothing was seen, and remarks.
+
+        Args:
+            poses: The clip.
+            place: What to name in a message.
+
+        Raises:
+            ReadError: The clip has joints of another layout.
+        """
+        joints, warnings = poses.joints.copy(), []
+        if joints.shape[2:] != (self.layout.num_joints, self.channels):
+            expected = f"{self.layout.num_joints} joints of {self.layout.name} with {self.channels} coordinates"
+            raise ReadError("joints", f"{place}: holds joints {joints.shape[2:]}, not {expected}")
+        if poses.layout not in (None, self.layout.name):
+            raise ReadError("layout", f"{place}: its layout is {poses.layout!r}, not {self.layout.name!r}")
+        zero = (joints == 0).all(-1)
+        missing = ~np.isfinite(joints).all(-1) | zero.all(-1, keepdims=True)
+        if poses.confidence is None:
+            missing |= zero & self.zero_missing
+        else:
+            missing |= ~(poses.confidence > 0) | (poses.confidence < self.min_confidence)
+        if self.y_down:  # half a turn about the optical axis: y points up and nothing is mirrored
+            joints[..., :2] *= -1
+        joints[missing] = np.nan
+        if self.change is not None:
+            joints = self.change(joints)
+        found = len(joints) + poses.others
+        if self.sort or found > self.max_bodies:
+            unseen = 2 * np.isnan(joints[..., 0]).sum(-1) > self.target.num_joints
+            joints = joints[np.argsort(unseen.sum(1), kind="stable")[: self.max_bodies]]
+        if found > self.max_bodies:
+            warnings.append(f"{found} bodies; the {self.max_bodies} that are seen longest are kept")
+        if self.fill_unseen and (filled := fill_unseen(joints, self.target)):
+            warnings.append(f"never seen, placed on the joint that it hangs on: {', '.join(filled)}")
+        return joints, warnings
+
+
+def guess_layout(first: Poses, format: Format) -> Skeleton:
+    """The layout that a clip says it has, or that its format or its number of joints tells.
+
+    Raises:
+        StoreError: Nothing tells it.
+    """
+    joints = first.joints.shape[2]
+    name = first.layout or ("mediapipe33" if format == "mediapipe" else None)
+    if name is None and format in IMAGE_FORMATS:
+        name = _BY_SIZE.get(joints)
+    if name not in LAYOUTS:
+        found = f"{joints} joints per body" if name is None else f"the layout {name!r}"
+        raise StoreError(f"--layout is missing: the clips have {found}; name a layout ({', '.join(LAYOUTS)}) or a file")
+    return LAYOUTS[name]
+
+
+def fill_unseen(joints: np.ndarray, layout: Skeleton) -> list[str]:
+    """Places joints that a body never shows on their parents, in place.
+
+    Args:
+        joints: Coordinates, (M, T, V, C), NaN where missing.
+        layout: Their layout.
+
+    Returns:
+        Names of the joints that were placed.
+    """
+    missing = np.isnan(joints[..., 0])
+    never = missing.all(1)
+    never &= ~never.all(1, keepdims=True)
+    hops = layout.hops()[layout.root]
+    names = []
+    for joint in sorted(range(layout.num_joints), key=lambda joint: (int(hops[joint]), joint)):
+        bodies = never[:, joint]
+        if bodies.any() and joint != layout.root:
+            joints[bodies, :, joint] = joints[bodies, :, layout.parents[joint]]
+            names.append(layout.joints[joint])
+    return names

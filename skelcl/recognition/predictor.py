@@ -1,0 +1,384 @@
+"""Predictor: a checkpoint that recognises clips of your own, whole, in windows, or frame by frame as they come."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from skelcl import __version__
+from skelcl.bounds import NonNegativeInt, PositiveInt, bounded
+from skelcl.clips import Clips
+from skelcl.data.plausibility import BEYOND
+from skelcl.data.poses.contents import Poses
+from skelcl.data.poses.in_memory import clips_in_memory
+from skelcl.data.poses.layouts import LayoutMap, find_layout, map_layout
+from skelcl.data.poses.reader import PoseReader
+from skelcl.data.recording import ReadError, Recording
+from skelcl.errors import InputError
+from skelcl.evaluation.encode import find_device
+from skelcl.evaluation.gallery import Gallery, load_gallery, save_gallery
+from skelcl.evaluation.probe import LinearHead
+from skelcl.methods import Supervised
+from skelcl.recognition.prediction import Neighbour, Prediction, Recognition, cut
+from skelcl.runs.loading import load
+from skelcl.runs.trust import stored_config
+from skelcl.skeleton import Skeleton
+
+Labels = Literal["auto", "classifier", "knn", "probe", "none"]
+
+BATCH = 64
+"""Windows that are encoded at once."""
+
+
+@bounded
+class Predictor:
+    """Recognises what people do in clips of your own, with the encoder, the view and the classes of a run.
+
+    A clip goes the way of the clips of the run's store: missing joints are filled in, normalisation, sampling and
+    stream are those of the deterministic view, so a clip of the store gives the features that ``skelcl test`` judges.
+
+    Features of the training clips, wherever they are needed, are computed once and kept beside the checkpoint in
+    ``<name>.gallery.npz``, with the probe that was trained on them; a changed checkpoint or store replaces them.
+
+    Args:
+        ckpt_path: Checkpoint of the run. Its data set must be there.
+        device: Where the network runs; ``auto`` takes a GPU if there is one.
+        labels: How labels are made. ``classifier``: by the run's own, which a self-supervised run has not. ``knn``: by
+            a vote of the nearest training clips. ``probe``: by a linear probe trained on the features of the training
+            clips, as ``skelcl test`` trains it. ``none``: no labels. ``auto``: classifier if there is one, else knn.
+        k: Neighbours that vote; by default those of the run's evaluation.
+        top_k: Classes that are told of.
+        neighbours: Nearest training clips that are told of; 0 for none.
+        window: Frames of a window of a long recording; None judges recordings whole.
+        stride: Frames from one window to the next; by default half a window.
+        trust: Modules whose classes the checkpoint may name, beside those of skelcl and torch.optim; a text separates
+            them by commas.
+
+    Attributes:
+        skeleton: Layout of the network's joints.
+        class_names: Names of the classes.
+        labels_by: How labels are made, in words.
+        source: How the clips of the store were read from files, where they are poses of one's own: options of
+            ``skelcl data import poses``; else empty.
+
+    Raises:
+        InputError: The checkpoint or its store cannot be used, or a number lies outside its range.
+    """
+
+    def __init__(
+        self,
+        ckpt_path: str | Path,
+        device: str = "auto",
+        labels: Labels = "auto",
+        k: PositiveInt | None = None,
+        top_k: PositiveInt = 5,
+        neighbours: NonNegativeInt = 3,
+        window: PositiveInt | None = None,
+        stride: PositiveInt | None = None,
+        trust: str | Sequence[str] | None = None,
+    ) -> None:
+        if stride is not None and window is None:
+            raise InputError("a stride is one of windows: give a window too")
+        self.path = Path(ckpt_path)
+        self.method, self.data = load(self.path, trust=trust)
+        self.device = find_device(device)
+        self.method.to(self.device)
+        self.skeleton: Skeleton = self.data.skeleton
+        self.class_names = self.data.class_names
+        self.top_k, self.neighbours, self.window, self.stride = top_k, neighbours, window, stride
+        evaluation = stored_config(self.path, trust).get("evaluation", {})
+        self.k = k or int(evaluation.get("k", 1))
+        self._probe = (evaluation.get("probe", "as_cal"), int(evaluation.get("probe_seed", 0)))
+        trained = isinstance(self.method, Supervised)
+        self.labels = ("classifier" if trained else "knn") if labels == "auto" else labels
+        if self.labels == "classifier" and not trained:
+            raise InputError(
+                f"{self.path}: {type(self.method).__name__} has no classifier: use labels knn or probe, or fine-tune"
+            )
+        told = {
+            "classifier": f"the classifier of {type(self.method).__name__}",
+            "knn": f"a vote of the {self.k} nearest training clips" if self.k > 1 else "the nearest training clip",
+            "probe": f"a linear probe ({self._probe[0]}) on the features of the training clips",
+            "none": "nobody: features alone",
+        }
+        self.labels_by = told[self.labels]
+        parameters = self.data.store.meta.get("parameters", {})
+        self.source = parameters if "format" in parameters and "max_bodies" in parameters else {}
+        self._gallery: Gallery | None = None
+        self._heads: dict[str, LinearHead] = {}
+        self._frames: deque[NDArray[np.float32]] = deque(maxlen=window)
+        self._count = 0
+
+    def reader(self, layout: str | Path | Skeleton | None = None, **options: object) -> PoseReader:
+        """How poses of a layout become clips of this network: by the rules of its store, unless chosen otherwise.
+
+        Args:
+            layout: Layout of the poses, by name, file or itself; None is the network's own.
+            options: Further fields of :class:`~skelcl.data.poses.reader.PoseReader`; None leaves out.
+
+        Raises:
+            InputError: The layout is unknown, or a joint of the network can neither be copied nor made of it.
+        """
+        source = self.skeleton if layout is None else layout if isinstance(layout, Skeleton) else find_layout(layout)
+        change: LayoutMap | None = None if source == self.skeleton else map_layout(source, self.skeleton)
+        rules: dict[str, object] = {
+            # What was normalised may be at zero, and was so in the store.
+            "zero_missing": self.data.store.recipe == "none",
+            "max_bodies": max(2, self.data.num_persons),
+            "sort": bool(self.source),
+        }
+        known = ("zero_missing", "max_bodies", "fill_unseen", "min_confidence")
+        rules |= {name: self.source[name] for name in known if name in self.source}
+        rules |= {name: value for name, value in options.items() if value is not None}
+        return PoseReader(source, change, self.data.channels, **rules)  # type: ignore[arg-type]
+
+    def predict(
+        self,
+        array: ArrayLike,
+        layout: str | Path | Skeleton | None = None,
+        confidence: ArrayLike | None = None,
+    ) -> Recognition:
+        """Recognise a recording.
+
+        Args:
+            array: Coordinates (T, V, C) or (M, T, V, C) in the units and axes of the run's data, y upwards; NaN, or
+                zeros where the run's data says so, for what was not seen.
+            layout: Layout of the joints where it is not the network's; what has to be made up is among the warnings.
+            confidence: (T, V) or (M, T, V); joints of confidence 0 were not seen.
+
+        Raises:
+            InputError: The array does not fit, or is one window in which nobody can be judged.
+        """
+        joints = np.asarray(array, np.float32)
+        if joints.ndim not in (3, 4) or not joints.size:
+            raise InputError(f"a recording must be (T, V, C) or (M, T, V, C), not {joints.shape}")
+        joints = joints.reshape(-1, *joints.shape[-3:])
+        sure = None
+        if confidence is not None:
+            sure = np.asarray(confidence, np.float32)
+            if sure.size != joints[..., 0].size:
+                raise InputError(f"confidence of shape {sure.shape} does not fit coordinates of shape {joints.shape}")
+            sure = sure.reshape(joints.shape[:-1])
+        return self.recognise(Poses(joints, sure), self.reader(layout))
+
+    def recognise(self, poses: Poses, reader: PoseReader, name: str = "the recording") -> Recognition:
+        """As :meth:`predict`, of poses as a file holds them.
+
+        Args:
+            poses: The recording.
+            reader: From :meth:`reader`.
+            name: What to call the recording in messages.
+
+        Raises:
+            InputError: As :meth:`predict`.
+        """
+        places = cut(poses.joints.shape[1], self.window, self.stride)
+        windows, warnings = self._windows(poses, reader, places, name)
+        if len(windows) == 1 and windows[0].problem:
+            raise InputError(windows[0].problem)
+        if reader.change is not None and reader.change.synthesised:
+            warnings.insert(0, f"joints that were made up: {'; '.join(reader.change.synthesised)}")
+        fps = self.data.store.meta.get("fps")
+        if None not in (fps, poses.fps) and poses.fps != fps:
+            warnings.append(f"{name} has {poses.fps:g} frames per second, the run's data {fps:g}")
+        if self.data.store.recipe != "none":
+            warnings.append(f"taken to be normalised already, as the run's data: recipe {self.data.store.recipe}")
+        return Recognition(self.labels_by, tuple(windows), tuple(dict.fromkeys(warnings)))
+
+    def push(self, frame: ArrayLike, layout: str | Path | Skeleton | None = None) -> Prediction | None:
+        """Take the next frame of a live recording.
+
+        Args:
+            frame: Coordinates (V, C) or (M, V, C) as :meth:`predict` takes them, of as many bodies as there are, (0, V,
+                C) for none. A body that comes or goes has its place after those that stay, or is NaN where it is not.
+            layout: As :meth:`predict`.
+
+        Returns:
+            What the last ``window`` frames show, as :meth:`predict` of them says, as soon as there are so many and
+            from then on every ``stride`` frames; else None. A joint that is hidden in all of them is taken to be where
+            the joint is that it hangs on.
+
+        Raises:
+            InputError: The predictor has no window, or the frame does not fit.
+        """
+        if self.window is None:
+            raise InputError("push needs windows: Predictor(…, window=64, stride=16)")
+        try:
+            joints = np.array(frame, np.float32)  # a copy: callers fill one buffer again and again
+        except (TypeError, ValueError) as error:
+            raise InputError(f"a frame must be numbers, (V, C) or (M, V, C): {error}") from error
+        joints = joints[None] if joints.ndim == 2 else joints
+        if joints.ndim != 3 or (self._frames and joints.shape[1:] != self._frames[-1].shape[1:]):
+            size = self._frames[-1].shape[1:] if self._frames else ("V", "C")
+            expected = "({}, {}) or (M, {}, {})".format(*size, *size) + " as the frames before" * bool(self._frames)
+            raise InputError(f"a frame must be {expected}, not {joints.shape}")
+        self._frames.append(joints)
+        self._count += 1
+        if self._count < self.window or (self._count - self.window) % (self.stride or max(1, self.window // 2)):
+            return None
+        bodies = max(1, *(len(one) for one in self._frames))
+        stacked = np.full((bodies, len(self._frames), *joints.shape[1:]), np.nan, np.float32)
+        for place, one in enumerate(self._frames):
+            stacked[: len(one), place] = one
+        poses = Poses(stacked)
+        (found,), _ = self._windows(
+            poses, self.reader(layout, fill_unseen=True), [(0, self.window)], "the recording", self._count
+        )
+        return found
+
+    def reset(self) -> None:
+        """Forget the frames that were pushed: another recording begins."""
+        self._frames.clear()
+        self._count = 0
+
+    def _windows(
+        self, poses: Poses, reader: PoseReader, places: Sequence[tuple[int, int]], name: str, now: int | None = None
+    ) -> tuple[list[Prediction], list[str]]:
+        """Predictions of some windows, and warnings; ``now`` is the number of the last frame where it is not there."""
+        warnings: list[str] = []
+        usable: list[tuple[Recording, int]] = []
+        problems: dict[int, str] = {}
+        shift = 0 if now is None else now - places[-1][1]
+        size = (self.skeleton, self.data.channels, self.data.num_persons)
+        for number, (start, stop) in enumerate(places):
+            place = name if len(places) == 1 else f"{name}, frames {start} to {stop - 1}"
+            try:
+                joints, told = reader(poses.window(start, stop), place)
+            except ReadError as error:  # as of the other windows
+                raise InputError(str(error)) from error
+            recording = Recording(place, joints, zeros=False)
+            try:
+                clips_in_memory([recording], *size)
+            except ReadError as error:
+                problems[number] = str(error)
+            else:
+                usable.append((recording, number))
+                warnings += told
+        found: dict[int, Prediction] = {}
+        for first in range(0, len(usable), BATCH):
+            some = usable[first : first + BATCH]
+            clips, notices = clips_in_memory([recording for recording, _ in some], *size, self.data.store.recipe)
+            warnings += [f"{notice['id']}: {notice['message']}" for notice in notices]
+            spans = [(places[number][0] + shift, places[number][1] + shift) for _, number in some]
+            found |= dict(zip((number for _, number in some), self._judge(clips, spans), strict=True))
+        nothing = np.empty(0, np.float32)
+        for number, problem in problems.items():
+            start, stop = places[number]
+            found[number] = Prediction(start + shift, stop + shift, (), nothing, problem=problem)
+        return [found[number] for number in range(len(places))], warnings
+
+    @torch.no_grad()
+    def features(self, clips: Clips) -> Tensor:
+        """Features (N, D) of clips on the CPU, by the deterministic view."""
+        return self.method(clips.to(self.device)).float().cpu()
+
+    @torch.no_grad()
+    def _judge(self, clips: Clips, spans: Sequence[tuple[int, int]]) -> list[Prediction]:
+        features = self.features(clips)
+        if not features.isfinite().all():
+            if not all(value.isfinite().all() for value in self.method.state_dict().values()):
+                raise InputError(f"{self.path}: features are not finite, nor are the weights: the encoder has diverged")
+            largest = clips.joints.nan_to_num(0, torch.inf, -torch.inf).abs().max()
+            if largest < BEYOND:
+                raise InputError(
+                    f"{self.path}: features are not finite: the weights are too large, the encoder diverged"
+                )
+            raise InputError(f"coordinates up to {largest:.1e}, larger than any body: {self.path} cannot take them")
+        probability, order = self._classify(features)
+        near: list[tuple[Neighbour, ...]] = [()] * len(features)
+        if self.neighbours:
+            gallery = self.gallery
+            similarity, place = gallery.nearest(features, self.neighbours)
+            near = [
+                tuple(
+                    Neighbour(str(gallery.ids[j]), self.class_names[int(gallery.label[j])], float(s))
+                    for s, j in zip(values, where, strict=True)
+                )
+                for values, where in zip(similarity.tolist(), place.tolist(), strict=True)
+            ]
+        out = []
+        for n, (start, stop) in enumerate(spans):
+            ranked = [(int(c), float(probability[n, int(c)])) for c in order[n, : self.top_k]]
+            top = tuple((self.class_names[c], p) for c, p in ranked if p > 0)
+            out.append(Prediction(start, stop, top, features[n].numpy(), near[n]))
+        return out
+
+    def _classify(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities (N, K) and the classes in the order of preference, (N, K); K = 0 without labels."""
+        if self.labels == "none":
+            return features.new_empty(len(features), 0), torch.empty(len(features), 0, dtype=torch.int64)
+        if self.labels == "knn":
+            return self.gallery.votes(features, self.k)
+        if self.labels == "classifier":
+            assert isinstance(self.method, Supervised)
+            logits = self.method.classify(features.to(self.device)).float().cpu()
+        else:
+            logits = self.head(features)
+        return logits.softmax(1), logits.argsort(dim=1, descending=True, stable=True)
+
+    # --- the training clips -------------------------------------------------------------------------------------------
+
+    @property
+    def gallery(self) -> Gallery:
+        """Features of the labelled training clips; computed, or read from beside the checkpoint.
+
+        Raises:
+            InputError: No training clip has a label.
+        """
+        if self._gallery is None:
+            train = self.data.parts["train_all"]
+            train = train[self.data.store.index["label"][train] >= 0]
+            if not len(train):
+                raise InputError(f"{self.path}: no training clip has a label: use labels none, without neighbours")
+            self._key = self._digest(train)
+            kept = load_gallery(self._file, self._key, self.data.num_classes)
+            self._gallery, self._heads = kept or (self._encode(train), {})
+            if kept is None:
+                self._keep()
+        return self._gallery
+
+    @property
+    def head(self) -> LinearHead:
+        """The linear probe; trained, or read from beside the checkpoint."""
+        gallery = self.gallery
+        preset, seed = self._probe
+        name = f"{preset}-{seed}"
+        if name not in self._heads:
+            self._heads[name] = gallery.probe(preset, seed)
+            self._keep()
+        return self._heads[name]
+
+    @property
+    def _file(self) -> Path:
+        return self.path.with_suffix(".gallery.npz")
+
+    def _keep(self) -> None:
+        assert self._gallery is not None
+        try:
+            save_gallery(self._file, self._key, self._gallery, self._heads)
+        except OSError as error:  # of a read-only folder: slower, not wrong
+            print(f"features of the training clips are not kept: {error}")
+
+    def _encode(self, positions: NDArray[np.int64]) -> Gallery:
+        store, persons = self.data.store, self.data.num_persons
+        parts = []
+        for first in tqdm(range(0, len(positions), BATCH), desc="training clips", unit="batch", disable=None):
+            parts.append(self.features(store.clips(positions[first : first + BATCH], persons)))
+        label = torch.from_numpy(store.index["label"][positions].astype(np.int64))
+        return Gallery(torch.cat(parts), label, np.asarray(self.data.ids, str)[positions], self.data.num_classes)
+
+    def _digest(self, positions: NDArray[np.int64]) -> str:
+        """Of all that the features of the training clips depend on."""
+        with self.path.open("rb") as file:
+            weights = hashlib.file_digest(file, "sha256").hexdigest()
+        told = [__version__, weights, repr(sorted(self.data.store.meta["sha256"].items()))]
+        return hashlib.sha256("\n".join(told).encode() + positions.tobytes()).hexdigest()
