@@ -29,6 +29,8 @@ PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 COUNTS = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")
 """What Lightning divides by."""
 LIBRARIES = {"lightning", "lightning_utilities", "pytorch_lightning", "torch", "jsonargparse"}
+OURS = {"skelcl.commands.lightning", "skelcl.runs.config", __name__}
+"""Where Lightning is called: what fails below of no other code of ours, fails of the options."""
 
 
 def counts_stay_counts(parser: LightningArgumentParser) -> None:
@@ -118,7 +120,7 @@ def _lightnings_word(error: Exception) -> str | None:
     for frame, _ in traceback.walk_tb(error.__traceback__):
         name = str(frame.f_globals.get("__name__"))
         package = name.partition(".")[0]
-        if package not in LIBRARIES | sys.stdlib_module_names and name not in (__name__, "skelcl.commands.lightning"):
+        if package not in LIBRARIES | sys.stdlib_module_names and name not in OURS:
             return None
         if package not in sys.stdlib_module_names and package != "torch":
             module = name
