@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -25,6 +24,7 @@ from skelcl.data.subsets import digest, read_labels
 from skelcl.errors import InputError
 from skelcl.evaluation.record import remarks
 from skelcl.evaluation.report import short
+from skelcl.evaluation.spread import mean_sd, plus_minus
 from skelcl.files import atomic_write
 from skelcl.methods import FineTune, Method
 from skelcl.runs.config import resolved_config
@@ -198,7 +198,10 @@ def summary(runs: Sequence[Run], ckpt_path: Path, config: Mapping[str, Any]) -> 
         "seeds": list(found[PRETRAINED]),
         "remarks": list(dict.fromkeys(f"{TITLES[run.variant]}: {remark}" for run in runs for remark in run.remarks)),
         "summary": {
-            variant: {name: _spread([metrics[name] for metrics in seeds.values()]) for name in names}
+            variant: {
+                name: dict(zip(("mean", "sd"), mean_sd([metrics[name] for metrics in seeds.values()]), strict=True))
+                for name in names
+            }
             for variant, seeds in found.items()
             if seeds
         },
@@ -227,7 +230,7 @@ def table_text(table: Mapping[str, Any]) -> str:
     lines = [f"accuracies in %, {spread} seeds {', '.join(map(str, table['seeds']))}, last epoch, {labels}"]
     lines.append(" " * 14 + "".join(f"{head:>18}" for head in heads))
     for variant, metrics in rows.items():
-        cells = [_percent(metrics[name], signed=variant == "gain") for name in names]
+        cells = [plus_minus(metrics[name]["mean"], metrics[name]["sd"], signed=variant == "gain") for name in names]
         lines.append(f"{TITLES[variant]:<14}" + "".join(f"{cell:>18}" for cell in cells))
     return "\n".join([*lines, *(f"! {remark}" for remark in table["remarks"])])
 
@@ -374,17 +377,6 @@ def _versions(folder: Path) -> list[Path]:
 
 def _number(version: Path) -> int:
     return int(version.name.removeprefix("version_"))
-
-
-def _spread(values: Sequence[float]) -> dict[str, float | None]:
-    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"mean": float(np.mean(values)), "sd": sd}
-
-
-def _percent(spread: Mapping[str, float | None], signed: bool) -> str:
-    mean, sd = 100 * (spread["mean"] or 0.0), spread["sd"]
-    shown = f"{mean:+.1f}" if signed else f"{mean:.1f}"
-    return shown if sd is None else f"{shown} ± {100 * sd:.1f}"
 
 
 def _write(folder: Path, table: Mapping[str, Any], runs: Sequence[Run], text: str) -> None:

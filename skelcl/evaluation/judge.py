@@ -25,6 +25,7 @@ from skelcl.evaluation.few_shot import (
 from skelcl.evaluation.knn import KNNOptions, knn_predict
 from skelcl.evaluation.probe import PRESETS, ProbeName, ProbeResult, linear_probe
 from skelcl.evaluation.retrieval import RetrievalOptions, retrieve
+from skelcl.evaluation.spread import mean_sd
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,8 @@ class Scores:
 
     def sd(self) -> dict[str, float]:
         """Standard deviation (of the sample) where there are several seeds."""
-        return {name: float(np.std(values, ddof=1)) for name, values in self.values.items() if len(values) > 1}
+        spreads = {name: mean_sd(values)[1] for name, values in self.values.items()}
+        return {name: sd for name, sd in spreads.items() if sd is not None}
 
 
 class Judge:

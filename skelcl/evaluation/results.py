@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from skelcl.errors import InputError, printable
 from skelcl.evaluation.probe import PRESETS
 from skelcl.evaluation.record import remarks, seen_words
 from skelcl.evaluation.report import short
+from skelcl.evaluation.spread import mean_sd, plus_minus
 from skelcl.files import cell, markdown_table, one_line
 
 PROBES = {f"linear_{preset}_top1": preset for preset in PRESETS}
@@ -149,7 +148,7 @@ class Family:
         found = [value for value in values if value is not None]
         if not found or len(found) < len(values):
             return None
-        return float(np.mean(found)), float(np.std(found, ddof=1)) if len(found) > 1 else None
+        return mean_sd(found)
 
     def shared(self, fact: str) -> Any:
         """A fact of the row; of several, all of them, separated by ``|``."""
@@ -387,10 +386,7 @@ def _several(rows: Sequence[Family], fact: str) -> list[str]:
 
 
 def _percent(spread: tuple[float, float | None] | None) -> str:
-    if spread is None:
-        return ""
-    mean, sd = spread
-    return f"{100 * mean:.1f}" if sd is None else f"{100 * mean:.1f} ± {100 * sd:.1f}"
+    return "" if spread is None else plus_minus(*spread)
 
 
 def _letter(number: int) -> str:

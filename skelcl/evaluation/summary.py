@@ -19,6 +19,7 @@ from skelcl.evaluation.probe import ProbeName, ProbeResult
 from skelcl.evaluation.projection import project
 from skelcl.evaluation.record import remarks, seen_words
 from skelcl.evaluation.robustness import Reading, severity_curves
+from skelcl.evaluation.spread import mean_sd, plus_minus
 from skelcl.files import markdown_table, one_line
 from skelcl.transforms import Normalize, Resize, View
 
@@ -276,11 +277,9 @@ def _cell(scores: Scores, name: str) -> str:
     if name not in scores.values:
         return ""
     plain = name.split("/")[1].startswith("collapse") and not name.endswith("dead")
-    factor, digits = (1, 3) if plain else (100, 1)
-    values = np.array(scores.values[name])
-    spread = values.std(ddof=1) if len(values) > 1 else scores.interval.get(name)
-    text = f"{factor * values.mean():.{digits}f}"
-    return text if spread is None else f"{text} ± {factor * spread:.{digits}f}"
+    scale, digits = (1, 3) if plain else (100, 1)
+    mean, sd = mean_sd(scores.values[name])
+    return plus_minus(mean, scores.interval.get(name) if sd is None else sd, scale, digits)
 
 
 def _is_accuracy(name: str) -> bool:
