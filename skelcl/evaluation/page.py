@@ -25,7 +25,7 @@ from skelcl.errors import InputError
 from skelcl.files import atomic_write, one_line
 from skelcl.skeleton import Skeleton
 
-SCRIPTS = ("page.js", "table.js", "curves.js", "confusion.js", "stage.js", "map.js", "main.js")
+SCRIPTS = ("page.js", "table.js", "curves.js", "confusion.js", "player.js", "stage.js", "map.js", "main.js")
 """Read in this order, as one script."""
 ABSENT = -(2**15)
 """What stands for a coordinate that was not seen."""
@@ -151,8 +151,8 @@ def _html(page: Page) -> str:
     parts = [_PACK[type(part)](part) for part in page.parts]
     facts = [(name, one_line(value, 1000)) for name, value in page.facts.items()]
     data = {"facts": facts, "parts": parts}
-    script = "(() => {\n" + "\n".join(_resource(name) for name in SCRIPTS) + "})();\n"
-    style = _resource("page.css")
+    script = "(() => {\n" + "\n".join(resource(name) for name in SCRIPTS) + "})();\n"
+    style = resource("page.css")
     fields = {
         "title": html.escape(one_line(page.title, 400)),
         "data": _json(data),
@@ -162,10 +162,11 @@ def _html(page: Page) -> str:
         "style_digest": _digest(style),
     }
     # In one pass, for a title may look like a field.
-    return re.sub(r"\{\{(\w+)\}\}", lambda field: fields[field[1]], _resource("page.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda field: fields[field[1]], resource("page.html"))
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """A script, style or page of ``resources/``."""
     return files("skelcl.evaluation").joinpath("resources", name).read_text("utf-8")
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skelcl.evaluation.page import resource
+
 
 def page(
     clips: Sequence[NDArray[np.floating[Any]]],
@@ -31,7 +33,7 @@ def page(
         fps: Frames per second.
         yaw: Where the camera stands at first, in radians.
     """
-    told = {
+    content = {
         "fps": fps,
         "yaw": yaw,
         "bones": bones,
@@ -42,8 +44,9 @@ def page(
         ],
     }
     # "<" could end the script, whatever a title says.
-    data = json.dumps(told, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    return Path(__file__).with_name("player.html").read_text("utf-8").replace("/*DATA*/", data)
+    data = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    text = Path(__file__).with_name("player.html").read_text("utf-8")
+    return text.replace("/*PLAYER*/", resource("player.js")).replace("/*DATA*/", data)
 
 
 def _numbers(clip: NDArray[np.floating[Any]]) -> list[float | None]:

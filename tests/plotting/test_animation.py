@@ -1,10 +1,13 @@
 """Skeletons in motion: what is drawn is the clip, and files hold every frame at its speed."""
 
+import base64
+import io
 import json
 import os
 import re
 import stat
 import subprocess
+import time
 
 import imageio_ffmpeg
 import numpy as np
@@ -14,8 +17,9 @@ from matplotlib.collections import LineCollection
 from PIL import Image
 
 from skelcl.errors import InputError
+from skelcl.evaluation.page import Page, resource, write_page
 from skelcl.plotting import animate_skeleton, save_animation
-from skelcl.plotting.animation import part_colours
+from skelcl.plotting.animation import _project, part_colours
 from skelcl.skeleton import KINECT20, MEDIAPIPE33, NTU25
 
 
@@ -103,6 +107,68 @@ def test_a_page_holds_the_clips_and_needs_no_other_file(tmp_path) -> None:
     shown = animation._repr_html_()
     assert shown.startswith("<iframe srcdoc=")
     assert evil not in shown
+
+
+def test_one_player_moves_the_skeletons_of_both_pages(tmp_path) -> None:
+    player = resource("player.js")
+    assert player in animate_skeleton([walk(2)], NTU25).html()
+    write_page(Page("T", {}, []), tmp_path / "report.html")
+    assert player in (tmp_path / "report.html").read_text("utf-8")
+
+
+@pytest.mark.browser
+def test_a_page_plays_stops_and_turns(chromium, tmp_path) -> None:
+    from selenium.webdriver import ActionChains, Keys
+
+    clip, short, flat = walk(12), walk(3), walk(5)[0][..., :2]
+    clip[0, :, 19] = np.nan
+    animation = animate_skeleton([clip, short, flat], NTU25, ["long", "short", "flat"], fps=10)
+    save_animation(animation, tmp_path / "clip.html")
+    chromium.get((tmp_path / "clip.html").as_uri())
+    canvases = chromium.find_elements("css selector", "canvas")
+    button, slider = (chromium.find_element("id", name) for name in ("play", "place"))
+
+    def pixels(canvas):
+        url = chromium.execute_script("return arguments[0].toDataURL()", canvas)
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))))
+
+    def drag(canvas, across, down):
+        ActionChains(chromium).click_and_hold(canvas).move_by_offset(across, down).release().perform()
+
+    seen, end = set(), time.monotonic() + 30
+    while len(seen) < 3 and time.monotonic() < end:
+        seen.add(canvases[0].get_attribute("data-frame"))
+    assert len(seen) == 3, "the clip does not play"
+    button.click()
+    assert button.text == "Play"
+    slider.send_keys(Keys.END)
+    assert chromium.find_element("id", "clock").text == "12 / 12"
+    last = [pixels(canvas) for canvas in canvases]
+    slider.send_keys(Keys.ARROW_LEFT)
+    assert canvases[0].get_attribute("data-frame") == "10"
+    assert not np.array_equal(pixels(canvases[0]), last[0])
+    np.testing.assert_array_equal(pixels(canvases[1]), last[1], "a shorter clip waits in its last frame")
+
+    slider.send_keys(Keys.HOME)
+    first = [pixels(canvas) for canvas in canvases]
+    low, high = np.nanmin(clip, axis=(0, 1, 2)), np.nanmax(clip, axis=(0, 1, 2))
+    span, size = high - low, np.array(first[0].shape[1::-1])
+    half = 0.55 * max(np.hypot(span[0], span[2]), span[1])
+    spots = np.rint(size / 2 * (1 + _project(clip - (low + high) / 2)[0, 0] / half * [1, -1]))
+    for joint, (x, y) in enumerate(spots):
+        if joint != 19:
+            assert first[0][int(y), int(x), 3] == 255, f"joint {joint}"
+
+    drag(canvases[0], 40, 25)
+    turned = [pixels(canvas) for canvas in canvases]
+    assert [np.array_equal(a, b) for a, b in zip(turned, first, strict=True)] == [False, False, True]
+    drag(canvases[1], -40, -25)
+    ActionChains(chromium).double_click(canvases[0]).perform()
+    for canvas, before in zip(canvases, first, strict=True):
+        np.testing.assert_array_equal(pixels(canvas), before)
+    chromium.find_element("css selector", "body").send_keys(Keys.SPACE)
+    assert button.text == "Pause"
+    assert chromium.get_log("browser") == []
 
 
 def test_mp4_gets_every_frame(tmp_path, monkeypatch) -> None:
