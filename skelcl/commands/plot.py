@@ -20,7 +20,7 @@ PoseFormat = Literal["csv", "json", "npy", "npz", "mediapipe", "openpose", "coco
 @bounded
 def plot_skeleton(
     store: Path | None = None,
-    clip: str | None = None,
+    clip: list[str] | str | None = None,
     input: Path | None = None,
     layout: str | None = None,
     format: PoseFormat | None = None,
@@ -29,11 +29,11 @@ def plot_skeleton(
     fps: PositiveFloat | None = None,
     output: Path = Path("skeleton.gif"),
 ) -> None:
-    """Animate a clip of a store, or a file of your own, as it is.
+    """Animate clips of a store, or a file of your own, as they are.
 
     Args:
         store: Folder of a store.
-        clip: Id of the clip in the store; by default the longest one.
+        clip: Id of the clip in the store, or a list of ids for clips side by side; by default the longest one.
         input: File of poses instead of a store, or the folder of an OpenPose clip.
         layout: Layout of the joints in that file: a name, or a YAML or JSON file; needed where the file does not tell.
         format: What that file is; by default what its suffix says.
@@ -58,13 +58,18 @@ def plot_skeleton(
         if clip is not None:
             raise InputError("--clip names a clip of a store; a file of your own is --input alone")
         found = read_clip(input, format, layout=layout, y_down=y_down, max_bodies=max_bodies)
-        joints, skeleton, own, title = found.joints, found.skeleton, found.fps, input.stem
+        clips, skeleton, own, titles = [found.joints], found.skeleton, found.fps, [input.stem]
     elif store is not None:
         content = SkeletonStore(store)
-        position = int(content.index["n_frames"].argmax()) if clip is None else content.position(clip)
-        joints, skeleton = content.recording(position)[:max_bodies], content.skeleton
-        own, title = content.meta.get("fps"), str(content.ids[position])
-    save_animation(animate_skeleton([joints], skeleton, [title], fps or own or 20.0), output)
+        names = [clip] if isinstance(clip, str) else clip
+        positions = [content.position(name) for name in names or [content.ids[content.index["n_frames"].argmax()]]]
+        clips = [content.recording(position)[:max_bodies] for position in positions]
+        titles = [str(content.ids[position]) for position in positions]
+        if len(positions) > 1:  # as ids they would not fit side by side, and whoever named them knows them
+            classes, labels = content.meta["classes"], content.index["label"][positions]
+            titles = [classes[label] if label >= 0 else id for id, label in zip(titles, labels, strict=True)]
+        skeleton, own = content.skeleton, content.meta.get("fps")
+    save_animation(animate_skeleton(clips, skeleton, titles, fps or own or 20.0), output)
     print(f"wrote {output}")
 
 

@@ -108,7 +108,7 @@ class _Panel:
         self.clip = clip
         self.bones = np.asarray(skeleton.bones)
         part = part_colours(skeleton)
-        axes.set_title(word(title), fontsize=11, color=INK, pad=8)
+        axes.set_title(word(title, 38), fontsize=11, color=INK, pad=8)
         axes.set_aspect("equal")
         axes.set_xticks([])
         axes.set_yticks([])

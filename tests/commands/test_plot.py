@@ -101,6 +101,17 @@ def test_skeleton_of_a_store(skelcl, store, drawing, capfd):
     assert sorted(os.listdir()) == ["longest.html", "skeleton.gif"]
 
 
+def test_skeletons_side_by_side(skelcl, store, drawing, capfd):
+    content = SkeletonStore(store)
+    chosen = [CLIP, "a03_s02_e00_v01"]
+    skelcl("plot", "skeleton", "--store", store, "--clip", f"[{', '.join(chosen)}]", "--output", "two.gif")
+    for clip, name in zip(drawing["animation"].clips, chosen, strict=True):
+        np.testing.assert_allclose(clip, content.recording(content.position(name)))
+    assert drawing["animation"].titles == [content.meta["classes"][n] for n in (0, 2)]
+    assert frames("two.gif") == max(clip.shape[1] for clip in drawing["animation"].clips)
+    assert "holds no clip 'a9'" in fails(capfd, skelcl, "skeleton", "--store", store, "--clip", f"[{CLIP}, a9]")
+
+
 def test_skeleton_of_a_file(skelcl, drawing, capfd):
     random = np.random.default_rng(0)
     people = random.normal(size=(3, 4, 33, 3)).astype(np.float32)

@@ -39,6 +39,29 @@ def test_gif_has_every_frame_at_its_speed(tmp_path) -> None:
     assert os.listdir(tmp_path / "deep") == ["clip.gif"]
 
 
+def test_gif_shows_what_the_figure_shows_in_one_palette(tmp_path) -> None:
+    clip = walk(20, 2)
+    clip[1, :13] = 0  # the second body comes late, with colours of its own
+    animation = animate_skeleton([clip], NTU25, fps=10)
+    save_animation(animation, tmp_path / "clip.gif")
+    with Image.open(tmp_path / "clip.gif") as picture:
+        for frame in (0, 12, 13, 19):
+            picture.seek(frame)
+            off = np.abs(np.asarray(picture.convert("RGB")) - picture_of(animation, frame).astype(int)).max(-1)
+            assert off.mean() < 3  # white and the panel's near-white share a colour
+            assert np.quantile(off, 0.999) < 40
+    whole = [Image.fromarray(picture_of(animation, frame)) for frame in range(20)]
+    whole[0].save(tmp_path / "plain.gif", save_all=True, append_images=whole[1:], duration=100)
+    assert (tmp_path / "clip.gif").stat().st_size < 0.7 * (tmp_path / "plain.gif").stat().st_size
+
+
+def picture_of(animation, frame: int) -> np.ndarray:
+    animation.draw(frame)
+    canvas = FigureCanvasAgg(animation.figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
 def drawn(animation, frame: int) -> list[list[np.ndarray]]:
     """Finite bone segments of each body in each panel after moving to a frame."""
     animation.draw(frame)
