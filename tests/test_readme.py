@@ -123,8 +123,8 @@ CLAIMS = {
     ],
     "`SKELCL_DEBUG=1` adds the traceback": ["test_cli.py::test_debugging_adds_the_traceback_to_the_line"],
     "A loss that is not finite ends a run with code 1": [
-        "test_callbacks.py::test_through_the_command_line_it_is_one_line_and_code_1",
-        "test_callbacks.py::test_the_first_such_loss_ends_the_run_and_the_last_good_checkpoint_stays",
+        "runs/test_callbacks.py::test_through_the_command_line_it_is_one_line_and_code_1",
+        "runs/test_callbacks.py::test_the_first_such_loss_ends_the_run_and_the_last_good_checkpoint_stays",
     ],
     "a signal any command with 130 or 143": [
         "test_signals.py::test_whatever_is_interrupted_does_not_say_success",
@@ -138,7 +138,7 @@ CLAIMS = {
     "resumed after a kill": ["sweeps/test_local.py::test_a_killed_sweep_goes_on_to_the_same_end"],
     "a metric of the test part is refused": ["sweeps/test_definition.py::test_what_is_refused"],
     "Called again after an interruption, or with more seeds, it repeats nothing that is finished": [
-        "test_fine_tune_cli.py::test_called_again_after_a_kill_it_ends_in_the_same_table"
+        "commands/test_fine_tune.py::test_called_again_after_a_kill_it_ends_in_the_same_table"
     ],
     "nothing in a file is ever run": ["test_cli.py::test_a_checkpoint_that_would_run_code_is_refused"],
     "another split whose test clips are among them is refused": [

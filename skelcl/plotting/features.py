@@ -12,7 +12,6 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from skelcl.evaluation.projection import project
 from skelcl.plotting.style import DISTINCT, GRID, INK, MUTED, head, hues, look, word, written
 
 UNKNOWN = "#b8c2cc"
@@ -43,6 +42,8 @@ def embedding(
         raise ValueError(f"each of the {len(x)} clips needs a label in 0…{k - 1}, or −1")
     if not len(x) or not x.isfinite().all():
         raise ValueError(f"a map needs finite features; {int(x.isfinite().all(1).sum())} of {len(x)} clips have them")
+    from skelcl.evaluation.projection import project  # its room takes Lightning along, which no other picture needs
+
     place, axis_names = project(x, method)
     legend = k <= DISTINCT
     looks = [look(c) for c in range(k)] if legend else [(to_hex(hue), "o") for hue in hues(k)]

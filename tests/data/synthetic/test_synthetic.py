@@ -12,8 +12,9 @@ import torch
 
 from skelcl.data.formats import nw_ucla
 from skelcl.data.store import SkeletonStore, StoreError
+from skelcl.data.synthetic import motion, performance
 from skelcl.data.synthetic.actions import ACTIONS, DUO, SOLO
-from skelcl.data.synthetic.datamodule import Synthetic, motion, performance
+from skelcl.data.synthetic.datamodule import Synthetic
 from skelcl.data.synthetic.motion import ANGLES, AT, JOINTS, Camera, Draw
 from skelcl.data.synthetic.nw_ucla import nw_ucla_recordings, write_nw_ucla
 from skelcl.data.synthetic.performance import cameras, film, perform, record
