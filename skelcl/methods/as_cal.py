@@ -113,10 +113,9 @@ class ASCAL(Method):
         optimizer: Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Step, then let the twin follow: θ_k ← m·θ_k + (1 − m)·θ_q. Warm-up epochs change nothing."""
+        """Step; in warm-up epochs weights and twin stay as they are."""
         if epoch >= self.warmup_epochs:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-            self.key.update(self.query)
             return
         if optimizer_closure is not None:
             optimizer_closure()
@@ -124,6 +123,10 @@ class ASCAL(Method):
         # Without gradients SGD and Adam leave the weights alone, and the schedule knows that a step was made.
         inner.zero_grad()
         inner.step()
+
+    def on_after_optimizer_step(self) -> None:
+        """Let the twin follow: θ_k ← m·θ_k + (1 − m)·θ_q."""
+        self.key.update(self.query)
 
     def on_after_backward(self) -> None:
         """Enqueue after the backward pass, which still needed the rows that are overwritten now.

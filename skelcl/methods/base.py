@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Protocol, TypedDict, runtime_checkable
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -130,12 +131,34 @@ class Method(pl.LightningModule):
         """Features (N, dim) of the deterministic view."""
         return self.encode(clips, self.eval_view)
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What is trained, as torch's optimisers take it: a group of parameters each, with options of its own."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """One optimiser over everything trainable, one epoch-wise schedule."""
-        optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
+        """One optimiser over :meth:`parameter_groups`, one epoch-wise schedule."""
+        optimizer = self.make_optimizer(self.parameter_groups())
         if self.make_scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Step, then :meth:`on_after_optimizer_step`."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.on_after_optimizer_step()
+
+    def on_after_optimizer_step(self) -> None:
+        """What has to follow the weights, a momentum twin for example; does nothing by default.
+
+        Called after each step of the optimiser, so once for the batches whose gradients are accumulated, and also
+        where the gradient scaler of float16 skips the step.
+        """
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Tell under which versions of the normalisation recipes the weights were learned."""
@@ -209,6 +232,26 @@ class Method(pl.LightningModule):
 
     test_step = validation_step
     predict_step = validation_step
+
+
+def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
+    """Parameter groups of which one decays: the weights of linear layers and convolutions.
+
+    Biases, norms, embeddings and whatever else a module has as a parameter of its own do not.
+
+    Args:
+        module: Whose trainable parameters they are.
+
+    Returns:
+        First the group that decays as the optimiser says, then one whose ``weight_decay`` is 0, each in the order of
+        ``module.parameters()``; an empty one is left out.
+    """
+    layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    weights = {id(part.weight) for part in module.modules() if isinstance(part, layers)}
+    trained = [p for p in module.parameters() if p.requires_grad]
+    decaying: dict[str, Any] = {"params": [p for p in trained if id(p) in weights]}
+    others: dict[str, Any] = {"params": [p for p in trained if id(p) not in weights], "weight_decay": 0.0}
+    return [group for group in (decaying, others) if group["params"]]
 
 
 def _check_rates(make: OptimizerCallable, schedule: LRSchedulerCallable | None) -> None:

@@ -9,7 +9,6 @@ from typing import Any, Literal, Protocol, cast
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -133,16 +132,13 @@ class FineTune(Supervised):
             load_encoder(self, self.checkpoint)
         self._started = True
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """One optimiser with two groups of parameters, encoder and classifier, and one epoch-wise schedule for both."""
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Two groups, encoder and classifier."""
         parts: tuple[nn.Module, nn.Module] = (self.encoder, self.classifier)
-        groups = [{"params": [p for p in part.parameters() if p.requires_grad]} for part in parts]
-        optimizer = self.make_optimizer(groups)
+        groups: list[dict[str, Any]] = [{"params": [p for p in part.parameters() if p.requires_grad]} for part in parts]
         if self.encoder_lr is not None:
-            optimizer.param_groups[0]["lr"] = self.encoder_lr
-        if self.make_scheduler is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
+            groups[0]["lr"] = self.encoder_lr
+        return groups
 
     def _lengthen(self, data: RepeatedData) -> None:
         """Show the clips as often in an epoch as ``min_steps`` asks."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD
 from torch.optim.lr_scheduler import MultiStepLR
 
 from skelcl import losses
@@ -201,15 +199,8 @@ class SCDNet(Method):
         back = order.argsort().view(ranks, -1)[self.global_rank]
         return {level: gather(keys)[back] for level, keys in mine.items()}
 
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Optimizer | LightningOptimizer,
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        """Step, then let the twin follow: θ_k ← m·θ_k + (1 − m)·θ_q."""
-        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+    def on_after_optimizer_step(self) -> None:
+        """Let the twin follow: θ_k ← m·θ_k + (1 − m)·θ_q."""
         self.key.update(self.query)
 
     def enqueue(self, keys: dict[str, Tensor], index: Tensor) -> None:

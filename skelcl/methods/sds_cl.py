@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from einops import rearrange
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import SGD
 
@@ -19,7 +17,7 @@ from skelcl.clips import Clips
 from skelcl.encoders.base import MapEncoder
 from skelcl.encoders.dsta import SDSCLNetwork, Squeezed, pool_bodies, presence
 from skelcl.errors import OptionError
-from skelcl.methods.base import Method
+from skelcl.methods.base import Method, decay_groups
 from skelcl.methods.schedules import WarmupMultiStepLR
 from skelcl.nn import SDSCLHeads, TwoStreamHead, gather_with_gradient
 from skelcl.nn.attention import SIIA
@@ -183,19 +181,9 @@ class SDSCL(Method):
         """A new classifier of the features: one linear layer for both streams, whose logits are added."""
         return TwoStreamHead(self.encoder.classifier(num_classes))
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """One optimiser, one epoch-wise schedule; parameters in one group that decays and one that does not."""
-        layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-        decaying = {id(module.weight) for module in self.modules() if isinstance(module, layers)}
-        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-        for parameter in self.parameters():
-            if parameter.requires_grad:
-                groups[self.decay_all or id(parameter) in decaying].append(parameter)
-        options: dict[bool, Mapping[str, Any]] = {True: {}, False: {"weight_decay": 0.0}}
-        optimizer = self.make_optimizer([{"params": group, **options[key]} for key, group in groups.items() if group])
-        if self.make_scheduler is None:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """A group that decays and one that does not, or one that does."""
+        return super().parameter_groups() if self.decay_all else decay_groups(self)
 
     @torch.no_grad()
     def _log(self, loss: Tensor, terms: dict[str, Tensor], top1: dict[str, Tensor], n: int) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD
 from torch.optim.lr_scheduler import MultiStepLR
 
 from skelcl import losses
@@ -101,15 +98,8 @@ class SkeletonCLR(Method):
         self._fresh = key, clips.index
         return {"loss": loss}
 
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Optimizer | LightningOptimizer,
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        """Step, then let the twin follow: θ_k ← m·θ_k + (1 − m)·θ_q."""
-        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+    def on_after_optimizer_step(self) -> None:
+        """Let the twin follow: θ_k ← m·θ_k + (1 − m)·θ_q."""
         self.key.update(self.query)
 
     def on_after_backward(self) -> None:
