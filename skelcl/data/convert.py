@@ -20,6 +20,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from skelcl.bounds import PositiveInt, Share, bounded
 from skelcl.data.cleaning import clean
 from skelcl.data.formats.containers import npz_names, read_npz
 from skelcl.data.recording import DatasetInfo, Notice, Reader, ReadError, Recording, Source
@@ -32,6 +33,7 @@ FILES_PER_SHARD = 128
 
 
 @PROGRAM.resumable(lambda: "the same command goes on from here")
+@bounded
 def convert(
     root: str | Path,
     info: DatasetInfo,
@@ -41,11 +43,11 @@ def convert(
     kind: str,
     parameters: Mapping[str, Any] | None = None,
     notices: Sequence[Notice] = (),
-    jobs: int | None = None,
+    jobs: PositiveInt | None = None,
     overwrite: bool = False,
     strict: bool = False,
-    max_failed: float = 0.01,
-    files_per_shard: int | None = None,
+    max_failed: Share = 0.01,
+    files_per_shard: PositiveInt | None = None,
 ) -> SkeletonStore:
     """Converts raw files into the store ``<root>/<info.name>``.
 
@@ -73,13 +75,9 @@ def convert(
         The store; an existing one that was made from the same files in the same way is left as it is.
 
     Raises:
-        StoreError: Too many files failed, an id occurs twice, the target holds something else, or ``max_failed`` or
-            ``jobs`` lies outside its range.
+        StoreError: Too many files failed, an id occurs twice, or the target holds something else.
+        OptionError: ``max_failed``, ``jobs`` or ``files_per_shard`` lies outside its range.
     """
-    if not 0 <= max_failed <= 1:
-        raise StoreError(f"--max_failed is a share of the files, 0 to 1, not {max_failed:g}")
-    if jobs is not None and jobs < 1:
-        raise StoreError(f"--jobs must be at least 1, not {jobs}")
     root = Path(root)
     target, work, old = root / info.name, root / f".{info.name}.partial", root / f".{info.name}.old"
     header = {

@@ -18,11 +18,15 @@ from torch import Tensor
 
 from skelcl.clips import Clips
 from skelcl.errors import InputError
+from skelcl.skeleton import Skeleton
 
 Corruption = Literal[
     "spatial_part", "spatial_joint", "temporal_block", "temporal_drop", "jitter", "view", "person_drop", "id_switch"
 ]
 Fill = Literal["zero", "root", "hold_last", "interpolate"]
+
+SHARES: tuple[Corruption, ...] = ("temporal_block", "temporal_drop")
+"""Corruptions whose severity is a share of the frames."""
 
 
 def corrupt(
@@ -84,7 +88,7 @@ def corrupt(
         origin = clips.skeleton.origin
         value = torch.zeros_like(joints) if fill == "zero" else joints[:, origin : origin + 1]
         return _made(clips, rows, torch.where(lost[..., None], value, joints))
-    if corruption in ("temporal_block", "temporal_drop"):
+    if corruption in SHARES:
         lost_rows = _lost_frames(clips, rows, joints, corruption, severity, draw)
         return _made(clips, rows, _filled(joints, rows, lost_rows, fill))
     if corruption == "jitter":
@@ -98,18 +102,22 @@ def corrupt(
     return _made(clips, rows, _turned(clips, rows, joints, side * severity))
 
 
+def largest_severities(skeleton: Skeleton) -> dict[Corruption, float]:
+    """Up to where a severity has a meaning: a part or joint stays, and no more frames are lost than there are."""
+    return {
+        "spatial_part": len(skeleton.parts) - 1,
+        "spatial_joint": skeleton.num_joints - 1,
+        **dict.fromkeys(SHARES, 1.0),
+    }
+
+
 def check_severity(clips: Clips, corruption: Corruption, severity: float) -> None:
     """Refuse a severity, or data, for which a corruption has no meaning.
 
     Raises:
         InputError: With the bounds.
     """
-    most = {
-        "spatial_part": len(clips.skeleton.parts) - 1,
-        "spatial_joint": clips.skeleton.num_joints - 1,
-        "temporal_block": 1.0,
-        "temporal_drop": 1.0,
-    }.get(corruption, float("inf"))
+    most = largest_severities(clips.skeleton).get(corruption, float("inf"))
     whole = corruption not in ("spatial_part", "spatial_joint") or float(severity).is_integer()
     if not 0 < severity <= most or not whole:
         kind = "" if whole else ", a whole number"

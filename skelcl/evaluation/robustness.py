@@ -10,7 +10,7 @@ import numpy as np
 
 from skelcl.bounds import NonNegativeInt, PositiveFloat, bounded
 from skelcl.errors import InputError
-from skelcl.evaluation.corruptions import Corruption, Fill
+from skelcl.evaluation.corruptions import SHARES, Corruption, Fill, largest_severities
 from skelcl.evaluation.probe import ProbeName
 from skelcl.skeleton import Skeleton
 
@@ -83,9 +83,9 @@ def suite(
         Pairs of corruption and severity, and what was left out, in words.
 
     Raises:
-        InputError: If a corruption is unknown, a severity not above zero, or a share of frames above one.
+        InputError: If a corruption is unknown, or a share of the frames above one.
     """
-    room: dict[str, float] = {"spatial_part": len(skeleton.parts) - 1, "spatial_joint": skeleton.num_joints - 1}
+    room = largest_severities(skeleton)
     if num_persons < 2:
         room |= {"person_drop": 0, "id_switch": 0}
     if channels != 3:
@@ -96,11 +96,8 @@ def suite(
         if corruption not in get_args(Corruption):
             raise InputError(f"robustness: no corruption {corruption!r}, they are {', '.join(get_args(Corruption))}")
         for severity in severities:
-            share = corruption.startswith("temporal_")
-            if not 0 < severity <= (1 if share else np.inf):
-                raise InputError(
-                    f"robustness: {corruption} {severity:g}, a severity lies above 0" + " and up to 1" * share
-                )
+            if corruption in SHARES and severity > room[corruption]:
+                raise InputError(f"robustness: {corruption} {severity:g}, a share of the frames is at most 1")
             if severity <= room.get(corruption, np.inf):
                 kept.append((corruption, severity))
             else:

@@ -102,7 +102,7 @@ def test_damage_that_the_data_have_no_room_for_is_left_out() -> None:
     wanted += [f"view {angle}" for angle in (15, 30, 60, 90)] + ["person_drop 1", "id_switch 1"]
     assert left == wanted
     assert len(suite(RobustnessOptions(), NTU25, 2, 3)[0]) == 25
-    with pytest.raises(InputError, match=r"temporal_drop 1.5, a severity lies above 0 and up to 1"):
+    with pytest.raises(InputError, match=r"temporal_drop 1.5, a share of the frames is at most 1"):
         suite(RobustnessOptions({"temporal_drop": (1.5,)}), NTU25, 2, 3)
 
 
