@@ -30,7 +30,7 @@ PROGRAMS = {
 """Verbs that parse their own words."""
 LISTS = {
     "fuse": ("skelcl.commands.fuse:fuse", "RUN_OR_FILE"),
-    "results": ("skelcl.commands.results:results", "FOLDER"),
+    "results": ("skelcl.commands.results:results", "FOLDER_OR_RECORD"),
 }
 """Verbs that take any number of words of one kind, and options: a typed function, and what its words are."""
 COMMANDS = {

@@ -13,7 +13,7 @@ from skelcl.commands.evaluate import _block
 from skelcl.errors import InputError
 from skelcl.evaluation.fusion import read_scores
 from skelcl.evaluation.gallery import load_gallery
-from skelcl.evaluation.results import _read
+from skelcl.evaluation.tested_runs import read_result
 from skelcl.interop.files import find_state
 from skelcl.plotting.tables import read_features, read_robustness
 from skelcl.runs.checkpoints import read_file
@@ -54,7 +54,7 @@ def test_archives_of_results(way, tmp_path):
 @pytest.mark.parametrize("text", ["[" * 100_000, "7" * 5000, "{", "\ud800"], ids=["depth", "digits", "cut", "no text"])
 def test_json_of_results(text, tmp_path):
     (tmp_path / "results.json").write_bytes(text.encode("utf-8", "surrogatepass"))
-    for read in (read_robustness, lambda folder: _read(folder / "results.json", folder)):
+    for read in (read_robustness, lambda folder: read_result(folder / "results.json", folder)):
         with pytest.raises(InputError, match=r"results\.json: "):
             read(tmp_path)
 

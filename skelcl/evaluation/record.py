@@ -256,7 +256,9 @@ def run_record(
         "planned_epochs": _at(origin, "trainer").get("max_epochs"),
         "steps": content.get("global_step"),
         "seed": origin.get("seed_everything", run_seed()),
+        "checkpoint_sha256": file_digest(path),
         "start": start if isinstance(start, str) else None,
+        "start_sha256": file_digest(start),
         "config_sha256": hashlib.sha256("".join(digests).encode()).hexdigest() if digests else None,
         "precision": precision,
         "trained_on": run_facts(content) or None,
@@ -321,6 +323,14 @@ def _tested_only(config: Mapping[str, Any]) -> dict[str, Any]:
     trainer = config.get("trainer") or {}
     kept = {name: trainer[name] for name in ("precision", "limit_test_batches") if name in trainer}
     return {**config, "trainer": kept} if config else {}
+
+
+def file_digest(path: object) -> str | None:
+    """SHA-256 of a file, None where there is none: the name that it has on every machine."""
+    if not isinstance(path, str) or not Path(path).is_file():
+        return None
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _start_digest(path: str) -> str:

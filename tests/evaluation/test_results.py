@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,9 @@ import torch
 from skelcl.commands.results import results
 from skelcl.data.subsets import digest, read_labels
 from skelcl.errors import InputError
-from skelcl.evaluation.record import config_digest
-from skelcl.evaluation.results import families, read_results
+from skelcl.evaluation.families import families
+from skelcl.evaluation.record import config_digest, file_digest
+from skelcl.evaluation.tested_runs import read_results
 
 TOP = Path(__file__).parents[2]
 SSL = {"test/knn_top1": 0.5, "test/linear_top1": 0.6, "test_clean/knn_top1": 0.4, "test_clean/linear_top1": 0.45}
@@ -64,8 +67,9 @@ def record(metrics, seed=0, config="a" * 64, **changes):
     return content
 
 
-def supervised(**changes):
-    content = record({"test/top1": 0.9, "test_clean/top1": 0.8}, method="STDCL", config="e" * 64, **changes)
+def supervised(seed=0, **changes):
+    changes = {"method": "STDCL", "config": "e" * 64, **changes}
+    content = record({"test/top1": 0.9, "test_clean/top1": 0.8}, seed, **changes)
     del content["knn"], content["probe"]
     return content
 
@@ -323,7 +327,7 @@ def test_what_would_steer_a_terminal_is_shown_as_text(tmp_path, capsys, skelcl):
     for text in (told.out, told.err, Path("table.csv").read_text()):
         assert all(one.isprintable() or one == "\n" for one in text)
     assert "AS\\x1b[2J" in told.out
-    assert "no\\x1b[31mwhere: no such folder" in told.err
+    assert "no\\x1b[31mwhere: no such folder or file" in told.err
 
 
 def test_names_of_formulas_and_tags_are_text_in_both_tables(tmp_path, skelcl, capsys):
@@ -343,13 +347,147 @@ def test_nothing_to_collect_is_one_line(tmp_path, skelcl, capsys):
     (tmp_path / "empty").mkdir()
     for words, told in (
         (["empty"], "empty: holds no results.json; `skelcl test --ckpt_path …` writes it"),
-        (["absent"], "absent: no such folder"),
-        (["empty", "--output", "table.xlsx"], "table.xlsx: the name of a table ends in .csv or .md"),
+        (["absent"], "absent: no such folder or file"),
+        (
+            ["empty", "--output", "table.xlsx"],
+            "table.xlsx: the name of a table ends in .csv or .md, that of a record in .json",
+        ),
     ):
         with pytest.raises(SystemExit) as stop:
             skelcl("results", *words)
         assert stop.value.code == 1
         assert capsys.readouterr().err.strip().endswith(told)
+
+
+MIXED = {
+    "as_cal/version_0": record(SSL, 0),
+    "as_cal/version_10": record(SSL | {"test/knn_top1": 0.7, "test/random_knn_top1": 0.25}, 1),
+    "as_cal/version_9": record(SSL, 2, run__trained_on=None),
+    "older/version_0": record(SSL | {"test/knn_top1": 1 / 3}, 0, run__tested="2025-01-01T00:00:00+00:00"),
+    "python": record(SSL, run__config_sha256=None),
+    "python-too": record(SSL, run__config_sha256=None),
+    "tuned/scratch-seed_0": supervised(method="FineTune"),
+    "tuned/pretrained-seed_0": supervised(method="FineTune", config="1" * 64, run__start="/home/me/runs/a/last.ckpt"),
+    "tuned/pretrained-seed_1": supervised(method="FineTune", config="1" * 64, run__start="/home/me/runs/b/last.ckpt"),
+    "evaluated": record(
+        {"test/retrieval_map": 0.4, "test/linear_scd_top1": 0.5, "test/few_shot_5shot": 0.6, "test/collapse_rank": 7.5},
+        run__data__labels={"clips": 9, "rule": "from C:\\Users\\me\\labels.txt", "seed": None, "sha256": "c" * 64},
+        config="f" * 64,
+        judge_seeds=[0, 1],
+        protocols={
+            "linear": {"version": 1, "presets": ["scd"], "lr": None},
+            "few_shot": {"version": 1, "way": 5},
+            "collapse": {"version": 2},
+            "robustness": {"version": 1, "corruptions": [{"name": "jitter", "severity": 3}]},
+        },
+    ),
+}
+"""What tests of all kinds wrote, by folder."""
+
+
+@pytest.fixture
+def mixed(tmp_path, monkeypatch):
+    """The working folder, with these tests in ``runs``."""
+    monkeypatch.chdir(tmp_path)
+    for name, content in MIXED.items():
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        content = content | {"checkpoint": f"/home/me/runs/{name}/checkpoints/last.ckpt"}
+        (folder / "results.json").write_text(json.dumps(content | {"sd_over_judge_seeds": [0.1] * 500}))
+    return tmp_path
+
+
+def written(places, name):
+    results([Path(place) for place in places], Path(name))
+    return Path(name).read_bytes()
+
+
+def test_a_record_gives_the_tables_of_its_folders_byte_for_byte(mixed, capsys):
+    record = written(["runs"], "all.json")
+    tables = {kind: written(["runs"], f"folders.{kind}") for kind in ("md", "csv")}
+    assert b"older results of the same run" in tables["md"]
+    assert b"collapse" in tables["csv"].splitlines()[0]
+    shutil.move("runs", "elsewhere")
+    for kind, table in tables.items():
+        assert written(["all.json"], f"record.{kind}") == table, kind
+    assert written(["all.json"], "again.json") == record, "stable, and complete: nothing is lost on the way"
+
+
+@pytest.mark.parametrize("places", [["part.json", "runs"], ["runs", "part.json"], ["runs", "runs"]])
+def test_records_and_folders_may_be_mixed_and_overlap(mixed, capsys, places):
+    whole = written(["runs"], "whole.csv")
+    Path("other").mkdir()
+    written(["runs"], "part.json")
+    lines = sorted(whole.decode().splitlines())
+    assert sorted(written(places, "mixed.csv").decode().splitlines()) == lines
+
+
+def test_a_record_is_small_and_says_nothing_of_the_machines_folders(mixed, capsys):
+    text = written(["runs"], "all.json").decode()
+    assert not re.search(r"/home|me[/\\]|checkpoints|Users", text)
+    assert len(text) < 3000 * len(MIXED)
+    found = {result.name: result for result in read_results(Path("all.json"))}
+    assert list(found) == ["as_cal", "evaluated", "older", "python", "python-too", "tuned/pretrained", "tuned/scratch"]
+    assert found["evaluated"].facts["labels"] == "from labels.txt: 9 (cccccc)"
+    assert found["as_cal"].facts["checkpoint"] == "last.ckpt"
+
+
+def test_pre_trainings_are_told_apart_without_their_folders(mixed, capsys):
+    """By the digests of their files, where those are noted, else by that of the path."""
+    rows, older = families(read_results(Path("runs/tuned")))
+    assert [(row.title, row.seeds, older) for row in rows] == [("pretrained", "0,0", 0), ("scratch", "0", 0)]
+    for folder in Path("runs/tuned").glob("pretrained*"):
+        content = json.loads((folder / "results.json").read_text())
+        content["run"]["start_sha256"] = "9" * 64
+        (folder / "results.json").write_text(json.dumps(content))
+    assert families(read_results(Path("runs/tuned")))[1] == 1
+
+
+def test_a_checkpoint_is_noted_by_the_digest_of_its_file(tmp_path):
+    file = tmp_path / "last.ckpt"
+    file.write_bytes(b"weights")
+    assert file_digest(str(file)) == hashlib.sha256(b"weights").hexdigest()
+    assert file_digest(str(tmp_path / "gone.ckpt")) is None
+    assert file_digest(None) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{", "[]", "{}", "3", '{"results": []}', '{"results": {}}', '{"results": [3]}', '{"results": [[]]}',
+        '{"results": [{"metrics": {}}]}', '{"metrics": {}, "run": {}}', "[" * 100_000, "7" * 5000, "\ud800",
+    ],
+)  # fmt: skip
+def test_a_damaged_record_is_one_line(tmp_path, text):
+    file = tmp_path / "record.json"
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(InputError, match=re.escape(f"{file}: ")) as error:
+        read_results(file)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [None, 3, "a\nb\x1b[2J", [], [1, [2]], {}, {"a": {"b": 1}}, True], ids=repr)
+def test_an_entry_of_a_record_of_another_kind_is_a_row_or_one_line(tmp_path, mixed, capsys, value):
+    """Every place in the second result is replaced by a value of each kind; what is refused tells which result it is."""
+    entries = json.loads(written(["runs/evaluated", "runs/tuned"], "all.json"))["results"][:2]
+    refused = 0
+    for place in places(entries[1]):
+        content = json.loads(json.dumps(entries))
+        inner = content[1]
+        for name in place[:-1]:
+            inner = inner[name]
+        if place:
+            inner[place[-1]] = value
+        else:
+            content[1] = value
+        Path("bad.json").write_text(json.dumps({"results": content}))
+        try:
+            for output in ("x.md", "x.csv", "x.json"):
+                assert all(one.isprintable() or one == "\n" for one in written(["bad.json"], output).decode())
+        except InputError as error:
+            refused += 1
+            assert re.match(r"bad\.json: result 2: [^\n]+$", str(error))
+    assert refused
 
 
 def test_a_config_is_the_same_but_for_seeds_and_folders():
@@ -404,7 +542,7 @@ def test_the_record_is_of_the_run(skelcl, ucla, capsys):
     assert labels["sha256"] == digest(read_labels(folder / "version_4" / "labels.txt"))
     assert (labels["rule"], labels["seed"]) == ("50 % stratified", 3)
     rows, _ = families(found)
-    assert [(row.seeds, row.ground) for row in rows] == [("0,1", 0), ("1/3", 1)]
+    assert [(row.seeds, row.group) for row in rows] == [("0,1", 0), ("1/3", 1)]
     capsys.readouterr()
     skelcl("results", "runs")
     table = cells(capsys.readouterr().out)
