@@ -14,8 +14,8 @@ from skelcl.errors import InputError
 from skelcl.evaluation.fusion import read_scores
 from skelcl.evaluation.gallery import load_gallery
 from skelcl.evaluation.tested_runs import read_result
-from skelcl.interop.files import find_state
-from skelcl.plotting.tables import read_features, read_robustness
+from skelcl.interop.detection import find_state
+from skelcl.plotting.run_files import read_features, read_robustness
 from skelcl.runs.checkpoints import read_file
 from skelcl.sweeps.definition import read_sweep
 

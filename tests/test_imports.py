@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,24 @@ def test_layers(path):
 def test_the_root_holds_what_every_room_needs():
     files = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
     assert files == LIGHT | {"clips", "cli", "__main__"}
+
+
+DATA_SETS = {"ntu", "nw_ucla", "pku_mmd"}
+PUBLISHED = {"agcn", "as_cal", "ctr_gcn", "hcn", "hyperformer", "scd_net", "sds_cl", "std_cl"}
+SAME_NAME = {
+    **dict.fromkeys(DATA_SETS, "a data set's module, its raw files and their generated twins"),
+    **dict.fromkeys(PUBLISHED, "what a paper names: its encoder or method, and how its published files are read"),
+    "__init__": "Python's",
+    "base": "the contract of encoders, and that of methods",
+    "datamodule": "what all data modules share, and the one of generated people",
+    "fine_tune": "a method, and the verb that trains it",
+}
+"""Names that files of several rooms have, and why nobody takes one for the other."""
+
+
+def test_files_of_one_name_are_not_taken_for_each_other():
+    count = Counter(path.stem for path in PACKAGE.rglob("*.py"))
+    assert {name for name, files in count.items() if files > 1} <= set(SAME_NAME)
 
 
 def test_evaluation_knows_encoders_by_their_contract_only():

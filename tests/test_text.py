@@ -13,7 +13,7 @@ from skelcl import plotting
 from skelcl.evaluation.report import write_confusion, write_per_class
 from skelcl.files import cell, from_cell, markdown_table, one_line
 from skelcl.plotting import style
-from skelcl.plotting.tables import read_confusion, read_per_class
+from skelcl.plotting.run_files import read_confusion, read_per_class
 
 NAMES = [
     "=cmd()",

@@ -49,7 +49,7 @@ from skelcl import losses
 from skelcl.clips import Clips
 from skelcl.encoders import SCD
 from skelcl.evaluation.probe import PRESETS, linear_probe
-from skelcl.interop.layout import Layout
+from skelcl.interop.key_mapping import KeyMapping
 from skelcl.interop.scd_net import encoder_pieces, head_pieces
 from skelcl.methods import SCDNet
 from skelcl.methods.scd_net import LEVELS
@@ -245,7 +245,7 @@ def compare_features(plain: Released, ours: Ours, machine: Machine) -> list[str]
     theirs, mine = plain.form.query.encoder.eval(), ours.method.encoder.eval()
     with torch.no_grad():
         # Their weights have drifted apart by three roundings and dropout since they were compared.
-        theirs.load_state_dict(Layout(encoder_pieces(mine, "", "")).dump(mine))
+        theirs.load_state_dict(KeyMapping(encoder_pieces(mine, "", "")).dump(mine))
         x = ours.method.eval_view(clips)
         if not torch.allclose(torch.cat(theirs(x), 1), mine(x), rtol=1e-3, atol=1e-3):
             raise SystemExit("the two forms disagree about features")
@@ -358,7 +358,7 @@ def main(
     method = SCDNet(encoder, training_view(frames), eval_view(frames), queue_size=queue_size)
     pieces = {**encoder_pieces(encoder, "encoder.", "encoder."), **head_pieces("heads.", "")}
     for twin in (method.query, method.key.module):
-        Layout(pieces).load(twin, network.state_dict())
+        KeyMapping(pieces).load(twin, network.state_dict())
     method.trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     method = method.to(where).train()
     ours = Pretraining(method, [clips[torch.arange(batch_size) + i * batch_size].to(where) for i in range(BATCHES)])

@@ -36,7 +36,7 @@ from views import random_clips
 
 from skelcl.encoders import DSTA
 from skelcl.encoders.dsta import BLOCKS
-from skelcl.interop.layout import Layout, parts
+from skelcl.interop.key_mapping import KeyMapping, weight_and_bias
 from skelcl.interop.sds_cl import encoder_pieces, head_pieces, siia_pieces
 from skelcl.methods import SDSCL, FineTune
 from skelcl.transforms import EvenFrames, Normalize, RandomFrames, View
@@ -64,7 +64,7 @@ class Pretraining(Ours):
         super().__init__(method, batches)
         self.network = Both(method.network)
 
-    def parts(self, batch_idx: int) -> Iterator[str]:
+    def weight_and_bias(self, batch_idx: int) -> Iterator[str]:
         method, clips = self.method, self.clips(batch_idx)
         joint, motion = method.view.with_motion(clips, method.step_generator(batch_idx), True, True)
         yield "views"
@@ -100,7 +100,7 @@ class Released(Plain):
             for i, clips in enumerate(ours.batches)
         ]
 
-    def parts(self, batch_idx: int) -> Iterator[str]:
+    def weight_and_bias(self, batch_idx: int) -> Iterator[str]:
         with cast(self.device, self.mode):
             outputs = self.form(*self.views[batch_idx % BATCHES])
         self.optimizer.zero_grad()
@@ -124,7 +124,7 @@ class Released(Plain):
         yield "optimiser"
 
 
-def agree(plain: Released, ours: Ours, layout: Layout, trained: nn.Module) -> None:
+def agree(plain: Released, ours: Ours, layout: KeyMapping, trained: nn.Module) -> None:
     """Two losses, and all weights in between, so that gradients and optimiser take part in the comparison.
 
     Later steps would compare roundings: three steps change the loss by a quarter.
@@ -193,11 +193,11 @@ def main(
         method = SDSCL(encoder, view, eval_view, **train, temperature=TEMPERATURE, decay_all=True)
         if fine_tuning:
             method = FineTune(encoder, view, eval_view, CLASSES, method=SDSCL, **train)
-            pieces |= parts("classifier.linear", "fc")
+            pieces |= weight_and_bias("classifier.linear", "fc")
         else:
             pieces |= {**siia_pieces(method.siia, "siia.", ""), **head_pieces("heads.", "")}
         known = {name for piece in pieces.values() for name in piece.names}
-        layout = Layout(pieces, frozenset(network.state_dict().keys() - known))
+        layout = KeyMapping(pieces, frozenset(network.state_dict().keys() - known))
         layout.load(method, network.state_dict())
         method = method.to(where).train()
         ours = Ours(method, batches) if fine_tuning else Pretraining(method, batches)

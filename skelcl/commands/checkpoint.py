@@ -22,7 +22,7 @@ from skelcl.evaluation.provenance import in_words, read_facts
 from skelcl.evaluation.record import REFERENCE_KEY
 from skelcl.files import atomic_write
 from skelcl.interop import as_cal, load_reference, scd_net, sds_cl
-from skelcl.interop.files import Origin, count_parameters, find_state, recognise
+from skelcl.interop.detection import Origin, count_parameters, find_state, recognise
 from skelcl.interop.reference import find_skeleton
 from skelcl.methods.base import RECIPES_KEY
 from skelcl.runs.checkpoints import read_file

@@ -179,7 +179,7 @@ def plot_embedding(
         InputError: The file holds no features, or cannot be drawn.
     """
     from skelcl.plotting import FIGURES, check_target, embedding, save_figure
-    from skelcl.plotting.tables import read_features
+    from skelcl.plotting.run_files import read_features
 
     if input is None:
         raise InputError("--input is missing: skelcl plot embedding --input features.npz --output embedding.png")
@@ -204,7 +204,7 @@ def plot_confusion(input: Path | None = None, output: Path = Path("confusion.png
         InputError: The file is no confusion matrix.
     """
     from skelcl.plotting import FIGURES, check_target, confusion_matrix, save_figure
-    from skelcl.plotting.tables import read_confusion
+    from skelcl.plotting.run_files import read_confusion
 
     if input is None:
         raise InputError("--input is missing: skelcl plot confusion --input confusion.csv --output confusion.png")
@@ -226,7 +226,7 @@ def plot_change(run_a: Path, run_b: Path, output: Path = Path("change.png"), met
         InputError: A file is missing or damaged, or the runs were not tested on the same classes and clips.
     """
     from skelcl.plotting import FIGURES, check_target, class_change, save_figure
-    from skelcl.plotting.tables import read_per_class, run_names
+    from skelcl.plotting.run_files import read_per_class, run_names
 
     check_target(output, FIGURES)
     first, second = run_names([run_a, run_b])
@@ -256,8 +256,8 @@ def plot_robustness(results: list[Path], output: Path = Path("robustness.png"), 
         InputError: A file is missing or damaged, or holds no accuracies on damaged clips.
     """
     from skelcl.plotting import FIGURES, check_target, save_figure, severity_curves
-    from skelcl.plotting.robustness import Curve
-    from skelcl.plotting.tables import read_robustness, run_names
+    from skelcl.plotting.run_files import read_robustness, run_names
+    from skelcl.plotting.severity import Curve
 
     check_target(output, FIGURES)
     curves: dict[str, dict[str, Curve]] = {}
@@ -287,7 +287,7 @@ def plot_curves(
         InputError: A file is missing or damaged, or does not have the metric.
     """
     from skelcl.plotting import FIGURES, check_target, learning_curves, save_figure
-    from skelcl.plotting.tables import read_metric, run_names
+    from skelcl.plotting.run_files import read_metric, run_names
 
     check_target(output, FIGURES)
     found = {name: read_metric(run, metric, x) for name, run in zip(run_names(runs), runs, strict=True)}

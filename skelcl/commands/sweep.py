@@ -67,7 +67,7 @@ def run_local(sweep: Sweep, folder: Path, count: PositiveInt | None = None, jobs
         InputError: If the folder cannot be used, or no trial succeeded.
     """
     from skelcl.sweeps.local import LocalSweep
-    from skelcl.sweeps.report import draw, table_text, write_tables
+    from skelcl.sweeps.ranking import draw, table_text, write_tables
 
     local = LocalSweep(sweep, folder, lambda line: print(line, flush=True))
     try:

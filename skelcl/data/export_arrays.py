@@ -13,7 +13,7 @@ import torch
 
 from skelcl.data.formats import agcn, ctr_gcn, ntu_npy, ntu_release, pyskl, sgn
 from skelcl.data.formats.arrays import TEST, TRAIN, is_ntu
-from skelcl.data.protocols import protocols
+from skelcl.data.official_splits import official_splits
 from skelcl.data.store import SkeletonStore
 from skelcl.errors import InputError
 from skelcl.skeleton import NTU25
@@ -79,7 +79,7 @@ def export(store: SkeletonStore, format: Target, output: Path, splits: list[str]
 
 
 def _chosen(store: SkeletonStore, splits: list[str] | None) -> dict[str, np.ndarray]:
-    known = protocols(store)
+    known = official_splits(store)
     for split in splits or []:
         if split not in known:
             there = ", ".join(known) or "none, so --split must be left out"

@@ -12,7 +12,7 @@ from skelcl.data.formats import agcn, ctr_gcn, ntu_npy, ntu_release, pickles, py
 from skelcl.data.formats.arrays import TEST, TRAIN, Opened
 from skelcl.data.formats.containers import NPY, ZIP, decode, read_bytes
 from skelcl.data.formats.mapped import Archive, open_npy, starts_with
-from skelcl.data.protocols import check_store_name
+from skelcl.data.official_splits import check_store_name
 from skelcl.data.recording import DatasetInfo, ReadError
 from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.errors import InputError, printable

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from skelcl.data.official_splits import official_splits
 from skelcl.data.plausibility import SIZES, Defects, find_defects, limits
-from skelcl.data.protocols import protocols
 from skelcl.data.schema import Flag
 from skelcl.data.store import SkeletonStore, StoreError, leaked
 from skelcl.errors import printable
@@ -112,7 +112,7 @@ def statistics(store: SkeletonStore) -> dict[str, str]:
         f"bodies {SIZES:g} times larger or smaller than most": _told((share > SIZES) | (share < 1 / SIZES), store.ids),
         "bodies that swap between two frames": _told(found.swaps, store.ids),
     }
-    divided = protocols(store)
+    divided = official_splits(store)
     for name, train in divided.items():
         content = index["content"]
         repeated = int(train.sum()) - len(np.unique(content[train]))

@@ -1,5 +1,6 @@
 """Protocols: probes, neighbours, retrieval, clusters, few-shot and damage on frozen features; a method's own logits."""
 
+from skelcl.evaluation.classification import SupervisedEvaluation
 from skelcl.evaluation.clustering import cluster, clustering_scores
 from skelcl.evaluation.collapse import alignment, collapse_scores, effective_rank, uniformity
 from skelcl.evaluation.corruptions import corrupt
@@ -11,7 +12,6 @@ from skelcl.evaluation.judge import Judge
 from skelcl.evaluation.knn import KNN, OnlineKNN, knn_predict
 from skelcl.evaluation.probe import PRESETS, ProbePreset, ProbeResult, linear_probe
 from skelcl.evaluation.retrieval import retrieve
-from skelcl.evaluation.supervised import SupervisedEvaluation
 
 __all__ = [
     "KNN",

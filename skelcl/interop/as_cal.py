@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from skelcl.encoders import LSTM
 from skelcl.errors import InputError
-from skelcl.interop.files import Origin
-from skelcl.interop.layout import Layout, Pieces
+from skelcl.interop.detection import Origin
+from skelcl.interop.key_mapping import KeyMapping, Pieces
 from skelcl.skeleton import Skeleton
 
 FIRST = "weight_ih_l0"
@@ -19,14 +19,14 @@ FIRST = "weight_ih_l0"
 OWN = "bi_lstm."
 """What the authors' names start with, though the LSTM runs in one direction."""
 TWIN, KEYS = "model_ema.", "contrast.memory"
-"""Where :func:`~skelcl.interop.files.find_state` leaves the rest of their pre-training."""
+"""Where :func:`~skelcl.interop.detection.find_state` leaves the rest of their pre-training."""
 QUEUE = 500
 """Rows of the queue of a file that holds none."""
 
 
 def build(
     skeleton: Skeleton, num_classes: int, num_frames: int, num_persons: int, hidden: int = 256, layers: int = 1
-) -> tuple[nn.Module, Layout]:
+) -> tuple[nn.Module, KeyMapping]:
     """The encoder, freshly initialised, and its layout; clips (N, C, T, V, M) to their encoding (N, H).
 
     Args:
@@ -38,7 +38,7 @@ def build(
         layers: Stacked layers.
     """
     module = LSTM(skeleton, num_persons, hidden=hidden, layers=layers)
-    return module, Layout({name: Pieces((name.removeprefix("lstm."),)) for name in module.state_dict()})
+    return module, KeyMapping({name: Pieces((name.removeprefix("lstm."),)) for name in module.state_dict()})
 
 
 def recurrent(state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

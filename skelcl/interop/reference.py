@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from skelcl.errors import InputError
 from skelcl.interop import agcn, as_cal, ctr_gcn, hcn, hyperformer, scd_net, sds_cl, std_cl
-from skelcl.interop.layout import Layout
+from skelcl.interop.key_mapping import KeyMapping
 from skelcl.seeding import untouched
 from skelcl.skeleton import LAYOUTS, Skeleton
 
-NETWORKS: dict[str, Callable[..., tuple[nn.Module, Layout]]] = {
+NETWORKS: dict[str, Callable[..., tuple[nn.Module, KeyMapping]]] = {
     "ctr-gcn": ctr_gcn.build,
     "2s-agcn": agcn.build,
     "hyperformer": hyperformer.build,

@@ -12,8 +12,8 @@ from skelcl.encoders import CTRGCN, SCD
 from skelcl.encoders.scd import SCDNetwork
 from skelcl.errors import InputError
 from skelcl.interop import ctr_gcn
-from skelcl.interop.files import Origin
-from skelcl.interop.layout import Layout, Pieces, parts
+from skelcl.interop.detection import Origin
+from skelcl.interop.key_mapping import KeyMapping, Pieces, weight_and_bias
 from skelcl.nn.heads import SCDHeads
 from skelcl.skeleton import Skeleton
 
@@ -35,7 +35,7 @@ def build(
     dim: int = 2048,
     heads: int = HEADS,
     projection: int = PROJECTION,
-) -> tuple[nn.Module, Layout]:
+) -> tuple[nn.Module, KeyMapping]:
     """Encoder and projection heads, freshly initialised, and the layout of both.
 
     Args:
@@ -49,11 +49,11 @@ def build(
     """
     encoder = SCD(skeleton, num_persons, num_frames=num_frames, dim=dim, heads=heads)
     module = SCDNetwork(encoder, SCDHeads(dim, projection))
-    return module, Layout({**encoder_pieces(encoder, "encoder.", "encoder."), **head_pieces("heads.", "")})
+    return module, KeyMapping({**encoder_pieces(encoder, "encoder.", "encoder."), **head_pieces("heads.", "")})
 
 
 def encoder_pieces(encoder: SCD, ours: str, theirs: str) -> dict[str, Pieces]:
-    """Layout of the encoder alone.
+    """Mapping of the encoder alone.
 
     Args:
         encoder: With the lean CTR-GCN as extractor, like the reference.
@@ -76,11 +76,11 @@ def encoder_pieces(encoder: SCD, ours: str, theirs: str) -> dict[str, Pieces]:
 
 
 def head_pieces(ours: str, theirs: str) -> dict[str, Pieces]:
-    """Layout of the projection heads, from the prefixes of their names here and there."""
+    """Mapping of the projection heads, from the prefixes of their names here and there."""
     pieces: dict[str, Pieces] = {}
     for mine, its in (("temporal", "t_proj"), ("spatial", "s_proj"), ("anchor", "i_proj")):
         for layer in (0, 2):
-            pieces |= parts(f"{ours}{mine}.{layer}", f"{theirs}{its}.{layer}")
+            pieces |= weight_and_bias(f"{ours}{mine}.{layer}", f"{theirs}{its}.{layer}")
     return pieces
 
 
@@ -105,7 +105,7 @@ class Checkpoint:
 def split_checkpoint(state_dict: Mapping[str, Tensor]) -> Checkpoint:
     """Tell apart the parts of a state dict: of pre-training, of the linear evaluation, or of one network alone.
 
-    Names and shapes within a network are for its :class:`~skelcl.interop.layout.Layout` to check.
+    Names and shapes within a network are for its :class:`~skelcl.interop.key_mapping.KeyMapping` to check.
 
     Raises:
         InputError: It is none of the three, a part is missing or incomplete, or there are others; they are listed.
@@ -152,7 +152,7 @@ def method_state(state_dict: Mapping[str, Tensor], origin: Origin, skeleton: Ske
         raise InputError("its encoder is incomplete: encoder.channel_t.0 or encoder.channel_s.0 is missing")
     if found.classifier:
         encoder = SCD(skeleton, persons, num_frames=frames, dim=dim, heads=origin.heads or HEADS)
-        Layout(encoder_pieces(encoder, "", "encoder.")).load(encoder, found.query)
+        KeyMapping(encoder_pieces(encoder, "", "encoder.")).load(encoder, found.query)
         state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
         return state | {f"classifier.{name}": value for name, value in found.classifier.items()}
     if not found.key:

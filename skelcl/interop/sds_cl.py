@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from skelcl.encoders import DSTA
 from skelcl.encoders.dsta import SDSCLNetwork
-from skelcl.interop.files import Origin
-from skelcl.interop.layout import Layout, Pieces, batch_norm, parts, temporal_conv
+from skelcl.interop.detection import Origin
+from skelcl.interop.key_mapping import KeyMapping, Pieces, batch_norm, temporal_conv, weight_and_bias
 from skelcl.nn.attention import SIIA
 from skelcl.nn.heads import SDSCLHeads
 from skelcl.skeleton import Skeleton
@@ -43,7 +43,7 @@ class SDSCLCheckpoint(nn.Module):
         return *tokens, *clips, *features
 
 
-def build(skeleton: Skeleton, num_classes: int, num_frames: int, num_persons: int) -> tuple[nn.Module, Layout]:
+def build(skeleton: Skeleton, num_classes: int, num_frames: int, num_persons: int) -> tuple[nn.Module, KeyMapping]:
     """The network with heads and classifier, freshly initialised, and the layout of all of it.
 
     ``num_frames`` plays no role: the network takes clips of any length. The positions that the authors save for theirs
@@ -52,12 +52,12 @@ def build(skeleton: Skeleton, num_classes: int, num_frames: int, num_persons: in
     encoder, siia = DSTA(skeleton, num_persons), SIIA()
     module = SDSCLCheckpoint(SDSCLNetwork(encoder, siia), SDSCLHeads(), encoder.classifier(num_classes))
     layers = range(len(encoder.blocks))
-    return module, Layout(
+    return module, KeyMapping(
         {
             **encoder_pieces(encoder, "network.encoder.", ""),
             **siia_pieces(siia, "network.siia.", ""),
             **head_pieces("heads.", ""),
-            **parts("classifier", "fc"),
+            **weight_and_bias("classifier", "fc"),
         },
         frozenset(f"graph_layers.{i}.{name}" for i in layers for name in ("pes.pe", "atts")),
     )
@@ -81,7 +81,7 @@ def method_state(state_dict: Mapping[str, Tensor], origin: Origin, skeleton: Ske
 
 
 def encoder_pieces(encoder: DSTA, ours: str, theirs: str) -> dict[str, Pieces]:
-    """Layout of the encoder alone.
+    """Mapping of the encoder alone.
 
     Args:
         encoder: Without temporal attention, like the reference.
@@ -95,7 +95,7 @@ def encoder_pieces(encoder: DSTA, ours: str, theirs: str) -> dict[str, Pieces]:
         pieces |= {
             f"{mine}.joints.alpha": Pieces((f"{its}.alphas",), (1, heads, 1, 1)),
             f"{mine}.joints.graph": Pieces((f"{its}.attention0s",), (1, heads, joints, joints)),
-            **parts(f"{mine}.joints.relate", f"{its}.in_nets"),
+            **weight_and_bias(f"{mine}.joints.relate", f"{its}.in_nets"),
         }
         for unit, name in (
             ("joints.merge", "out_nets"),
@@ -110,7 +110,7 @@ def encoder_pieces(encoder: DSTA, ours: str, theirs: str) -> dict[str, Pieces]:
 
 
 def siia_pieces(siia: SIIA, ours: str, theirs: str) -> dict[str, Pieces]:
-    """Layout of the attention between streams, from the prefixes of its names here and there.
+    """Mapping of the attention between streams, from the prefixes of its names here and there.
 
     Args:
         siia: With the options of the released code, which are the defaults.
@@ -125,15 +125,15 @@ def siia_pieces(siia: SIIA, ours: str, theirs: str) -> dict[str, Pieces]:
     return {
         f"{ours}projections.0.weight": Pieces(tuple(f"{name}.weight" for name in projections), sizes=sizes),
         f"{ours}projections.0.bias": Pieces(tuple(f"{name}.bias" for name in projections), sizes=sizes),
-        **parts(f"{ours}merges.0", *(f"{name}.0" for name in merges)),
+        **weight_and_bias(f"{ours}merges.0", *(f"{name}.0" for name in merges)),
         **batch_norm(f"{ours}norms.0", *(f"{name}.1" for name in merges)),
     }
 
 
 def head_pieces(ours: str, theirs: str) -> dict[str, Pieces]:
-    """Layout of the projection heads, from the prefixes of their names here and there."""
+    """Mapping of the projection heads, from the prefixes of their names here and there."""
     pieces: dict[str, Pieces] = {}
     for mine, its in (("token", "mlp"), ("clip", "mlpg")):
         for layer in (0, 2):
-            pieces |= parts(f"{ours}{mine}.{layer}", f"{theirs}{its}.{layer}")
+            pieces |= weight_and_bias(f"{ours}{mine}.{layer}", f"{theirs}{its}.{layer}")
     return pieces

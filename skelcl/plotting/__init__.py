@@ -7,11 +7,11 @@ from skelcl.plotting.animation import SkeletonAnimation, animate_skeleton
 from skelcl.plotting.classes import class_change
 from skelcl.plotting.confusion import confusion_matrix
 from skelcl.plotting.curves import learning_curves
-from skelcl.plotting.features import embedding
-from skelcl.plotting.files import ANIMATIONS, FIGURES, check_target, save_animation, save_figure
+from skelcl.plotting.feature_map import embedding
 from skelcl.plotting.maps import mixing_maps
-from skelcl.plotting.robustness import severity_curves
+from skelcl.plotting.saving import ANIMATIONS, FIGURES, check_target, save_animation, save_figure
 from skelcl.plotting.search import parameter_scatter
+from skelcl.plotting.severity import severity_curves
 
 __all__ = [
     "ANIMATIONS",

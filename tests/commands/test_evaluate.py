@@ -28,7 +28,7 @@ from skelcl.evaluation.knn import KNNOptions
 from skelcl.evaluation.probe import LinearOptions
 from skelcl.evaluation.retrieval import RetrievalOptions
 from skelcl.evaluation.robustness import SUITE, RobustnessOptions
-from skelcl.plotting.tables import read_robustness
+from skelcl.plotting.run_files import read_robustness
 from skelcl.runs.loading import load
 from skelcl.seeding import generator
 

@@ -19,7 +19,7 @@ from skelcl.data.poses.formats import Format
 from skelcl.data.store import SkeletonStore
 from skelcl.encoders import LSTM
 from skelcl.plotting.maps import by_part
-from skelcl.plotting.tables import read_confusion, read_per_class, run_names
+from skelcl.plotting.run_files import read_confusion, read_per_class, run_names
 from skelcl.runs.loading import load
 from skelcl.runs.trust import CONFIG_KEY
 from skelcl.skeleton import MEDIAPIPE33

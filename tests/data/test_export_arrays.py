@@ -14,7 +14,7 @@ from skelcl.data.convert import convert
 from skelcl.data.export_arrays import Target, export
 from skelcl.data.formats import ctr_gcn, ntu
 from skelcl.data.import_arrays import convert_arrays, open_arrays
-from skelcl.data.protocols import protocols
+from skelcl.data.official_splits import official_splits
 from skelcl.data.recording import DatasetInfo, Recording, Source
 from skelcl.data.synthetic import ntu as synthetic_ntu
 from skelcl.errors import InputError
@@ -231,7 +231,7 @@ def test_what_arrays_cannot_hold_is_told(tmp_path):
     clips = [random_clip("test/a", 320), random_clip("train/b", bodies=3), random_clip("train/c", 9)]
     clips[2].joints[:, 3] = np.nan
     store = made(tmp_path, "mine", clips)
-    assert {name: mask.tolist() for name, mask in protocols(store).items()} == {"imported": [False, True, True]}
+    assert {name: mask.tolist() for name, mask in official_splits(store).items()} == {"imported": [False, True, True]}
     told = export(store, "agcn", tmp_path / "out")
     assert [line for line in told if line.startswith("lost")] == [
         "lost: 1 clips were cut at 300 frames",
@@ -261,7 +261,7 @@ def test_names_with_blanks_return(tmp_path, format):
 
 def test_data_without_a_protocol_are_one_part(tmp_path):
     store = made(tmp_path, "mine", [random_clip("p"), random_clip("q", 9, label=1)])
-    assert protocols(store) == {}
+    assert official_splits(store) == {}
     export(store, "aimclr", tmp_path / "out")
     assert {path.name for path in (tmp_path / "out" / "all").iterdir()} == {
         "train_position.npy", "train_label.npy", "train_label.pkl"

@@ -38,7 +38,7 @@ from skelcl.data.poses.layouts import find_layout
 from skelcl.data.poses.single import guess_format, read_clip
 from skelcl.data.recording import DatasetInfo, Recording, Source
 from skelcl.data.store import SkeletonStore
-from skelcl.interop.files import find_state, recognise
+from skelcl.interop.detection import find_state, recognise
 from skelcl.runs.checkpoints import read_checkpoint, read_file
 from skelcl.runs.trust import stored_config
 from skelcl.skeleton import COCO17, KINECT20, NTU25

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from skelcl.interop import load_reference
-from skelcl.interop.files import find_state, recognise
+from skelcl.interop.detection import find_state, recognise
 from skelcl.interop.reference import NETWORKS
 from skelcl.runs.checkpoints import read_file
 from skelcl.skeleton import KINECT20

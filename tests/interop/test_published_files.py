@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from skelcl.interop import load_reference
-from skelcl.interop.files import count_parameters, recognise
+from skelcl.interop.detection import count_parameters, recognise
 from skelcl.interop.reference import NETWORKS
 from skelcl.interop.std_cl import HEADS
 from skelcl.runs.loading import load

@@ -6,7 +6,7 @@ from torch import nn
 
 from skelcl.errors import InputError
 from skelcl.interop import load_reference
-from skelcl.interop.layout import Layout, Pieces, batch_norm
+from skelcl.interop.key_mapping import KeyMapping, Pieces, batch_norm
 
 
 class Toy(nn.Module):
@@ -20,7 +20,7 @@ class Toy(nn.Module):
         self.bn = nn.BatchNorm1d(4)
 
 
-LAYOUT = Layout(
+LAYOUT = KeyMapping(
     {
         "rows": Pieces(("a", "b"), (4, 3, 1)),
         "columns": Pieces(("c", "d"), dim=1, sizes=(1, 2)),

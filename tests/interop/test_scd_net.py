@@ -9,7 +9,7 @@ import torch
 from skelcl.encoders import AGCN, SCD
 from skelcl.errors import InputError
 from skelcl.interop import load_reference, scd_net
-from skelcl.interop.layout import Layout
+from skelcl.interop.key_mapping import KeyMapping
 from skelcl.skeleton import NTU25
 
 PARTS = ("v_t", "v_s", "z_t", "z_s", "z_i")
@@ -128,7 +128,7 @@ def test_a_linear_evaluation_is_split_and_its_encoder_loads(golden):
     assert found.classifier == {"weight": file["fc.weight"], "bias": file["fc.bias"]}
     assert (found.key, found.queues) == ({}, {})
     encoder = SCD(NTU25, dim=16, heads=2)
-    layout = Layout(scd_net.encoder_pieces(encoder, "", "encoder."))
+    layout = KeyMapping(scd_net.encoder_pieces(encoder, "", "encoder."))
     layout.load(encoder, found.query)
     assert layout.dump(encoder).keys() == file.keys() - {"fc.weight", "fc.bias"}
     assert torch.equal(encoder.gcn_s.blocks[1].spatial.graph, file["encoder.gcn_s.l2.gcn1.PA"])

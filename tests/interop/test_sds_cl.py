@@ -6,7 +6,7 @@ import torch
 from skelcl.encoders import DSTA
 from skelcl.errors import InputError
 from skelcl.interop import load_reference, sds_cl
-from skelcl.interop.layout import Layout
+from skelcl.interop.key_mapping import KeyMapping
 from skelcl.nn import SDSCLHeads
 from skelcl.nn.attention import SIIA
 from skelcl.skeleton import KINECT20, NTU25, OPENPOSE18
@@ -71,7 +71,7 @@ def test_the_parts_of_a_checkpoint_load_alone(reference):
         (SIIA(), lambda module: sds_cl.siia_pieces(module, "", ""), whole.network.siia),
         (SDSCLHeads(), lambda _: sds_cl.head_pieces("", ""), whole.heads),
     ):
-        layout = Layout(pieces(part))
+        layout = KeyMapping(pieces(part))
         layout.load(part, {key: reference.weights[key] for key in layout.shapes(part)})
         for key, value in part.state_dict().items():
             assert torch.equal(value, loaded.state_dict()[key]), key

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from skelcl.encoders import CTRGCN, DSTA, LSTM, SCD
 from skelcl.encoders.scd import SCDNetwork
 from skelcl.interop import ctr_gcn, scd_net, sds_cl
-from skelcl.interop.layout import Layout
+from skelcl.interop.key_mapping import KeyMapping
 from skelcl.methods import ASCAL, SDSCL, STDCL, SCDNet
 from skelcl.methods.schedules import WarmupMultiStepLR
 from skelcl.methods.sds_cl import PAIRS
@@ -82,7 +82,7 @@ def test_scd_net(double, by_hand, epochs):
 
     def make():
         encoder = SCD(KINECT20, persons, 3, frames, widths=WIDTHS, dim=dim, heads=2, dropout=0.0)
-        return encoder, Layout(
+        return encoder, KeyMapping(
             {**scd_net.encoder_pieces(encoder, "encoder.", "encoder."), **scd_net.head_pieces("heads.", "")}
         )
 
@@ -145,7 +145,7 @@ def test_sds_cl(double, by_hand, decay_all, epochs):
         **sds_cl.head_pieces("heads.", ""),
     }
     known = {name for piece in pieces.values() for name in piece.names}
-    layout = Layout(pieces, frozenset(plain.state_dict().keys() - known))
+    layout = KeyMapping(pieces, frozenset(plain.state_dict().keys() - known))
     layout.load(method, plain.state_dict())
     few, index = batches(parity, torch.zeros(sum(sizes), dtype=torch.int64), sizes, persons)
     memory = parity.train(method, few, epochs)
@@ -198,7 +198,7 @@ def test_std_cl(double, by_hand, epochs):
     label = torch.tensor([0, 1, 2, 0, 0, 1, 2, 2, 1, 0, 2, 1])
     x = torch.randn(len(sizes) * epochs, len(label), 3, frames, V, persons)
     encoder, scratch = (CTRGCN(KINECT20, persons, 3, WIDTHS, STRIDES) for _ in range(2))
-    layout = Layout(ctr_gcn.encoder_pieces(encoder, "", ""), frozenset({"fc.weight", "fc.bias"}))
+    layout = KeyMapping(ctr_gcn.encoder_pieces(encoder, "", ""), frozenset({"fc.weight", "fc.bias"}))
     layout.load(encoder, plain.state_dict())
     sgd = partial(SGD, lr=lr, momentum=0.9, nesterov=True, weight_decay=decay)
     options = {"dim": 6, "positives": positives, "negatives": negatives, "temperature": temperature}

@@ -235,7 +235,7 @@ def test_bad_targets_are_one_line_and_leave_nothing(tmp_path, monkeypatch) -> No
     with pytest.raises(InputError, match=r"clip\.avi: the name must end in \.gif, \.mp4 or \.html"):
         save_animation(animation, tmp_path / "clip.avi")
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("skelcl.plotting.files.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("skelcl.plotting.saving.importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"an \.mp4 needs ffmpeg.*skelcl\[video\].*\.gif and \.html need nothing"):
         save_animation(animation, tmp_path / "clip.mp4")
     monkeypatch.setattr(animation, "draw", lambda frame: 1 / (1 - frame))

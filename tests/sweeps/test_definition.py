@@ -13,7 +13,7 @@ from skelcl.errors import InputError
 from skelcl.files import from_cell
 from skelcl.sweeps.definition import check_options, read_sweep
 from skelcl.sweeps.local import Result
-from skelcl.sweeps.report import write_tables
+from skelcl.sweeps.ranking import write_tables
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it was written for an older pydantic

@@ -13,6 +13,7 @@ from typing import Literal
 from skelcl.data.convert import convert
 from skelcl.data.formats.containers import shown
 from skelcl.data.formats.folders import files_below, fingerprint
+from skelcl.data.official_splits import check_store_name
 from skelcl.data.poses.contents import MOST_BODIES, Poses
 from skelcl.data.poses.estimators import OPENPOSE
 from skelcl.data.poses.formats import Format, load
@@ -20,7 +21,6 @@ from skelcl.data.poses.keypoint_arrays import Container, peek
 from skelcl.data.poses.layouts import find_layout, map_layout
 from skelcl.data.poses.reader import IMAGE_FORMATS, PoseReader, guess_layout
 from skelcl.data.poses.tables import table
-from skelcl.data.protocols import check_store_name
 from skelcl.data.recording import DatasetInfo, Notice, ReadError, Recording, Source
 from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.errors import InputError

@@ -34,7 +34,7 @@ def check_store_name(name: str, split_by_ids: tuple[str, ...] = ()) -> None:
         )
 
 
-def protocols(store: SkeletonStore) -> dict[str, np.ndarray]:
+def official_splits(store: SkeletonStore) -> dict[str, np.ndarray]:
     """Training parts of the protocols of a store's data set.
 
     Args:

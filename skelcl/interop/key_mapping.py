@@ -57,7 +57,7 @@ class Pieces:
 
 
 @dataclass(frozen=True)
-class Layout:
+class KeyMapping:
     """How the state of one of our networks is laid out in the checkpoints of its reference.
 
     Args:
@@ -102,30 +102,30 @@ class Layout:
         return {name: value for key, ours in state.items() for name, value in self.pieces[key].split(ours).items()}
 
 
-def parts(ours: str, *theirs: str) -> dict[str, Pieces]:
-    """Layout of the weight and the bias of a layer that is one or several in the reference, stacked by output."""
+def weight_and_bias(ours: str, *theirs: str) -> dict[str, Pieces]:
+    """Mapping of the weight and the bias of a layer that is one or several in the reference, stacked by output."""
     return {f"{ours}.{name}": Pieces(tuple(f"{their}.{name}" for their in theirs)) for name in ("weight", "bias")}
 
 
 def batch_norm(ours: str, *theirs: str) -> dict[str, Pieces]:
-    """Layout of a batch norm that is one or several in the reference, stacked along the channels."""
+    """Mapping of a batch norm that is one or several in the reference, stacked along the channels."""
     names = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
     return {f"{ours}.{name}": Pieces(tuple(f"{their}.{name}" for their in theirs)) for name in names}
 
 
 def temporal_conv(ours: str, conv: str, bn: str) -> dict[str, Pieces]:
-    """Layout of :class:`skelcl.nn.temporal.TemporalConv`, from the reference's names of its two layers."""
-    return {**parts(f"{ours}.conv", conv), **batch_norm(f"{ours}.bn", bn)}
+    """Mapping of :class:`skelcl.nn.temporal.TemporalConv`, from the reference's names of its two layers."""
+    return {**weight_and_bias(f"{ours}.conv", conv), **batch_norm(f"{ours}.bn", bn)}
 
 
 def multi_scale_temporal(ours: str, theirs: str) -> dict[str, Pieces]:
-    """Layout of :class:`skelcl.nn.temporal.MultiScaleTemporal`, whose seven batch norms are two of ours."""
+    """Mapping of :class:`skelcl.nn.temporal.MultiScaleTemporal`, whose seven batch norms are two of ours."""
     branch = [f"{theirs}.branches.{i}" for i in range(4)]
     return {
-        **parts(f"{ours}.reduce", *(f"{b}.0" for b in branch[:3])),
+        **weight_and_bias(f"{ours}.reduce", *(f"{b}.0" for b in branch[:3])),
         **batch_norm(f"{ours}.reduce_bn", *(f"{b}.1" for b in branch[:3])),
-        **parts(f"{ours}.near", f"{branch[0]}.3.conv"),
-        **parts(f"{ours}.far", f"{branch[1]}.3.conv"),
-        **parts(f"{ours}.point", f"{branch[3]}.0"),
+        **weight_and_bias(f"{ours}.near", f"{branch[0]}.3.conv"),
+        **weight_and_bias(f"{ours}.far", f"{branch[1]}.3.conv"),
+        **weight_and_bias(f"{ours}.point", f"{branch[3]}.0"),
         **batch_norm(f"{ours}.bn", f"{branch[0]}.3.bn", f"{branch[1]}.3.bn", f"{branch[2]}.4", f"{branch[3]}.1"),
     }
