@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from skelcl.errors import InputError
-from skelcl.evaluation.fusion import Space, chosen_weights, fuse_scores, read_scores
+from skelcl.evaluation.fusion import Space, chosen_weights, fuse_scores, fused_result, read_scores
 from skelcl.evaluation.report import percent_table, short
+from skelcl.evaluation.tested_runs import record_text
+from skelcl.files import atomic_write
 
 
 def fuse(runs: list[Path], weights: str = "equal", space: Space = "logits", output: Path | None = None) -> None:
@@ -20,13 +22,14 @@ def fuse(runs: list[Path], weights: str = "equal", space: Space = "logits", outp
         weights: equal; or weights published with a method, by stream: ctr-gcn, hyperformer-ntu, hyperformer-ucla, agcn,
             pyskl, csre-ntu, csre-ucla, aimclr; or numbers in the order of the files, like 0.6,0.6,0.4,0.4.
         space: What is summed: logits as they are, as the published codes do, their softmax or their log-softmax.
-        output: File for the fused scores, of the same form as its sources (.npz).
+        output: File for the fused scores, of the same form as its sources (.npz); or for a record of the fusion
+            (.json), a row of `skelcl results` named like the file, where results.json lies beside all scores.
 
     Raises:
         InputError: If a file cannot be used or the files are not of the same clips.
     """
-    if output is not None and output.suffix != ".npz":
-        raise InputError(f"{output}: the name of a file of scores ends in .npz")
+    if output is not None and output.suffix not in (".json", ".npz"):
+        raise InputError(f"{output}: the name of a file of scores ends in .npz, that of a record in .json")
     scores = [read_scores(Path(run)) for run in runs]
     chosen = chosen_weights(weights, scores)
     fused = fuse_scores(scores, chosen, space)
@@ -43,5 +46,10 @@ def fuse(runs: list[Path], weights: str = "equal", space: Space = "logits", outp
     for title, one in zip(numbered, scores, strict=True):
         print("\n! ".join([f"{title}: {one.source}", *one.remarks]))
     if output is not None:
-        fused.write(output)
+        if output.suffix == ".npz":
+            fused.write(output)
+        else:
+            record = record_text([fused_result(output.stem, scores, fused, chosen, space)])
+            with atomic_write(output) as part:
+                part.write_text(record, encoding="utf-8")
         print(f"wrote {output}")

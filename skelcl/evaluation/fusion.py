@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from skelcl.errors import InputError
 from skelcl.evaluation.features import UNBOUNDED, write_npz
 from skelcl.evaluation.report import logit_scores
+from skelcl.evaluation.tested_runs import Result, read_result
 from skelcl.files import one_line
 
 Space = Literal["logits", "softmax", "log_softmax"]
@@ -168,6 +171,61 @@ def fuse_scores(scores: Sequence[Scores], weights: Sequence[float], space: Space
     )
 
 
+def fused_result(name: str, scores: Sequence[Scores], fused: Scores, weights: Sequence[float], space: Space) -> Result:
+    """The result of a fusion, as `skelcl results` puts it beside those of its streams.
+
+    Args:
+        name: Of its row.
+        scores: Its sources, each with the ``results.json`` of its test beside the file.
+        fused: Their sum.
+        weights: One number for each source.
+        space: What was summed.
+
+    Returns:
+        What the results of the sources share, its own accuracies under the names of theirs, and how they were summed.
+
+    Raises:
+        InputError: If a file of results is missing or damaged, or they differ in data or in the choice of the epoch.
+    """
+    files = [Path(one.source).with_name("results.json") for one in scores]
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"{file}: not there, and a record of a fusion needs the results of each of its sources")
+    contents: list[Any] = [read_result(file, file.parent).content for file in files]
+    first = contents[0]
+    for file, content in zip(files, contents, strict=True):
+        for what, found, wanted in (
+            ("data, or clips of the training among them", content["run"]["data"], first["run"]["data"]),
+            ("choice of the epoch", content["selection"], first["selection"]),
+            ("judge of its scores", "probe" in content, "probe" in first),
+        ):
+            if found != wanted:
+                raise InputError(f"{file}: not a stream of {files[0]}: another {what}")
+    own = "linear_" if "probe" in first else ""
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(str(content["run"]["config_sha256"]).encode())
+    options = {"version": 1, "weights": _listed(weights), "space": space}
+    digest.update(json.dumps(options).encode())
+    shared = _shared(contents)
+    shared.pop("knn", None)
+    run = shared["run"] | {
+        "tested": max(content["run"]["tested"] for content in contents),
+        "stream": fused.stream,
+        "config_sha256": digest.hexdigest(),
+    }
+    return Result(
+        name,
+        shared
+        | {
+            "method": f"fusion of {shared['method']}",
+            "protocols": {"fusion": options},
+            "metrics": {metric.replace("/", f"/{own}"): value for metric, value in fused.accuracies().items()},
+            "run": run,
+        },
+    )
+
+
 def chosen_weights(choice: str, scores: Sequence[Scores]) -> list[float]:
     """The weights that a user asked for.
 
@@ -244,6 +302,16 @@ def _matched(first: Scores, other: Scores) -> Scores:
             clip = str(first.id[int(apart.argmax())])
             raise InputError(f"{both} differ in whether clip {clip!r} belongs to {name}")
     return other
+
+
+def _shared(values: Sequence[Any]) -> Any:
+    """What several results say of something: the same, by parts; of different texts all of them, of numbers none."""
+    first = values[0]
+    if all(value == first for value in values):
+        return first
+    if all(isinstance(value, dict) for value in values):
+        return {key: _shared([value.get(key) for value in values]) for key in first}
+    return " | ".join(dict.fromkeys(values)) if all(isinstance(value, str) for value in values) else None
 
 
 def _in_space(logits: NDArray[np.float32], space: Space) -> NDArray[np.float64]:

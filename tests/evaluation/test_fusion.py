@@ -264,7 +264,10 @@ def test_the_order_of_softmax_is_that_of_the_logits(write):
     ("words", "match"),
     [
         (["nowhere"], "nowhere: no such run or file"),
-        (["joint", "--output=sum.txt"], "sum.txt: the name of a file of scores ends in .npz"),
+        (
+            ["joint", "--output=sum.txt"],
+            "sum.txt: the name of a file of scores ends in .npz, that of a record in .json",
+        ),
         (["joint", "--weights=fit"], "--weights must be one of equal"),
         (["joint", "--space=probabilities"], "space"),
         (["--weights=equal"], "runs"),

@@ -491,6 +491,80 @@ def test_an_entry_of_a_record_of_another_kind_is_a_row_or_one_line(tmp_path, mix
         assert re.fullmatch(r"bad\.json: result 2: .+", line)
 
 
+@pytest.fixture
+def streams(tmp_path, monkeypatch):
+    """Runs of two streams in the working folder, their scores drawn: writes one with a change of its results."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(stream, content, **changes):
+        draw = np.random.default_rng(["joint", "bone"].index(stream))
+        folder = tmp_path / stream / "version_1"
+        folder.mkdir(parents=True, exist_ok=True)
+        label = np.arange(12) % 3
+        logits = (draw.normal(size=(12, 3)) + np.eye(3)[label]).astype(np.float32)
+        clips = {"id": np.arange(12).astype(str), "label": label, "test_clean": label > 0}
+        np.savez(folder / "scores.npz", logits=logits, stream=np.asarray(stream), **clips)
+        for place, value in {"run__stream": stream, **changes}.items():
+            inner = content
+            *parts, name = place.split("__")
+            for part in parts:
+                inner = inner[part]
+            inner[name] = value
+        (folder / "results.json").write_text(json.dumps(content))
+        return label, logits
+
+    return write
+
+
+@pytest.mark.parametrize("judge", ["linear_", ""])
+def test_a_fusion_is_a_row_beside_its_streams(streams, skelcl, judge, capsys):
+    """With what its streams share, and accuracies under the names of theirs, by argmax of a sum by hand."""
+    label, joint = streams("joint", record(SSL) if judge else supervised(), run__steps=100)
+    _, bone = streams("bone", record(SSL, config="d" * 64) if judge else supervised(config="d" * 64))
+    skelcl("fuse", "joint", "bone", "--weights=0.6,0.4", "--output=both.json")
+    (fused,) = read_results(Path("both.json"))
+    right = (0.6 * joint + 0.4 * bone).argmax(1) == label
+    kinds = ("top1", "top5", "mean_class")
+    assert set(fused.metrics) == {f"{part}/{judge}{kind}" for part in ("test", "test_clean") for kind in kinds}
+    assert fused.metrics[f"test/{judge}top1"] == pytest.approx(right.mean(), rel=1e-12)
+    assert fused.metrics[f"test_clean/{judge}top1"] == pytest.approx(right[label > 0].mean(), rel=1e-12)
+    facts = fused.facts
+    assert (fused.name, facts["stream"], facts["epochs"], facts["steps"]) == ("both", "joint+bone", 60, None)
+    assert facts["fusion"] == "v1, weights 0.6, 0.4, space logits"
+    skelcl("results", "joint", "bone", "both.json", "--output=all.json")
+    table = cells(capsys.readouterr().out)
+    assert [row["method"] for row in table] == (
+        ["ASCAL", "ASCAL", "fusion of ASCAL"] if judge else ["STDCL", "STDCL", "fusion of STDCL"]
+    )
+    assert all(row["linear" if judge else "top-1"] for row in table)
+    assert len(read_results(Path("all.json"))) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"run__data__name": "ntu60"}, "another data"),
+        ({"run__data__labels": {"clips": 51, "rule": "5 % stratified", "seed": 0, "sha256": "0"}}, "another data"),
+        ({"selection": "best val/knn_top1"}, "another choice of the epoch"),
+    ],
+)
+def test_streams_that_are_not_comparable_are_no_record(streams, skelcl, capsys, change, what):
+    streams("joint", record(SSL))
+    streams("bone", record(SSL), **change)
+    skelcl("fuse", "joint", "bone")
+    with pytest.raises(SystemExit) as stop:
+        skelcl("fuse", "joint", "bone", "--output=both.json")
+    assert stop.value.code == 1
+    assert (
+        f"bone/version_1/results.json: not a stream of joint/version_1/results.json: {what}" in capsys.readouterr().err
+    )
+    Path("bone/version_1/results.json").unlink()
+    with pytest.raises(SystemExit):
+        skelcl("fuse", "joint", "bone", "--output=both.json")
+    assert "bone/version_1/results.json: not there, and a record of a fusion needs" in capsys.readouterr().err
+    assert not Path("both.json").exists()
+
+
 def test_a_config_is_the_same_but_for_seeds_and_folders():
     config = {
         "seed_everything": 0,
