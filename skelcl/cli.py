@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from skelcl.errors import InputError, OptionError, fail
 from skelcl.runs.interruption import PROGRAM
+from skelcl.runs.shipped import with_run_files
 
 if TYPE_CHECKING:
     from skelcl.commands.lightning import SkelCLI
@@ -26,6 +27,7 @@ PROGRAMS = {
     "fine-tune": "skelcl.commands.fine_tune:main",
     "sweep": "skelcl.commands.sweep:main",
     "evaluate": "skelcl.commands.evaluate:main",
+    "experiments": "skelcl.commands.experiments:main",
 }
 """Verbs that parse their own words."""
 LISTS = {
@@ -59,6 +61,8 @@ experiments: all but sweep take --config FILE (several are laid over each other)
   sweep            search options as a W&B sweep file says, here or with W&B:
                    skelcl sweep experiments/sweeps/as_cal-augmentations.yaml --local --jobs 2
   fuse             add up the scores of several streams: skelcl fuse RUN RUN … --weights ctr-gcn
+  experiments      the run files that come with skelcl: skelcl experiments nw_ucla; every verb finds them by name:
+                   skelcl fit --config pretrain/as_cal-nw_ucla.yaml
   results          tested runs in one table, seeds as mean ± sd: skelcl results runs --output results.md
 
 data
@@ -120,6 +124,7 @@ def run(args: Sequence[str]) -> SkelCLI | None:
         print(f"skelcl {__version__}")
         return None
     try:
+        words = with_run_files(words)
         _check_yaml(words)
         return _dispatch(verb, words)
     except Exception as error:

@@ -22,6 +22,7 @@ ALLOWED = {
     "encoders": {"skeleton", "clips", "nn"},
     "data": {"clips", "seeding", "skeleton", "transforms"},
     "runs.interruption": set(),
+    "runs.shipped": set(),
     "runs.checkpoints": set(),
     "runs.trust": {"runs.checkpoints"},
     "methods": {"encoders", "transforms", "nn", "losses", "skeleton", "clips", "seeding", "runs.checkpoints"},
@@ -32,14 +33,14 @@ ALLOWED = {
     "plotting": {"skeleton", "evaluation"},
     "runs": {
         "__init__", "clips", "data", "encoders", "evaluation", "methods", "nn", "runs.checkpoints", "runs.trust",
-        "seeding", "skeleton", "transforms",
+        "runs.shipped", "seeding", "skeleton", "transforms",
     },
     "recognition": {
         "__init__", "clips", "data", "evaluation", "methods", "runs", "runs.checkpoints", "runs.trust", "skeleton",
     },
-    "sweeps": {"data", "plotting", "runs"},
+    "sweeps": {"data", "plotting", "runs", "runs.shipped"},
     "__init__": {"recognition"},
-    "cli": {"__init__", "commands", "data"},
+    "cli": {"__init__", "commands", "data", "runs.shipped"},
     "__main__": {"cli"},
 }  # fmt: skip
 """Room, or file of a room, and what it may import; ``commands`` may import all, and only the front imports it."""
@@ -117,6 +118,12 @@ def test_evaluation_knows_encoders_by_their_contract_only():
 )
 def test_heavy_packages_wait_until_they_are_needed(code):
     script = f"import sys\n{code}\nprint(sorted({{'wandb', 'matplotlib', 'sklearn', 'lightning'}} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_list_of_run_files_needs_no_torch():
+    script = "import sys\nfrom skelcl.cli import run\nrun(['experiments'])\nprint(sorted({'torch'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "[]"
 

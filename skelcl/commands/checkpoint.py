@@ -27,6 +27,7 @@ from skelcl.interop.reference import find_skeleton
 from skelcl.methods.base import RECIPES_KEY
 from skelcl.runs.checkpoints import read_file
 from skelcl.runs.config import resolved_config
+from skelcl.runs.shipped import run_file
 from skelcl.runs.trust import CONFIG_KEY, parsed
 from skelcl.skeleton import KINECT20, NTU25, Skeleton
 from skelcl.transforms.normalize import versions
@@ -156,7 +157,7 @@ def import_reference(
     origin, layout = _complete(input, state, reference, skeleton, chosen)
     state = _converted(input, origin, layout, state)
     home = HOMES[origin.name]
-    run = run or Path(f"experiments/{home.run}-{home.ucla if layout == KINECT20.name else home.ntu}.yaml")
+    run = run_file(run or f"{home.run}-{home.ucla if layout == KINECT20.name else home.ntu}.yaml")
     config = _config(run, origin, stream, judged="classifier.weight" in state)
     _save(output, origin, state, config)
     print(f"{input}: {_told(origin)}")
@@ -224,8 +225,6 @@ def _converted(path: Path, origin: Origin, layout: str, state: Mapping[str, Tens
 
 def _config(run: Path, origin: Origin, stream: str, judged: bool) -> str:
     """Resolved config of a run file, fitted to the network; of ``Supervised`` where it is judged by a classifier."""
-    if not run.is_file():
-        raise InputError(f"{run}: no such run file; name one with --run, the checkpoint takes data and views from it")
     home = HOMES[origin.name]
     options = home.options(origin, stream)
     options |= {f"{view}.sample.frames": origin.num_frames for view in ("view", "eval_view")}

@@ -36,6 +36,7 @@ from skelcl.evaluation.session import Session
 from skelcl.files import atomic_write
 from skelcl.methods import Supervised
 from skelcl.runs.loading import load
+from skelcl.runs.shipped import run_file
 from skelcl.runs.trust import stored_config
 from skelcl.seeding import run_seed, untouched, use_seed
 
@@ -342,9 +343,7 @@ def _seeds(given: Sequence[int] | int | str) -> tuple[int, ...]:
 
 def _block(file: Path) -> dict[str, Any]:
     """The data block in a YAML file."""
-    if not file.is_file():
-        raise InputError(f"--data {file}: no such file")
-    block = read_yaml(file)
+    block = read_yaml(run_file(file))
     if not isinstance(block, dict) or "class_path" not in block:
         raise InputError(f"--data {file}: not a data block like those in experiments/data (it has no class_path)")
     return block

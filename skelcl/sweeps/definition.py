@@ -14,6 +14,7 @@ import yaml
 
 from skelcl.data.formats.containers import read_yaml
 from skelcl.errors import InputError, fail
+from skelcl.runs.shipped import CONFIGS, run_file, with_run_files
 from skelcl.sweeps.distributions import Parameter, parameter
 
 KEYS = ("method", "metric", "parameters", "command", "early_terminate", "run_cap")
@@ -61,8 +62,7 @@ def read_sweep(path: Path) -> Sweep:
     Raises:
         InputError: If there is none, or it cannot be run; a metric of the test part is refused.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such sweep file")
+    path = run_file(path)
     content = read_yaml(path)
     try:
         return _sweep(path, content)
@@ -142,8 +142,12 @@ def check_options(sweep: Sweep) -> None:
     Raises:
         InputError: A config that the command names is no YAML.
     """
-    for option, word in itertools.pairwise(sweep.command):
-        if option == "--config" and Path(word).is_file():
+    try:
+        command = with_run_files(sweep.command)
+    except InputError as error:
+        raise InputError(f"{sweep.path}: command: {error}") from error
+    for option, word in itertools.pairwise(command):
+        if option in CONFIGS and Path(word).is_file():
             read_yaml(Path(word))  # the parser would not name the file
     first = {one.key: one.candidates[0] for one in sweep.parameters}
     config = _resolved(sweep, first)
@@ -166,7 +170,7 @@ def _resolved(sweep: Sweep, values: Mapping[str, Any]) -> dict[str, Any]:
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
-            text = resolved_config(sweep.words(values)[1:])
+            text = resolved_config(with_run_files(sweep.words(values)[1:]))
     except SystemExit:
         lines = told.getvalue().splitlines() or ["cannot be parsed"]
         fail(f"{sweep.path}: {lines[-1].removeprefix('skelcl: error: ')}", 2)

@@ -374,10 +374,10 @@ def test_the_run_file_must_fit(command, published, capfd):
     run = "experiments/supervised/{}-nw_ucla.yaml"
     line = refusal(capfd, import_, command, "--run", run.format("std_cl-hcn"))
     assert "a run of STDCL with HCN; these weights take one of Supervised with HCN" in line
+    line = refusal(capfd, import_, command, "--run", "supervised/hcn-nwucla.yaml")
+    assert "--run supervised/hcn-nwucla.yaml: no such file; did you mean supervised/hcn-nw_ucla.yaml?" in line
     Path("experiments").unlink()
-    line = refusal(capfd, import_, command)
-    assert "experiments/supervised/hcn-nw_ucla.yaml: no such run file; name one with --run" in line
-    import_(command, "--run", EXPERIMENTS / "supervised" / "hcn-nw_ucla.yaml")
+    import_(command)
 
 
 def test_imported_weights_cannot_be_trained_on(command, published, ucla, capfd):
