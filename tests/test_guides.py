@@ -133,6 +133,34 @@ def test_your_data(follow, capsys):
     assert "* clips: 4 training, " in out
 
 
+def test_protocols(follow, capsys):
+    follow("protocols")
+    evaluation = Path("runs/as_cal-nw_ucla/version_0/evaluation")
+    assert {"results.json", "report.html"} <= {path.name for path in evaluation.iterdir()}
+    assert " ± " in Path("runs/semi/version_0/table.txt").read_text()
+    assert "retrieval" in capsys.readouterr().out
+
+
+def test_streams(follow, capsys):
+    follow("streams")
+    assert "kind: bone" in Path("runs/bone/version_0/config.yaml").read_text()
+    assert "top-1" in capsys.readouterr().out.lower()
+
+
+@pytest.mark.slow
+def test_sweeps(follow, capsys):
+    follow("sweeps")
+    table = Path("runs/sweeps/temperature/table.md").read_text()
+    assert all(value in table for value in ("0.1", "0.2"))
+    assert "wandb sweep" in capsys.readouterr().out
+
+
+def test_published_weights(follow, capsys):
+    follow("published-weights")
+    assert Path("published.ckpt").is_file()
+    assert "ctr-gcn" in capsys.readouterr().out.lower()
+
+
 @pytest.mark.parametrize("guide", sorted(GUIDES.glob("*.md")), ids=lambda path: path.stem)
 def test_a_guide_is_short_and_names_what_exists(guide):
     text = guide.read_text()

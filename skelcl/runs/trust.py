@@ -39,6 +39,8 @@ SECTIONS = ("model", "data", "stream", "trainer", "knn", "evaluation", "supervis
 """Parts of a config that hold options by name."""
 GENERATING = ("skelcl.data.Synthetic", "skelcl.data.synthetic.Synthetic", "skelcl.data.synthetic.datamodule.Synthetic")
 """Data whose ``root`` is not only read: a store that is missing there is made."""
+MOVED = {"skelcl.artifacts.CheckpointArtifacts": "skelcl.runs.callbacks.CheckpointArtifacts"}
+"""Class paths that stored configs name, and where these classes are."""
 LENGTH = 1 << 20
 """Most characters of a stored config; those of real runs have some ten thousand."""
 PLACES = 50_000
@@ -67,6 +69,10 @@ def stored_config(
     if text is None:
         raise InputError(f"{path}: carries no config, since `skelcl fit` did not write it; add --config FILE")
     config = parsed(path, text)
+    callbacks = config["trainer"].get("callbacks")
+    for one in callbacks if isinstance(callbacks, list) else ():
+        if isinstance(one, dict) and isinstance(one.get("class_path"), str):
+            one["class_path"] = MOVED.get(one["class_path"], one["class_path"])
     for key in ("config", "ckpt_path", "weights_only", "verbose", "return_predictions", "features"):
         config.pop(key, None)
     for key in ("accept_changed", "accept_seen"):  # what one command accepted, the next is asked again

@@ -399,6 +399,16 @@ def test_parts_of_another_kind_are_one_line(stored, intruder, skelcl, capfd, nam
     assert re.match(r"skelcl: error: x\.ckpt: .*damaged", line)
 
 
+def test_a_run_goes_on_whose_callback_was_elsewhere(stored, intruder, skelcl, capsys):
+    """Class paths of data, methods, encoders and transforms are those of their rooms, which stay."""
+    names = ["skelcl.artifacts.CheckpointArtifacts", "skelcl.runs.callbacks.CheckpointArtifacts"]
+    save(stored, lambda config: config["trainer"].update(callbacks=[{"class_path": name} for name in names]))
+    with pytest.raises(SystemExit, check=lambda stop: stop.code == 0):
+        skelcl("fit", "--ckpt_path", "x.ckpt", "--print_config")
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert [one["class_path"] for one in printed["trainer"]["callbacks"]] == [names[1]] * 2
+
+
 @pytest.mark.parametrize("name", ["loops", "optimizer_states", "lr_schedulers", "fit_loop"])
 def test_a_run_goes_on_from_all_of_it(stored, intruder, skelcl, capfd, name):
     content = {"loops": {"fit_loop": {}}, "optimizer_states": [], "lr_schedulers": [], **stored}
