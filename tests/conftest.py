@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,6 +27,19 @@ from skelcl.skeleton import Skeleton
 settings.register_profile("tests", derandomize=True, deadline=None, max_examples=25)
 settings.load_profile("tests")
 torch.set_num_threads(1)
+
+
+SYSTEMS = {"linux": sys.platform == "linux", "posix": os.name == "posix"}
+"""Markers of tests that one kind of system can run, and whether this one is of the kind."""
+
+
+def pytest_collection_modifyitems(items):
+    """Elsewhere they are skipped, with the reason that the marker gives."""
+    for item in items:
+        for system, here in SYSTEMS.items():
+            marker = item.get_closest_marker(system)
+            if marker is not None and not here:
+                item.add_marker(pytest.mark.skip(reason=f"needs {system}: {marker.args[0]}"))
 
 
 @pytest.fixture(autouse=True)

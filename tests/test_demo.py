@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.posix("a shell script")
+
 TOP = Path(__file__).parents[1]
 METHODS = {"as_cal": "ASCAL", "sds_cl": "SDSCL", "scd_net": "SCDNet", "std_cl": "STDCL"}
 QUICK = [

@@ -18,7 +18,7 @@ from skelcl.nn import gather
 from skelcl.transforms import Normalize, Truncate, View
 
 pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="ddp_fork is reported to fail elsewhere"),
+    pytest.mark.linux("ddp_fork is reported to fail elsewhere"),
     pytest.mark.filterwarnings("ignore:.*the features have collapsed"),  # eight fresh units hardly differ
 ]
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"

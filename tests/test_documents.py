@@ -87,6 +87,7 @@ def test_the_changelog_has_the_present_version_first():
     assert set(re.findall(r"^### (.+)$", text, re.MULTILINE)) <= kinds
 
 
+@pytest.mark.posix("a shell script")
 def test_contributing_names_targets_that_exist_and_is_short():
     text = (TOP / "CONTRIBUTING.md").read_text("utf-8")
     makefile = (TOP / "Makefile").read_text("utf-8")

@@ -4,7 +4,6 @@ import gc
 import multiprocessing
 import os
 import random
-import sys
 import time
 from pathlib import Path
 
@@ -82,7 +81,7 @@ def trained(path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
+@pytest.mark.linux("processes are forked")
 @pytest.mark.parametrize("file", RUNS)
 def test_a_run_killed_at_random_moments_ends_in_the_same_bits(ucla, tmp_path, file):
     """Each life begins with the newest checkpoint there is, and ends by SIGKILL, be it while one is written."""
@@ -116,7 +115,7 @@ def resident():
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.skipif(sys.platform != "linux", reason="memory is read off /proc")
+@pytest.mark.linux("memory is read off /proc")
 def test_a_live_recording_of_a_hundred_thousand_frames_keeps_its_memory(tmp_path, drawn_checkpoint, monkeypatch):
     """As much after 100,000 frames as after 20,000, by the system's count and by that of objects."""
     narrow = ["--model.encoder.widths=[8, 16]", "--model.encoder.strides=[1, 2]"]

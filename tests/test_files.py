@@ -1,7 +1,6 @@
 """Files are there whole, as they were before, or not at all."""
 
 import errno
-import resource
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +38,8 @@ def test_a_file_takes_its_name_when_it_is_complete(tmp_path):
 @contextmanager
 def no_file_above(size):
     """No file grows beyond so many bytes, as on a disk that is full."""
+    import resource
+
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -51,6 +52,7 @@ LABEL, WHICH = torch.arange(600) % 300, {"test": torch.ones(600, dtype=torch.boo
 NAMES = [f"class {c}" for c in range(300)]
 
 
+@pytest.mark.posix("the system limits the size of files")
 @pytest.mark.parametrize(
     "write",
     [
@@ -69,6 +71,7 @@ def test_what_cannot_be_written_is_named_and_leaves_the_file_as_it_was(tmp_path,
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.posix("the system limits the size of files")
 def test_conversion_without_space_names_the_file_that_it_writes(tmp_path, ucla, capsys):
     from skelcl.cli import run
 
@@ -80,6 +83,7 @@ def test_conversion_without_space_names_the_file_that_it_writes(tmp_path, ucla, 
     assert ".npz'" in line
 
 
+@pytest.mark.posix("the system limits the size of files")
 def test_an_archive_is_not_blamed_for_what_cannot_be_unpacked(tmp_path):
     file, scratch = tmp_path / "a.npz", tmp_path / "scratch"
     np.savez_compressed(file, x=np.arange(60_000, dtype=np.int64) % 251)

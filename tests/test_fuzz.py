@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import random
-import resource
 import signal
 import time
 from collections import Counter
@@ -19,6 +18,8 @@ import pytest
 from fuzzing.targets import KINDS
 
 from skelcl.errors import InputError
+
+pytestmark = pytest.mark.posix("the system limits time and memory of a case")
 
 SECONDS, MEMORY = 20, 6 << 30
 """What one case may take."""
@@ -57,6 +58,8 @@ def campaign(folder, count, state_file=None, kinds=tuple(KINDS), stop_at=None):
     state = {"done": {}, "outcomes": {}, "seconds": 0.0, "failures": [], "peak_mb": 0}
     if state_file is not None and state_file.is_file():
         state = json.loads(state_file.read_text())
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, hard))
     before = signal.signal(signal.SIGALRM, overtime)

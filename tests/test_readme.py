@@ -205,6 +205,7 @@ def test_every_room_and_what_newcomers_ask_for_is_on_the_map():
         assert line in (TOP / file).read_text("utf-8")
 
 
+@pytest.mark.posix("a shell script")
 def test_demo_script_uses_what_exists():
     script = (TOP / "experiments" / "demo.sh").read_text()
     for path in re.findall(r"experiments/[\w./-]+\.yaml", script):

@@ -1,7 +1,6 @@
 """A resumed run sees and makes what an uninterrupted one does: workers, processes, and where an epoch was left."""
 
 import multiprocessing
-import sys
 from functools import partial
 
 import lightning.pytorch as pl
@@ -170,7 +169,7 @@ def test_workers_know_where_a_run_was_left(ucla, tmp_path, place):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="ddp_fork is reported to fail elsewhere")
+@pytest.mark.linux("ddp_fork is reported to fail elsewhere")
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("devices", [1, 2])
 @pytest.mark.parametrize("workers", [1, 2])
@@ -185,7 +184,7 @@ def test_workers_of_each_kind_know_it(ucla, tmp_path, monkeypatch, place, device
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="ddp_fork is reported to fail elsewhere")
+@pytest.mark.linux("ddp_fork is reported to fail elsewhere")
 @pytest.mark.parametrize("place", PLACES)
 def test_two_processes_know_it_without_workers(ucla, tmp_path, place):
     resume(ucla, tmp_path, place, devices=2)

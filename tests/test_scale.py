@@ -21,7 +21,7 @@ TOP = Path(__file__).parents[1]
 SCALE = TOP / "experiments" / "scale"
 RUN = "experiments/pretrain/as_cal-nw_ucla.yaml"
 GUIDE = (TOP / "experiments" / "guides" / "scale.md").read_text()
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="shell scripts")
+pytestmark = pytest.mark.posix("shell scripts")
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def metrics(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="gloo between processes of one machine")
+@pytest.mark.linux("gloo between processes of one machine")
 def test_two_processes_of_torchrun_make_one_run_that_equals_a_single_one(ucla, tmp_path):
     """Views are deterministic, since random ones are drawn for each process."""
     words = [RUN, "--config", "experiments/overlays/debug.yaml", "--config", "experiments/overlays/cpu.yaml"]

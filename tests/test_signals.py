@@ -28,7 +28,7 @@ SMALL = [*QUIET, "--model.encoder.hidden=8", "--model.queue_size=32", "--data.ba
 GO_ON = "go on with skelcl fit --ckpt_path"
 RESUME = f"{GO_ON} {LAST}"
 ANEW, ON = "the same command does it anew", "the same command goes on from here"
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="POSIX signals, and /proc to see who is left")
+pytestmark = pytest.mark.linux("POSIX signals, and /proc to see who is left")
 BOTH = pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 
 

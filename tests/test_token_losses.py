@@ -160,6 +160,7 @@ def rank_of_two(rank, x, folder):
     distributed.destroy_process_group()
 
 
+@pytest.mark.posix("processes are forked")
 def test_half_batches_on_two_processes_have_the_loss_and_the_gradient_of_the_whole(tmp_path):
     x = random(2, 8, 6)
     ranks = [get_context("fork").Process(target=rank_of_two, args=(rank, x, tmp_path)) for rank in range(2)]

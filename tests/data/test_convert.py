@@ -86,6 +86,7 @@ def killed_at(step, work, monkeypatch):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
+@pytest.mark.posix("processes are forked")
 @pytest.mark.parametrize("earlier", ["nothing", "an older store", "a damaged store"])
 def test_killed_anywhere_and_run_again_it_ends_in_the_same_bytes(tmp_path, monkeypatch, earlier):
     monkeypatch.setattr(convert_module, "FILES_PER_SHARD", 2)

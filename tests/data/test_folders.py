@@ -15,6 +15,7 @@ from skelcl.data.synthetic.poses import write_mediapipe
 from skelcl.errors import InputError
 
 
+@pytest.mark.posix("makes a pipe")
 def test_every_file_is_found_once_through_links_and_circles(tmp_path):
     top, elsewhere = tmp_path / "top", tmp_path / "elsewhere"
     for file in (top / "b" / "1", top / "ä b" / "2", top / "3", elsewhere / "deep" / "4"):

@@ -154,7 +154,7 @@ def test_changing_a_batch_leaves_the_store_alone(tmp_path):
         store.joints[0] = 0
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("start", [pytest.param("fork", marks=pytest.mark.posix("processes are forked")), "spawn"])
 def test_workers_open_the_map_themselves(root, start):
     store = SkeletonStore(root / "nw-ucla")
     expected = store.clips([0, 3, 5])  # opens the map in this process first
@@ -456,6 +456,7 @@ def prepare_slowly(root, number, entered):
     convert(root, INFO, sources, read, kind="memory", files_per_shard=1, jobs=1)
 
 
+@pytest.mark.posix("processes are forked")
 def test_two_that_make_one_store_take_turns(tmp_path, capfd):
     """The second waits, says so, and finds the store made: every file is read once."""
     fork = multiprocessing.get_context("fork")
@@ -474,6 +475,7 @@ def test_two_that_make_one_store_take_turns(tmp_path, capfd):
     assert sorted(path.name for path in tmp_path.iterdir()) == [".mini.lock", "mini"]
 
 
+@pytest.mark.posix("processes are forked")
 def test_a_killed_maker_leaves_no_lock(tmp_path):
     fork = multiprocessing.get_context("fork")
     entered = fork.Value("i", 0)

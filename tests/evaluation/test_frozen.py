@@ -173,6 +173,7 @@ def test_global_randomness_is_left_alone(method, data, trainer) -> None:
     assert torch.equal(*states)
 
 
+@pytest.mark.linux("ddp_fork is reported to fail elsewhere")
 @pytest.mark.filterwarnings("ignore:Using `DistributedSampler` with the dataloaders")
 def test_two_devices_equal_one(data, method, trainer, tmp_path) -> None:
     """37 test clips on two processes: Lightning's sampler pads, and the padding is not counted."""
@@ -184,6 +185,7 @@ def test_two_devices_equal_one(data, method, trainer, tmp_path) -> None:
     assert json.loads((tmp_path / FOLDER / "results.json").read_text())["metrics"] == pytest.approx(one, abs=1e-6)
 
 
+@pytest.mark.linux("ddp_fork is reported to fail elsewhere")
 def test_uneven_processes_equal_one(uneven, method, trainer) -> None:
     one = trainer(callbacks=[FrozenEvaluation()]).test(method, uneven, verbose=False)[0]
     run = trainer(devices=2, strategy="ddp_fork", use_distributed_sampler=False, callbacks=[FrozenEvaluation()])

@@ -99,6 +99,7 @@ def score_on_rank(rank: int, store: str, answers: torch.Tensor) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.posix("processes are forked")
 def test_two_processes_with_uneven_shards_equal_one(tmp_path) -> None:
     answers = torch.zeros(2).share_memory_()
     torch.multiprocessing.start_processes(
@@ -151,6 +152,7 @@ def test_every_n_epochs(method, data, trainer, tmp_path) -> None:
     assert list(logged_values(run)) == [1, 3]
 
 
+@pytest.mark.linux("ddp_fork is reported to fail elsewhere")
 def test_two_devices_with_uneven_loaders_equal_one(method, uneven, trainer, encode) -> None:
     gallery, label, _ = encode(method, uneven, uneven.train)
     query, truth, _ = encode(method, uneven, uneven.test)

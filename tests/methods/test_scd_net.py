@@ -1,7 +1,6 @@
 """The story of SCD-Net: four contrasts across levels, three queues, the twin, resume, several processes."""
 
 import math
-import sys
 import zlib
 from functools import partial
 
@@ -466,7 +465,7 @@ def run(method, root, devices, batch_size, path, **options):
     return torch.load(path, weights_only=True)
 
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="ddp_fork is reported to fail elsewhere")
+linux = pytest.mark.linux("ddp_fork is reported to fail elsewhere")
 
 
 @linux

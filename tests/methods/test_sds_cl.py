@@ -1,7 +1,6 @@
 """The story of SDS-CL: nine contrasts of joints and motion, features without attention, resume, several processes."""
 
 import math
-import sys
 from dataclasses import replace
 from functools import partial
 
@@ -417,7 +416,7 @@ class Watch(Callback):
             torch.save((method.state_dict(), self.gradient, self.loss, self.terms), self.path)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ddp_fork is reported to fail elsewhere")
+@pytest.mark.linux("ddp_fork is reported to fail elsewhere")
 @pytest.mark.parametrize("options", [{}, {"negatives": "within+batch", "share_streams": False}])
 def test_two_processes_equal_one(build, ucla, tmp_path, options):
     """Loss, terms and gradients; the batch norms of the attention share statistics on accelerators only."""

@@ -1,7 +1,6 @@
 """The story of SkeletonCLR: two views, the twin, the queue, resume, several processes."""
 
 import inspect
-import sys
 from functools import partial
 
 import lightning.pytorch as pl
@@ -183,7 +182,7 @@ class Watch(Callback):
             torch.save((method.state_dict(), self.loss), self.path)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ddp_fork is reported to fail elsewhere")
+@pytest.mark.linux("ddp_fork is reported to fail elsewhere")
 @pytest.mark.parametrize("options", [{}, {"mask_same_instance": True}])
 def test_two_processes_equal_one(map_encoder, ucla, tmp_path, options):
     found = []

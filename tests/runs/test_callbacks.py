@@ -255,7 +255,7 @@ class Spoilt(Callback):
             outputs["loss"].fill_(math.nan)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ddp_fork is reported to fail elsewhere")
+@pytest.mark.linux("ddp_fork is reported to fail elsewhere")
 @pytest.mark.filterwarnings("ignore:.*the features have collapsed")
 def test_a_loss_of_one_process_ends_all_and_the_clips_are_its_own(ucla, tmp_path, monkeypatch):
     def end(trainer, told):
@@ -287,7 +287,7 @@ class SpoiltByOne(Callback):
             outputs["loss"].fill_(math.nan)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ddp_fork is reported to fail elsewhere")
+@pytest.mark.linux("ddp_fork is reported to fail elsewhere")
 @pytest.mark.filterwarnings("ignore:.*the features have collapsed")
 def test_the_clip_that_spoils_the_losses_of_all_processes_is_named(huge):
     root, name = huge(1e8)

@@ -11,7 +11,7 @@ import pytest
 from processes import allow, session, wait_for
 
 TOP = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="POSIX signals, and /proc to see who is left")
+pytestmark = pytest.mark.linux("POSIX signals, and /proc to see who is left")
 BOTH = pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 START = """
 import ctypes, os, signal, subprocess, sys, threading, time

@@ -245,7 +245,7 @@ def processes_of(folder):
     return found
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+@pytest.mark.linux("looks at /proc")
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_killed_sweep_goes_on_to_the_same_end(fake, tmp_path, kind):
     sweep = fake(parameters={"x": {"values": [0.3, 0.9, 0.1, 0.7]}, "seconds": {"value": 0.4}})
@@ -311,7 +311,7 @@ def test_a_sweep_of_real_runs(real, skelcl, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+@pytest.mark.linux("looks at /proc")
 def test_a_killed_sweep_of_real_runs_ends_in_the_same_values(real, tmp_path):
     """Resumed in the middle of its training, a trial logs bit for bit what an uninterrupted one logs."""
     sweep = real("--trainer.max_epochs=20")
@@ -333,6 +333,7 @@ def test_a_killed_sweep_of_real_runs_ends_in_the_same_values(real, tmp_path):
     assert (tmp_path / "killed" / "trial_000" / "version_1").is_dir()
 
 
+@pytest.mark.linux("ddp_fork is reported to fail elsewhere")
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "ddp_fork"])
 def test_a_trial_of_two_processes_logs_once(real, tmp_path, strategy):
