@@ -16,7 +16,6 @@ from torch.optim.lr_scheduler import MultiStepLR, OneCycleLR
 from skelcl import bounds, losses
 from skelcl.bounds import SMALLEST_TEMPERATURE, bounded
 from skelcl.data import NWUCLA
-from skelcl.data.convert import convert
 from skelcl.data.subsets import LabelSubset
 from skelcl.encoders import HCN, LSTM, SCD
 from skelcl.errors import InputError
@@ -49,10 +48,6 @@ def scd_net(**options):
     return SCDNet(encoder, view(), view(), **({"queue_size": 8, "projection": 4} | options))
 
 
-def prepared(**options):
-    return convert("data", None, [], None, kind="memory", **options)
-
-
 @pytest.mark.parametrize(
     ("build", "told"),
     [
@@ -82,8 +77,6 @@ def prepared(**options):
         (lambda: Ema(torch.nn.Linear(1, 1), 2.0), "Ema: momentum"),
         (lambda: Queue(0, 4), "Queue: size must be at least 1, got 0"),
         (lambda: WarmupMultiStepLR(SGD([torch.zeros(1)], 0.1), [1], gamma=0), "gamma must be above 0, got 0"),
-        (lambda: prepared(max_failed=1.5), r"convert: max_failed must be in \[0, 1\], got 1.5"),
-        (lambda: prepared(jobs=0), "convert: jobs must be at least 1, got 0"),
         (lambda: RobustnessOptions({"jitter": (0.0,)}), "RobustnessOptions: corruptions must be above 0, got 0"),
         (lambda: Resize(0), "Resize: frames must be at least 1, got 0"),
         (lambda: Resize(8, crop=0.0), r"Resize: crop must be in \(0, 1\], got 0.0"),

@@ -15,6 +15,7 @@ from skelcl.data.formats import nw_ucla
 from skelcl.data.recording import DatasetInfo, ReadError, Recording, Source
 from skelcl.data.store import StoreError
 from skelcl.data.synthetic.nw_ucla import write_nw_ucla
+from skelcl.errors import OptionError
 from skelcl.skeleton import KINECT20
 
 V = 20
@@ -221,15 +222,16 @@ def test_many_failures_write_no_store_but_a_report(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_failed": 5.0}, "--max_failed is a share of the files, 0 to 1, not 5"),
-        ({"max_failed": -1.0}, "0 to 1, not -1"),
-        ({"max_failed": float("nan")}, "0 to 1, not nan"),
-        ({"jobs": 0}, "--jobs must be at least 1, not 0"),
-        ({"jobs": -2}, "not -2"),
+        ({"max_failed": 5.0}, r"max_failed must be in \[0, 1\], got 5"),
+        ({"max_failed": -1.0}, "got -1"),
+        ({"max_failed": float("nan")}, "got nan"),
+        ({"jobs": 0}, "jobs must be at least 1, got 0"),
+        ({"jobs": -2}, "got -2"),
+        ({"files_per_shard": 0}, "files_per_shard must be at least 1, got 0"),
     ],
 )
 def test_options_out_of_range(tmp_path, options, message):
-    with pytest.raises(StoreError, match=message):
+    with pytest.raises(OptionError, match=message):
         convert(tmp_path, INFO, *failing(0), kind="memory", **options)
     assert not list(tmp_path.iterdir())
 
