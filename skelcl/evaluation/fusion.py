@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from skelcl.evaluation.features import UNBOUNDED, write_npz
 from skelcl.evaluation.report import logit_scores
 from skelcl.evaluation.tested_runs import Result, read_result
 from skelcl.files import one_line
+from skelcl.runs.versions import newest_file
 
 Space = Literal["logits", "softmax", "log_softmax"]
 
@@ -264,15 +264,9 @@ def _scores_file(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise InputError(f"{path}: no such run or file")
-    versions = {
-        int(match[1]): file
-        for file in path.glob("version_*/scores.npz")
-        if (match := re.fullmatch(r"version_(\d+)", file.parent.name))
-    }
-    file = path / "scores.npz"
-    if not file.is_file() and versions:
-        file = versions[max(versions)]
-    if not file.is_file():
+    own = path / "scores.npz"
+    file = own if own.is_file() else newest_file(path, own.name)
+    if file is None:
         raise InputError(f"{path}: holds no scores.npz; `skelcl test --ckpt_path …` writes it")
     return file
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from skelcl.errors import InputError, printable
 from skelcl.evaluation.record import seen_words
+from skelcl.runs.versions import natural
 
 KEPT = ("method", "checkpoint", "selection", "knn", "probe", "protocols", "judge_seeds", "metrics", "run")
 """What a table needs of a ``results.json``."""
@@ -116,7 +117,7 @@ def read_results(place: Path) -> list[Result]:
         return [_result(entry, None, f"{place}: result {i}") for i, entry in enumerate(entries, 1)]
     if not place.is_dir():
         raise InputError(f"{place}: no such folder or file")
-    files = sorted(place.rglob("results.json"), key=_natural)
+    files = sorted(place.rglob("results.json"), key=natural)
     if not files:
         raise InputError(f"{place}: holds no results.json; `skelcl test --ckpt_path …` writes it")
     return [read_result(file, place) for file in files]
@@ -225,7 +226,3 @@ def _in_words(protocol: str, given: Mapping[str, Any], judge_seeds: Iterable[int
         options["suite"] = digest[:6]
     options |= {"seeds": ",".join(map(str, judge_seeds))} if protocol in ("linear", "clustering") else {}
     return ", ".join([f"v{given['version']}", *(f"{name} {value}" for name, value in options.items())])
-
-
-def _natural(path: Path) -> list[tuple[bool, int, str]]:
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", str(path))]

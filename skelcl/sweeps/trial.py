@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from skelcl.runs.versions import LAST_CHECKPOINT, newest_file, versions
+
 PROGRAM = (sys.executable, "-m", "skelcl.sweeps.child")
 """What a trial starts; the tests start something that trains nothing."""
 
@@ -34,7 +36,7 @@ class TrialRun:
             *words[1:],
             f"--trainer.logger={json.dumps(logger)}",
         ]
-        last = next((v / "checkpoints" / "last.ckpt" for v in reversed(versions(folder)) if _saved(v)), None)
+        last = newest_file(folder, LAST_CHECKPOINT)
         if last is not None:
             command.append(f"--ckpt_path={last}")
         with (folder / "log.txt").open("ab") as log:
@@ -93,13 +95,3 @@ def logged(folder: Path) -> list[str]:
         if path.is_file():
             names = dict.fromkeys([*names, *path.read_text(encoding="utf-8").partition("\n")[0].strip().split(",")])
     return [name for name in names if "/" in name]
-
-
-def versions(folder: Path) -> list[Path]:
-    """The parts of a run, the oldest first."""
-    found = [path for path in folder.glob("version_*") if path.name.removeprefix("version_").isdigit()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("version_")))
-
-
-def _saved(version: Path) -> bool:
-    return (version / "checkpoints" / "last.ckpt").is_file()

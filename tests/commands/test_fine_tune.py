@@ -14,12 +14,13 @@ import torch
 import yaml
 
 from skelcl.cli import run
-from skelcl.commands import fine_tune
-from skelcl.commands.fine_tune import FINISHED, PRETRAINED, _finished, starting_point
 from skelcl.data.subsets import read_labels
 from skelcl.encoders import LSTM
 from skelcl.errors import InputError
+from skelcl.evaluation.gain import PRETRAINED
 from skelcl.methods import FineTune
+from skelcl.runs import study
+from skelcl.runs.study import FINISHED, finished, starting_point, study_folder
 from skelcl.runs.trust import stored_config
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -351,20 +352,24 @@ def test_a_run_file_is_what_its_paper_says_and_lies_over_a_checkpoint(capsys, fi
 
 
 def test_later_processes_wait_for_the_folder_of_the_first(monkeypatch, tmp_path):
-    config = {"data": {"init_args": {"root": "data"}}, "trainer": {"logger": False}, "model": {}}
-    first = fine_tune._folder(tmp_path / "first", config, Path("X.ckpt"))
-    monkeypatch.setattr(fine_tune.rank_zero_only, "rank", 1)
-    assert fine_tune._folder(tmp_path / "first", config, Path("X.ckpt")) == first
+    def folder(name):
+        logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(tmp_path), "name": name}}
+        config = {"data": {"init_args": {"root": "data"}}, "trainer": {"logger": logger}, "model": {}}
+        return study_folder(config, Path("X.ckpt"))
+
+    first = folder("first")
+    monkeypatch.setattr(study.rank_zero_only, "rank", 1)
+    assert folder("first") == first
 
     made = tmp_path / "second" / "version_0"
     made.mkdir(parents=True)
     plan = (first / "study.json").read_text()
     threading.Timer(0.5, lambda: (made / "study.json").write_text(plan)).start()
-    assert fine_tune._folder(tmp_path / "second", config, Path("X.ckpt")) == made
+    assert folder("second") == made
 
-    monkeypatch.setattr(fine_tune, "PATIENCE", 0.2)
+    monkeypatch.setattr(study, "PATIENCE", 0.2)
     with pytest.raises(InputError, match="made no folder"):
-        fine_tune._folder(tmp_path / "third", config, Path("X.ckpt"))
+        folder("third")
     assert not (tmp_path / "third").exists()
 
 
@@ -377,6 +382,6 @@ def test_damaged_results_in_its_own_folder_are_one_line(tmp_path, text):
     mark = tmp_path / FINISHED
     mark.write_text("version_0\n")
     with pytest.raises(InputError, match=rf"results\.json: .*: remove {mark}, and the same command tests"):
-        _finished(tmp_path, PRETRAINED, 0)
+        finished(tmp_path, PRETRAINED, 0)
     mark.write_bytes(b"\xff")
-    assert _finished(tmp_path, PRETRAINED, 0) is None
+    assert finished(tmp_path, PRETRAINED, 0) is None
