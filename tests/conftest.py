@@ -168,6 +168,7 @@ def drawn_checkpoint():
 def draw_checkpoint(path, file, *words):
     import lightning
 
+    from skelcl.data.facts import FACTS_KEY
     from skelcl.methods.base import RECIPES_KEY
     from skelcl.runs.config import resolved_config
     from skelcl.runs.loading import load
@@ -183,7 +184,8 @@ def draw_checkpoint(path, file, *words):
     content |= {"epoch": 0, "global_step": 0, "pytorch-lightning_version": lightning.__version__}
     content[RECIPES_KEY] = versions()
     torch.save(content | {"state_dict": {}}, path)
-    method, _ = load(path, weights=False)
+    method, data = load(path, weights=False)
+    content[FACTS_KEY] = data.facts.to_plain()
     random = torch.Generator().manual_seed(0)
     for parameter in method.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=random)

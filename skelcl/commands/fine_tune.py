@@ -17,6 +17,7 @@ from skelcl.evaluation.gain import PRETRAINED, SCRATCH, TITLES, gain_table, gain
 from skelcl.methods import FineTune
 from skelcl.runs.config import resolved_config
 from skelcl.runs.interruption import PROGRAM
+from skelcl.runs.loading import needed_data
 from skelcl.runs.study import finish, finished, method_class, run_config, starting_point, study_folder
 from skelcl.runs.trust import stored_config
 from skelcl.runs.versions import LAST_CHECKPOINT, newest_file
@@ -91,7 +92,8 @@ def fine_tune(
             place = folder / f"{variant}-seed_{seed}"
             run = finished(place, variant, seed)
             if run is None:
-                _train(run_config(config, place, seed, ckpt_path if variant == PRETRAINED else None), place)
+                with needed_data(ckpt_path):
+                    _train(run_config(config, place, seed, ckpt_path if variant == PRETRAINED else None), place)
                 run = finished(place, variant, seed)
             if run is not None:  # but on a process that writes nothing
                 runs.append(run)

@@ -24,6 +24,8 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from skelcl.data import SkeletonDataModule
+from skelcl.data.facts import FACTS_KEY
 from skelcl.errors import InputError, OptionError, fail, printable
 from skelcl.evaluation.provenance import TrainedOn
 from skelcl.evaluation.record import RUN_KEY, environment, run_facts
@@ -31,6 +33,7 @@ from skelcl.runs.callbacks import WholeCheckpoints, forked_processes, newest_che
 from skelcl.runs.checkpoints import check_run, mismatch, read_checkpoint
 from skelcl.runs.config import ConfigCLI
 from skelcl.runs.interruption import ANEW, PROGRAM
+from skelcl.runs.loading import needed_data
 from skelcl.runs.trainer_options import (
     check_options,
     check_trainer,
@@ -59,8 +62,11 @@ class SaveConfig(SaveConfigCallback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Store the config as text: the checkpoint then needs no other file and holds nothing but plain values."""
+        """Store config and facts of the data: the checkpoint then needs no other file and holds but plain values."""
         checkpoint[CONFIG_KEY] = self.text
+        data: object = trainer.datamodule  # type: ignore[attr-defined]  # missing from its annotations
+        if isinstance(data, SkeletonDataModule):
+            checkpoint[FACTS_KEY] = data.facts.to_plain()
         seconds = round(self._seconds + time.monotonic() - self._since, 3)
         wandb = [str(logger.version) for logger in trainer.loggers if type(logger).__name__ == WANDB and logger.version]
         checkpoint[RUN_KEY] = {
@@ -225,7 +231,7 @@ def run_lightning(words: Sequence[str]) -> SkelCLI:
     if torch.cuda.is_available():
         # The bar reads the loss, for which the GPU has to be waited for: not in every step.
         os.environ.setdefault("TQDM_MINITERS", "10")
-    with lightning_explained():
+    with lightning_explained(), needed_data(None if path is None else Path(path)):
         return SkelCLI(stored=stored, save_config_callback=SaveConfig, args=args)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from torch import Tensor
 from skelcl.bounds import NonNegativeInt, PositiveInt, PositiveShare, ProperShare, bounded
 from skelcl.clips import Clips
 from skelcl.data.batches import BalancedBatches, ClipDataset, ClipLoader, FirstBatches, OrderedBatches, ShuffledBatches
+from skelcl.data.facts import DataFacts
 from skelcl.data.store import SkeletonStore, StoreError, leaked
 from skelcl.data.subsets import LabelSubset, choose_classes, digest, validation_queries, write_labels
 from skelcl.errors import InputError, OptionError
@@ -177,6 +179,30 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         Returns:
             (N,) bool.
         """
+
+    @property
+    def split_description(self) -> str:
+        """How the store is divided: the arguments that a subclass adds to those of all data modules, and classes."""
+        own = [name for name in inspect.signature(type(self).__init__).parameters if name not in ("self", "root")]
+        told = {name: getattr(self, name, None) for name in (*own, "classes")}
+        return ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
+
+    @property
+    def facts(self) -> DataFacts:
+        """What a network must know of these data; its checkpoints carry it."""
+        meta = self.store.meta
+        return DataFacts(
+            dataset=self.dataset,
+            split=self.split_description,
+            skeleton=self.skeleton,
+            channels=self.channels,
+            num_persons=self.num_persons,
+            class_names=tuple(self.class_names),
+            recipe=self.store.recipe,
+            counts={name: len(part) for name, part in (self.parts | self.subsets).items()},
+            digest=self.store.digest,
+            **{name: meta[name] for name in ("units", "axes", "fps", "source", "parameters")},
+        )
 
     def _classes(self) -> tuple[list[str], np.ndarray]:
         """Names of the classes, and the label of each clip of the store, (N,), −1 where unknown."""

@@ -58,11 +58,13 @@ class Flag(IntFlag):
 # --- meta.json --------------------------------------------------------------------------------------------------------
 
 
-def _is_text(value: Any) -> bool:
+def is_text(value: Any) -> bool:
+    """Whether a value is a text."""
     return type(value) is str
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number from 0 on."""
     return type(value) is int and value >= 0
 
 
@@ -71,34 +73,41 @@ def _is_rate(value: Any) -> bool:
 
 
 def _are_classes(value: Any) -> bool:
-    return isinstance(value, list) and len(value) <= _MOST_CLASSES and all(map(_is_text, value))
+    return isinstance(value, list) and len(value) <= _MOST_CLASSES and all(map(is_text, value))
 
 
 def _are_counts(value: Any) -> bool:
     names = ("sequences", "rows", "frames", "files")
-    return isinstance(value, dict) and all(_is_count(value.get(name)) for name in names) and value["sequences"] > 0
+    return isinstance(value, dict) and all(is_count(value.get(name)) for name in names) and value["sequences"] > 0
 
 
 def _are_checksums(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and value.keys() == set(CHECKED)
-        and all(_is_text(digest) and re.fullmatch(r"[0-9a-f]{64}", digest) for digest in value.values())
+        and all(is_text(digest) and re.fullmatch(r"[0-9a-f]{64}", digest) for digest in value.values())
     )
 
 
-_META: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "dataset": (_is_text, "a name"),
-    "reader": (_is_count, "a version"),
+Entries = Mapping[str, tuple[Callable[[Any], Any], str]]
+"""Name of an entry → whether a value can be it, and what it must be, in words."""
+
+DATA: Entries = {
+    "dataset": (is_text, "a name"),
     "skeleton": (lambda value: isinstance(value, dict), "a layout"),
     "classes": (_are_classes, f"a list of at most {_MOST_CLASSES} names"),
-    "units": (_is_text, "a text"),
-    "axes": (_is_text, "a text"),
+    "units": (is_text, "a text"),
+    "axes": (is_text, "a text"),
     "fps": (_is_rate, "null or a positive number"),
-    "recipe": (_is_text, "a name"),
+    "recipe": (is_text, "a name"),
     "parameters": (lambda value: isinstance(value, dict), "an object"),
-    "source": (_is_text, "a text"),
-    "sources": (_is_text, "a checksum"),
+    "source": (is_text, "a text"),
+}
+"""What a store says of its clips, and a checkpoint of those that it was trained on."""
+_META: Entries = {
+    **DATA,
+    "reader": (is_count, "a version"),
+    "sources": (is_text, "a checksum"),
     "counts": (_are_counts, "numbers of sequences, rows, frames and files"),
     "sha256": (_are_checksums, f"the checksums of {', '.join(CHECKED)}"),
 }
@@ -115,17 +124,35 @@ def checked_meta(meta: Any) -> tuple[dict[str, Any], Skeleton]:
         raise ValueError("it has no schema")
     if meta["schema"] != SCHEMA or type(meta["schema"]) is not int:
         raise ValueError(f"it has store format {str(meta['schema'])[:20]}, this version reads {SCHEMA}")
-    for key, (fits, what) in _META.items():
-        if key not in meta:
-            raise ValueError(f"{key} is missing")
-        if not fits(meta[key]):
-            raise ValueError(f"{key} is not {what}")
+    check_entries(meta, _META)
     if type(meta.get("channels", 3)) is not int or meta.get("channels", 3) not in (2, 3):
         raise ValueError("channels is not 2 or 3")
-    joints = meta["skeleton"].get("joints")
-    if not isinstance(joints, list) or not 1 <= len(joints) <= _MOST_JOINTS:
+    return meta, checked_skeleton(meta["skeleton"])
+
+
+def check_entries(values: Mapping[str, Any], entries: Entries) -> None:
+    """Checks that every entry is there and what it must be.
+
+    Raises:
+        ValueError: One is not; the message says which, and what it must be.
+    """
+    for key, (fits, what) in entries.items():
+        if key not in values:
+            raise ValueError(f"{key} is missing")
+        if not fits(values[key]):
+            raise ValueError(f"{key} is not {what}")
+
+
+def checked_skeleton(values: Mapping[str, Any]) -> Skeleton:
+    """The layout that somebody's plain values describe.
+
+    Raises:
+        ValueError: They describe none, or one of more joints than any body has.
+    """
+    joints = values.get("joints")
+    if not isinstance(joints, (list, tuple)) or not 1 <= len(joints) <= _MOST_JOINTS:
         raise ValueError(f"skeleton has no list of 1 to {_MOST_JOINTS} joints")
-    return meta, Skeleton.from_dict(meta["skeleton"])
+    return Skeleton.from_dict(values)
 
 
 # --- index.npz --------------------------------------------------------------------------------------------------------

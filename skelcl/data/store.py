@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -30,6 +30,19 @@ class StoreError(InputError):
     """A store is missing, damaged, foreign or cannot be made; the message is one line that says what to do."""
 
 
+class MissingStore(StoreError):
+    """There is no store in a folder.
+
+    Args:
+        message: The line.
+        path: The folder.
+    """
+
+    def __init__(self, message: str, path: Path = Path()) -> None:
+        super().__init__(message)
+        self.path = path
+
+
 class SkeletonStore:
     """One converted data set: ``joints.npy``, ``index.npz``, ``report.json`` and ``meta.json`` in a folder.
 
@@ -51,7 +64,7 @@ class SkeletonStore:
         self.in_memory = in_memory
         self._joints: np.ndarray | None = None
         if not self.path.is_dir():
-            raise StoreError(f"no store at {self.path}: {self.again}")
+            raise MissingStore(f"no store at {self.path}: {self.again}", self.path)
         file = self.path / "meta.json"
         if not file.is_file():
             raise StoreError(f"{self.path} is not a skelcl store (it has no meta.json): {self.again}")
@@ -70,25 +83,7 @@ class SkeletonStore:
     @property
     def again(self) -> str:
         """What to do when the store is missing or damaged: the command that makes it anew."""
-        parameters = getattr(self, "meta", {}).get("parameters", {})
-        if getattr(self, "meta", {}).get("source") == "generated":
-            return "the next run with Synthetic makes it anew"
-        own = parameters.get("format")  # imported, not prepared
-        where = f"--name {quote(self.path.name)} --root {quote(str(self.path.parent))}"
-        if "arrays" in parameters:
-            return f"run `skelcl data import arrays --input <files> {where} --overwrite true`"
-        replace = " --overwrite true" if hasattr(self, "meta") else ""
-        if own is not None or not _PREPARED.fullmatch(self.path.name):
-            names = ("min_confidence", "max_bodies", "y_down", "fill_unseen", "zero_missing")
-            options = "".join(f" --{key} {_word(parameters[key])}" for key in names if key in parameters)
-            options += " --layout <layout>" * (own == "csv")
-            format = _word(own or "FORMAT")
-            return f"run `skelcl data import poses --format {format} --input <files> {where}{options}{replace}`"
-        name = re.sub(r"-([12])$", r" --part \1", self.path.name)
-        # Without its options the command would make another store.
-        given = {key: "<list>" if len(str(value)) == 64 else _word(value) for key, value in parameters.items()}
-        name += "".join(f" --{_word(key)} {value}" for key, value in given.items() if value != "false")
-        return f"run `skelcl data prepare {name} --raw <files> --root {quote(str(self.path.parent))}{replace}`"
+        return how_to_make(self.path, getattr(self, "meta", None))
 
     def _check_joints(self) -> None:
         """Compares size and header of the array with ``meta.json``."""
@@ -268,6 +263,36 @@ class SkeletonStore:
             for name, expected in self.meta["sha256"].items()
             if not (self.path / name).is_file() or sha256(self.path / name) != expected
         ]
+
+
+def how_to_make(path: Path, meta: Mapping[str, Any] | None, there: bool = True) -> str:
+    """The command that makes a store.
+
+    Args:
+        path: Folder of the store.
+        meta: ``parameters`` and ``source`` of its ``meta.json``; None where they are not known.
+        there: Whether something is there that the command has to replace, where its ``meta`` is known.
+    """
+    known = meta or {}
+    parameters = known.get("parameters", {})
+    if known.get("source") == "generated":
+        return "the next run with Synthetic makes it anew"
+    own = parameters.get("format")  # imported, not prepared
+    where = f"--name {quote(path.name)} --root {quote(str(path.parent))}"
+    replace = " --overwrite true" if there and meta is not None else ""
+    if "arrays" in parameters:
+        return f"run `skelcl data import arrays --input <files> {where}{replace}`"
+    if own is not None or not _PREPARED.fullmatch(path.name):
+        names = ("min_confidence", "max_bodies", "y_down", "fill_unseen", "zero_missing")
+        options = "".join(f" --{key} {_word(parameters[key])}" for key in names if key in parameters)
+        options += " --layout <layout>" * (own == "csv")
+        format = _word(own or "FORMAT")
+        return f"run `skelcl data import poses --format {format} --input <files> {where}{options}{replace}`"
+    name = re.sub(r"-([12])$", r" --part \1", path.name)
+    # Without its options the command would make another store.
+    given = {key: "<list>" if len(str(value)) == 64 else _word(value) for key, value in parameters.items()}
+    name += "".join(f" --{_word(key)} {value}" for key, value in given.items() if value != "false")
+    return f"run `skelcl data prepare {name} --raw <files> --root {quote(str(path.parent))}{replace}`"
 
 
 def fill_joints(joints: np.ndarray) -> None:

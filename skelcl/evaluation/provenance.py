@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,6 +67,10 @@ class SplitClips(NamedClips, Protocol):
         """Positions in the store of ``train``, ``test``, with validation ``query``, and others."""
 
     @property
+    def split_description(self) -> str:
+        """How the store is divided, in words."""
+
+    @property
     def label_subset(self) -> object | None:
         """Rule of the labelled clips, None when all are."""
 
@@ -110,13 +113,6 @@ class Seen:
         return told or ("none" if self.complete else "not known")
 
 
-def split_words(data: SplitClips) -> str:
-    """How a data module divides its store: the arguments that it adds to those of all data modules, and classes."""
-    own = [name for name in inspect.signature(type(data).__init__).parameters if name not in ("self", "root")]
-    told = {name: getattr(data, name, None) for name in (*own, "classes")}
-    return ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
-
-
 def label_facts(data: SplitClips, positions: Sequence[int] | NDArray[Any]) -> dict[str, Any]:
     """Which clips are labelled: their number, rule, seed and the SHA-256 of their names."""
     subset = data.label_subset
@@ -146,7 +142,7 @@ def training_facts(data: SplitClips, supervised: bool, before: Sequence[Mapping[
     return {
         "name": data.dataset,
         "class": type(data).__name__,
-        "split": split_words(data),
+        "split": data.split_description,
         "validation": data.validation,
         "store": data.store.digest,
         "supervised": supervised,

@@ -30,7 +30,6 @@ from skelcl.evaluation.provenance import (
     read_content,
     read_facts,
     seen_clips,
-    split_words,
 )
 from skelcl.files import atomic_write
 from skelcl.runs.trust import CONFIG_KEY, plain_yaml
@@ -294,7 +293,7 @@ def _data(
     return {
         "name": data.dataset,
         "class": type(data).__name__,
-        "split": split_words(data),
+        "split": data.split_description,
         "classes": len(data.class_names),
         "test_clips": len(tested),
         "test_sha256": ids_digest(str(data.ids[i]) for i in tested),

@@ -26,6 +26,7 @@ KINDS = {
     "skelcl_run": dict,
     "skelcl_recipes": dict,
     "skelcl_data": dict,
+    "skelcl_facts": dict,
 }
 """What else a checkpoint holds where it does."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import set_dumper, set_parsing_settings
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -13,6 +13,7 @@ import skelcl.encoders
 import skelcl.transforms  # noqa: F401  (imported so that bare class names resolve in YAML)
 from skelcl import __version__
 from skelcl.data import SkeletonDataModule
+from skelcl.data.facts import DataFacts
 from skelcl.errors import OneLineErrors
 from skelcl.evaluation import FeatureWriter, FrozenEvaluation, OnlineKNN, SupervisedEvaluation
 from skelcl.methods import Method
@@ -22,7 +23,7 @@ from skelcl.skeleton import Skeleton
 from skelcl.transforms import Stream
 
 # A dataclass would be spelt out field by field on the command line; a link hands the whole object over.
-set_parsing_settings(subclasses_enabled=[Skeleton])
+set_parsing_settings(subclasses_enabled=[Skeleton, DataFacts])
 set_dumper("yaml", dump)
 
 TRUST = (
@@ -40,13 +41,16 @@ class ConfigCLI(LightningCLI):
     """``LightningCLI`` in subclass mode, with the links and callbacks that every run has.
 
     Args:
+        told_by: Option whose object tells the network what its data are: the data module; or ``facts``, a
+            :class:`~skelcl.data.facts.DataFacts`, and then there is no data module.
         kwargs: Passed to ``LightningCLI``.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, told_by: Literal["data", "facts"] = "data", **kwargs: Any) -> None:
+        self.told_by = told_by
         super().__init__(
             Method,
-            SkeletonDataModule,
+            SkeletonDataModule if told_by == "data" else None,
             subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=0,
@@ -69,9 +73,13 @@ class ConfigCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Facts of the data reach the model by links; each callback of every run has a group of its own."""
         counts_stay_counts(parser)
+        source = self.told_by
+        if source == "facts":
+            parser.add_subclass_arguments(DataFacts, source)
         for name in ("skeleton", "num_persons", "channels"):
-            parser.link_arguments(f"data.{name}", f"model.init_args.encoder.init_args.{name}", apply_on="instantiate")
-        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+            target = f"model.init_args.encoder.init_args.{name}"
+            parser.link_arguments(f"{source}.{name}", target, apply_on="instantiate")
+        parser.link_arguments(f"{source}.num_classes", "model.init_args.num_classes", apply_on="instantiate")
         parser.add_class_arguments(Stream, "stream")
         for name in ("view", "eval_view"):
             parser.link_arguments("stream", f"model.init_args.{name}.init_args.stream", apply_on="instantiate")

@@ -84,6 +84,7 @@ def data_module(ids, content, train, test, **changes):
         "subsets": {},
         "predict_split": "test",
         "dataset": "some",
+        "split_description": "half",
         "parts": {"train": np.array(train), "test": np.array(test)},
         "label_subset": None,
         "validation": "none",
