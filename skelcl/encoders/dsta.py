@@ -35,6 +35,8 @@ class DSTA(BodyEncoder):
     Clips may have any number of frames. Map and features are (N, M, C', T', V), where a stride s makes T' = ⌈T/s⌉,
     and (N, C').
 
+    Options that depart from the reference, off by default: ``activation``, ``temporal_attention``, ``person_pool``.
+
     Args:
         skeleton: Layout of the V joints.
         num_persons: M, the bodies per clip.
@@ -42,7 +44,7 @@ class DSTA(BodyEncoder):
         blocks: For each block its output channels, the width of a query and key of one head, and the temporal stride.
             The coordinates are lifted to the channels of the first; all channels are even.
         heads: S, the attention maps of a block.
-        activation: What bounds the attention; ``softmax`` is no part of the paper.
+        activation: What bounds the attention, ``softmax`` instead of tanh.
         temporal_attention: Attention between frames in the place of the 7×1 convolutions, as in DSTA-Net but without
             its learned map of frame pairs, which would fix T.
         person_pool: ``masked`` leaves bodies that are zero throughout the clip out of the features.

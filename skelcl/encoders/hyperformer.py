@@ -44,6 +44,8 @@ class Hyperformer(BodyEncoder):
 
     Map and features are (N, M, width, ⌈⌈T/2⌉/2⌉, V) and (N, width).
 
+    Options that depart from the reference, off by default: ``hyperedges`` as ``parts`` or as a list.
+
     Args:
         skeleton: Layout of the V joints.
         num_persons: M, the bodies per clip.

@@ -19,6 +19,8 @@ class LSTM(Encoder):
     All bodies of a frame are one input vector of C·V·M numbers, ordered ``(c v m)``. No embedding, no dropout, no
     normalisation; PyTorch's initialisation. Source: Rao et al. 2021, arXiv 2008.00188.
 
+    Options that depart from the reference, off by default: ``pool`` as ``masked_mean``.
+
     Args:
         skeleton: Layout of the V joints.
         num_persons: M, the bodies per clip.

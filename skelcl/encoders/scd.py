@@ -34,8 +34,7 @@ class SCD(Encoder):
     They are found by one pass of an empty clip through the extractor, so any encoder with a feature map will do; what
     it has behind its map (HCN's last layer) goes unused. The features are both clues, the temporal one first.
 
-    Options away from the reference, off by default: ``mask_absent``, because the joints of an absent second person are
-    half of the spatial tokens and say nothing.
+    Options that depart from the reference, off by default: ``extractor``, ``mask_absent``.
 
     Args:
         skeleton: Layout of the V joints.
@@ -51,7 +50,8 @@ class SCD(Encoder):
         layers: Transformer layers of each path.
         feedforward: Hidden width of the transformer layers; None for D.
         dropout: Probability of dropout in the transformer layers, attention included.
-        mask_absent: Leave the joints of bodies that are zero throughout the clip out of attention and maximum.
+        mask_absent: Leave the joints of bodies that are zero throughout the clip out of attention and maximum; those of
+            an absent second person are half of the spatial tokens and say nothing.
 
     Raises:
         InputError: ``dim`` is no multiple of ``heads``, or the extractor merges the bodies that ``mask_absent`` needs.

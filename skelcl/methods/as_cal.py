@@ -33,10 +33,7 @@ class ASCAL(Method):
     key among a queue of older ones. The first epoch only fills the queue. As in the released code, features are not
     normalised and no head is used.
 
-    Options away from the reference, all off by default: ``normalize`` bounds the similarities (the raw dot product
-    can fall by growing norms alone, but the normalised loss may collapse); ``projector`` contrasts a projection;
-    ``mask_same_instance`` drops a clip's own earlier key from its negatives (a queue of K keys over N clips holds it
-    with probability ½(K/N)², nearly every other time on small sets).
+    Options that depart from the reference, off by default: ``normalize``, ``projector``, ``mask_same_instance``.
 
     Args:
         encoder: Query encoder; the paper's is ``LSTM``.
@@ -49,9 +46,11 @@ class ASCAL(Method):
         momentum: m of the momentum twin; its half-life is ln 2 / (1 − m) steps, so small sets want a smaller one.
         warmup_epochs: Epochs that fill the queue and change no weight.
         loss: ``info_nce``, or the reference's ablations ``logistic`` and ``margin`` on the same logits.
-        normalize: Contrast unit vectors.
-        projector: Head on top of the encoder during pre-training.
-        mask_same_instance: Never contrast a clip with its own earlier keys.
+        normalize: Contrast unit vectors: the raw dot product can fall by growing norms alone, but the normalised loss
+            may collapse.
+        projector: Head on top of the encoder during pre-training, whose output is contrasted.
+        mask_same_instance: Never contrast a clip with its own earlier keys, of which a queue of K keys over N clips
+            holds one with probability ½(K/N)²: nearly every other time on small sets.
     """
 
     def __init__(

@@ -40,6 +40,9 @@ class FineTune(Supervised):
     the protocol of all of them. Of the run of the method nothing but the encoder's weights is kept. The same without
     ``checkpoint``, from scratch, is the comparison that tells what pre-training gained; ``skelcl fine-tune`` runs both.
 
+    Options that depart from the published protocols, off by default: ``encoder_lr``, ``min_steps``,
+    ``label_smoothing``, ``class_weights``.
+
     Args:
         encoder: Encoder of the method.
         view: Random view of the method, or another one.

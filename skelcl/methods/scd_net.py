@@ -42,31 +42,17 @@ class SCDNet(Method):
     to find the anchor of its clip among those of other clips, and the anchor either clue; four InfoNCE terms, summed.
     Each level has a queue of its own. Features are the two clues, without the projections.
 
-    The defaults are those of the released code, which trains on one GPU. What it does otherwise than one might expect,
-    and so does this class: views are not exchanged; dropout is active in the twin; batch norms of the twin have
-    statistics of their own, and no batch is shuffled for them; weight decay touches every parameter.
+    The defaults are those of the released code. Given the same views and no dropout, several processes with
+    ``--trainer.sync_batchnorm true`` equal one with the whole batch.
 
-    Deviations: the twin follows right after the optimiser's step instead of within the next step, which is the same for
-    all steps but leaves a twin that is one step ahead when training ends; keys join the queues after the backward pass,
-    so that nothing has to be cloned; the twin's weights are no part of the optimiser; K need not be a multiple of the
-    batch size. A body that appears late or ends early stays in its frames, where the release moves it to the front and
-    repeats it up to frame 300, so that two people of a clip may be shown at different moments (as released:
-    ``--compact_gaps true`` when the data are prepared). Which of the joints that tie are masked is left to chance, the
-    release leaves it to an unstable sort, whose choice depends on the processor
-    (:class:`~skelcl.transforms.StructureMask`). Motion does not jump where a body is missing
-    (:class:`~skelcl.transforms.Stream`). On several devices keys of all ranks are enqueued in rank order. One process
-    with the whole batch and several with parts of it are then the same, given the same views and no dropout, for an
-    encoder without batch norm; with ``--trainer.sync_batchnorm true`` for SCD's, too, which the run files ask for.
+    Deviations: a body that appears late or ends early stays in its frames, where the release moves it to the front and
+    repeats it up to frame 300 (as released: ``--compact_gaps true`` when the data are prepared). Which of the joints
+    that tie are masked is left to chance, not to an unstable sort (:class:`~skelcl.transforms.StructureMask`). Motion
+    does not jump where a body is missing (:class:`~skelcl.transforms.Stream`). When training ends, the twin has
+    followed the last step, too.
 
-    Options away from the reference, all off by default: ``weights`` of the terms; ``key_dropout=False``, because a
-    slowly moving target need not be noisy; ``shuffle_bn``, which spreads the keys over the ranks anew so that a batch
-    norm without ``sync_batchnorm`` cannot give away which key belongs to which query (He et al., arXiv 1911.05722);
-    ``mask_same_instance``, which drops a clip's own earlier keys from its negatives (a queue of K keys over N clips
-    holds one with probability ½(K/N)², seldom on NTU but often on small sets); ``negatives="batch"``, which takes the
-    keys of the other clips of the batch, of all ranks, in the place of the queues (Chen et al. 2021, MoCo v3, arXiv
-    2104.02057). With the queues a narrow network on NW-UCLA soon gave all clips of a batch equal keys, and told
-    these from the keys of earlier steps: a direction that all features share, or batch statistics, give a step away.
-    The keys of one batch have both in common.
+    Options that depart from the reference, off by default: ``weights``, ``key_dropout``, ``shuffle_bn``,
+    ``mask_same_instance``, ``negatives``.
 
     Args:
         encoder: Gives the two clues.
@@ -79,11 +65,12 @@ class SCDNet(Method):
         temperature: τ of InfoNCE.
         momentum: m of the momentum twin; its half-life is ln 2 / (1 − m) steps, so small sets want a smaller one.
         weights: Of the terms temporal → anchor, spatial → anchor, anchor → temporal, anchor → spatial.
-        key_dropout: Let the twin drop out units as the query network does.
+        key_dropout: Let the twin drop out units as the query network does; a slowly moving target need not be noisy.
         shuffle_bn: Exchange clips between the ranks before the twin sees them, and keys back afterwards.
-        mask_same_instance: Never contrast a clip with its own earlier keys in the queue.
+        mask_same_instance: Never contrast a clip with its own earlier keys in the queue, of which a queue of K keys
+            over N clips holds one with probability ½(K/N)²: seldom on NTU RGB+D, but often on small sets.
         negatives: Where the negatives of a query come from: the ``queue`` of earlier keys, or the keys of the other
-            clips of the same ``batch``.
+            clips of the same ``batch``, of all ranks (Chen et al. 2021, MoCo v3, arXiv 2104.02057).
     """
 
     encoder: SCD
@@ -113,7 +100,11 @@ class SCDNet(Method):
         )
         self.view = view
         self.heads = SCDHeads(encoder.dim // 2, projection)
+        # As released, dropout is active in the twin, and its batch norms have statistics of their own.
         self.key = Ema(self.query, momentum)
+        # With the queues a narrow network on NW-UCLA soon gave all clips of a batch equal keys, and told these from the
+        # keys of earlier steps: a direction that all features share, or batch statistics, give a step away. The keys of
+        # one batch have both in common.
         kept = LEVELS if negatives == "queue" else ()
         self.queues = nn.ModuleDict({level: Queue(queue_size, projection, unit=True) for level in kept})
         self.temperature = temperature
@@ -142,7 +133,7 @@ class SCDNet(Method):
     def training_step(self, clips: Clips, batch_idx: int) -> dict[str, Any]:
         """Contrast two views of each clip; the keys join the queues once the backward pass is done."""
         random = self.step_generator(batch_idx)
-        views = self.view.pair(clips, random)
+        views = self.view.pair(clips, random)  # as released, they are not exchanged for a second loss
         with self.step_dropout(batch_idx):
             # The twin first: what it needs for a moment is gone before the query network keeps what its gradients need.
             key = self._keys(views[1], batch_idx)
@@ -189,7 +180,11 @@ class SCDNet(Method):
         }
 
     def _keys(self, view: Tensor, batch_idx: int) -> dict[str, Tensor]:
-        """Keys (N, P) of each level of the second view (N, C, T, V, M)."""
+        """Keys (N, P) of each level of the second view (N, C, T, V, M).
+
+        Spread over the ranks anew, a batch norm without ``sync_batchnorm`` cannot give away which key belongs to which
+        query (He et al., arXiv 1911.05722).
+        """
         ranks = self.trainer.world_size
         if not self.shuffle_bn or ranks == 1:
             return self.levels(self.key(view))
@@ -200,7 +195,7 @@ class SCDNet(Method):
         return {level: gather(keys)[back] for level, keys in mine.items()}
 
     def on_after_optimizer_step(self) -> None:
-        """Let the twin follow: θ_k ← m·θ_k + (1 − m)·θ_q."""
+        """Let the twin follow: θ_k ← m·θ_k + (1 − m)·θ_q; the release does so within the next step."""
         self.key.update(self.query)
 
     def enqueue(self, keys: dict[str, Tensor], index: Tensor) -> None:

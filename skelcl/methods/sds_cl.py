@@ -40,22 +40,15 @@ class SDSCL(Method):
     intra or inter. All of them together, averaged, are contrasted clip by clip within the batch (GL). The loss is the
     sum of the nine InfoNCE terms.
 
-    STL and TSL know no other clip: a code for each frame and joint slot, whatever the clip, drives both to zero while
-    GL stays at ln(2N − 1). So every term is logged, with how often the positive is the most similar.
+    Features are those of the encoder, joints beside motion; attention and projections serve training alone. With
+    ``--trainer.sync_batchnorm true`` several processes equal one.
 
-    Features are those of the encoder, joints beside motion, and evaluation computes nothing but them: attention and
-    projections serve training alone. On several devices GL is that of the whole batch on all of them, and gradients
-    flow back to where the clips are; with ``--trainer.sync_batchnorm true`` several processes equal one.
+    The defaults are the released code without three clear defects, which ``shared_time_indices: false``,
+    ``masked_motion: false`` and ``decay_all: true`` bring back, as the preset ``release`` of the run files does. The
+    preset ``clean`` is the defaults with ``person_pool: masked``.
 
-    The defaults are the released code without its clear defects: frames of both streams are drawn anew
-    (``shared_time_indices``), so that frame i is not the same moment in both; motion jumps where a body comes or goes
-    (``masked_motion``); weight decay pulls at biases, norms and attention maps, too (``decay_all``). The preset
-    ``release`` of the run files brings back all three. The preset ``clean`` is the defaults with ``person_pool:
-    masked``.
-
-    Options away from the reference, all off by default: ``weights`` of the three losses; ``negatives: within+batch``,
-    which closes the shortcut above; ``share_query`` and ``share_streams: false``, which are the paper's figure;
-    ``siia_joint_bn``; ``activation: softmax``; ``projection``.
+    Options that depart from the reference, off by default: ``weights``, ``negatives``, ``activation``,
+    ``share_query``, ``share_streams``, ``siia_joint_bn``, ``projection``, ``person_pool``.
 
     Args:
         encoder: Its features are the mean of its map, as those of all but HCN; the paper's is ``DSTA``.
@@ -66,17 +59,20 @@ class SDSCL(Method):
         weights: Of STL, TSL and GL.
         temperature: τ of InfoNCE.
         negatives: The tokens that a token of STL or TSL is set apart from: ``within`` its clip, or also those of all
-            clips in the batch.
+            clips in the batch. Within, a code for each frame and joint slot, whatever the clip, drives both to zero
+            while GL stays at ln(2N − 1).
         heads: Heads of the attention SIIA; divide the encoder's channels.
         activation: What bounds that attention, ``softmax`` instead of tanh.
-        share_query: One query for intra and inter attention.
-        share_streams: Both streams use the same attention weights.
+        share_query: One query for intra and inter attention, as in the paper's figure.
+        share_streams: Both streams use the same attention weights; in the paper's figure each has its own.
         siia_joint_bn: The batch norms of the attention see both streams at once instead of one after the other.
         projection: Width of a projected token, a quarter of that of a projected clip; None is the encoder's width.
         person_pool: ``mean`` weighs all bodies alike, also those that are not there; ``masked`` leaves these out.
-        shared_time_indices: Joints and motion show the same frames of a clip.
-        masked_motion: Motion is zero where a body is missing in either frame.
-        decay_all: Weight decay for all parameters rather than for the weights of linear layers and convolutions.
+        shared_time_indices: Joints and motion show the same frames of a clip; the release draws those of both anew, so
+            that frame i is not the same moment.
+        masked_motion: Motion is zero where a body is missing in either frame; in the release it jumps there.
+        decay_all: Weight decay pulls at biases, norms and attention maps, too, as in the release, rather than at the
+            weights of linear layers and convolutions alone.
     """
 
     encoder: MapEncoder
@@ -162,6 +158,7 @@ class SDSCL(Method):
             values, hits = losses.token_contrast(a, b, self.temperature, self.negatives)
             terms.update({f"{loss}_{pair}": value for pair, value in zip(PAIRS, values, strict=True)})
             top1[loss] = hits.mean()
+        # Of the whole batch on all devices; gradients flow back to where the clips are.
         joint, motion = self._everyone(self.heads.clip(squeezed.clips))
         (terms["gl"],), (top1["gl"],) = losses.token_contrast(joint[None, None], motion[None, None], self.temperature)
         return terms, top1
@@ -187,6 +184,7 @@ class SDSCL(Method):
 
     @torch.no_grad()
     def _log(self, loss: Tensor, terms: dict[str, Tensor], top1: dict[str, Tensor], n: int) -> None:
+        # Each term: STL and TSL may fall to zero, by a code that is the same for every clip, while GL learns nothing.
         values = {"train/loss": loss, **{f"train/{name}": term for name, term in terms.items()}}
         values.update({f"train/{name}_top1": value for name, value in top1.items()})
         self.log("loss", loss, on_step=True, on_epoch=False, prog_bar=True, logger=False)

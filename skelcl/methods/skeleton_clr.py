@@ -26,15 +26,12 @@ class SkeletonCLR(Method):
 
     Two random views of a clip; a query network sees one, its momentum twin the other. InfoNCE picks the query's own key
     among a queue of older ones. Features are those of the encoder, without the projection. The defaults are those of
-    the released code; the twin has batch statistics and dropout of its own there and here.
+    the released code. With ``--trainer.sync_batchnorm true`` the batch norms of several devices are one.
 
-    Deviations: the twin follows right after the optimiser's step instead of within the next step, which is the same for
-    all steps but leaves a twin that is one step ahead when training ends; twin and query network start with the same
-    weights, where the release draws those of either anew after copying; K need not be a multiple of the batch size. The
-    batch norms of several devices are one with ``--trainer.sync_batchnorm true``.
+    Deviations: when training ends, the twin has followed the last step, too; twin and query network start with the same
+    weights, where the release draws those of either anew after copying.
 
-    ``mask_same_instance``, off by default, drops a clip's own earlier keys from its negatives: a queue of K keys over N
-    clips holds one with probability ½(K/N)², every third time on NTU RGB+D 60.
+    Options that depart from the reference, off by default: ``mask_same_instance``.
 
     Args:
         encoder: Query encoder; the paper's is ``STGCN``.
@@ -46,7 +43,8 @@ class SkeletonCLR(Method):
         queue_size: K.
         temperature: τ of InfoNCE.
         momentum: m of the momentum twin; its half-life is ln 2 / (1 − m) steps, so small sets want a smaller one.
-        mask_same_instance: Never contrast a clip with its own earlier keys.
+        mask_same_instance: Never contrast a clip with its own earlier keys, of which a queue of K keys over N clips
+            holds one with probability ½(K/N)²: every third time on NTU RGB+D 60.
     """
 
     def __init__(
@@ -74,7 +72,7 @@ class SkeletonCLR(Method):
         )
         for parameter in self.projector.parameters():
             nn.init.normal_(parameter, std=0.02 if parameter.dim() == 2 else 0.0)
-        self.key = Ema(self.query, momentum)
+        self.key = Ema(self.query, momentum)  # as released, with batch statistics and dropout of its own
         self.queue = Queue(queue_size, projection, unit=True)
         self.temperature = temperature
         self.mask_same_instance = mask_same_instance
@@ -99,7 +97,7 @@ class SkeletonCLR(Method):
         return {"loss": loss}
 
     def on_after_optimizer_step(self) -> None:
-        """Let the twin follow: θ_k ← m·θ_k + (1 − m)·θ_q."""
+        """Let the twin follow: θ_k ← m·θ_k + (1 − m)·θ_q; the release does so within the next step."""
         self.key.update(self.query)
 
     def on_after_backward(self) -> None:

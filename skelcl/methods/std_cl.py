@@ -83,17 +83,13 @@ class STDCL(Supervised):
     journal's text adds the terms in full, ``w_spa = w_tem = 1``. With both weights 0 neither head nor bank exists, and
     every number is that of ``Supervised``.
 
-    The terms are ln(K + 1) before anything is learned and hardly fall below 5 with the default K and τ. They are zero
-    until the banks hold P positives and K negatives, and would be for ever in a class of fewer than P slots, which is
-    therefore refused.
+    Deviations: all anchors of a step read their random negatives from one shuffle of the bank, each from a random place
+    on (:meth:`Bank.candidates <skelcl.nn.Bank.candidates>`), where the release draws them anew for each. The last,
+    smaller batch of an epoch is trained on, as with ``Supervised``; without it its clips would keep their old slots. As
+    there, a step in which no anchor counts leaves the heads alone, weight decay and momentum included.
 
-    Deviations: the released code draws the random negatives anew for each anchor. Here they are as random for each, but
-    all anchors of a step read them from one shuffle of the bank, each from a random place on (``Bank.candidates``). And
-    the last, smaller batch of an epoch, as with ``Supervised``, whose clips would keep their old slots without it.
-    As there, a step in which no anchor counts leaves the heads alone, weight decay and momentum included.
-
-    Options away from the reference, all off by default: ``pool="attn"``; ``exclude_self``, because a clip's own slot,
-    written a moment ago, counts among its positives; ``shrink_positives``, for small classes; ``contrast_start_epoch``.
+    Options that depart from the reference, off by default: ``label_smoothing``, ``pool``, ``exclude_self``,
+    ``shrink_positives``, ``contrast_start_epoch``, ``class_weights``.
 
     Args:
         encoder: Encoder with a feature map.
@@ -109,9 +105,10 @@ class STDCL(Supervised):
         positives: P, hard positives of an anchor.
         negatives: K, hard negatives of an anchor, and as many random ones.
         temperature: τ.
-        w_spa: Weight of the spatial term.
-        w_tem: Weight of the temporal term.
-        exclude_self: Never take the anchor's own slot as its positive.
+        w_spa: Weight of the spatial term, which is ln(K + 1) before anything is learned, and hardly falls below 5 with
+            the default K and τ.
+        w_tem: Weight of the temporal term, of which the same is true.
+        exclude_self: Never take the anchor's own slot as its positive, which was written a moment ago.
         shrink_positives: Lower P to the size of the smallest class instead of refusing it.
         contrast_start_epoch: First epoch, from 0, whose contrast counts; before it the banks only fill.
         class_weights: As ``Supervised``.
@@ -187,7 +184,7 @@ class STDCL(Supervised):
         many, few = int(count.argmax()), int(count.where(count > 0, len(label)).argmin())
         available = int(count[few]) - self.exclude_self
         least = 1 if self.shrink_positives else self.positives
-        if available < least:
+        if available < least:  # a term is zero until the banks hold P positives and K negatives
             repeat = max(5, math.ceil((least + self.exclude_self) * data.repeat / int(count[few])))
             raise InputError(
                 f"class {data.class_names[few]!r} has {available} possible positives in the bank "

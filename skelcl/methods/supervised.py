@@ -56,6 +56,8 @@ class Supervised(Method):
     Deviation of the run files: an epoch ends with a batch of what is left, so that every clip is seen and even a small
     set is trained on; the programs of the four encoders leave it out (``--data.drop_last true``).
 
+    Options that depart from the reference, off by default: ``label_smoothing``, ``class_weights``.
+
     Args:
         encoder: Maps views to features.
         view: Random view that training sees.
@@ -63,7 +65,7 @@ class Supervised(Method):
         num_classes: K; the command line takes it from the data.
         optimizer: Defaults to CTR-GCN's SGD: lr 0.1, Nesterov momentum 0.9, weight decay 4e-4.
         scheduler: Defaults to CTR-GCN's: five epochs of warm-up, factor 0.1 from epochs 35 and 55 on.
-        label_smoothing: Share of the target that is spread evenly over all classes; no reference code uses any.
+        label_smoothing: Share of the target that is spread evenly over all classes.
         class_weights: ``balanced`` weighs the loss of each clip by N/(K·n), where its class has n of the N training
             clips and K classes occur: every class counts alike, and the mean weight of an epoch is one.
 
