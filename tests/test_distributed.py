@@ -42,9 +42,9 @@ class Watch(Callback):
             torch.save((method.state_dict(), self.loss), self.path)
 
 
-def fit(root, devices, batch_size, path, **options):
+def fit(root, devices, batch_size, path, layout=None, **options):
     torch.manual_seed(7)
-    data = NWUCLA(root, batch_size=batch_size, num_workers=0)
+    data = NWUCLA(root, batch_size=batch_size, num_workers=0, layout=layout)
     view = View(Truncate(8), Normalize("root"))
     method = ASCAL(LSTM(data.skeleton, hidden=8), view, view, queue_size=50, momentum=0.9, **options)
     strategy = "ddp_fork" if devices > 1 else "auto"
@@ -63,7 +63,15 @@ def fit(root, devices, batch_size, path, **options):
     return torch.load(path, weights_only=True)
 
 
-@pytest.mark.parametrize("options", [{}, {"mask_same_instance": True, "normalize": True, "projector": "linear"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"mask_same_instance": True, "normalize": True, "projector": "linear"},
+        {"layout": "h36m17"},
+    ],
+    ids=["default", "normalized", "adapted"],
+)
 def test_two_processes_equal_one(ucla, tmp_path, options):
     one, loss_one = fit(ucla, 1, 20, tmp_path / "one.pt", **options)
     two, loss_two = fit(ucla, 2, 10, tmp_path / "two.pt", **options)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -17,11 +17,12 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from skelcl.bounds import NonNegativeInt, PositiveInt, PositiveShare, ProperShare, bounded
+from skelcl.bounds import NonNegativeInt, PositiveFloat, PositiveInt, PositiveShare, ProperShare, bounded
 from skelcl.clips import Clips
+from skelcl.data.adapted import AdaptedStore, open_store
 from skelcl.data.batches import BalancedBatches, ClipDataset, ClipLoader, FirstBatches, OrderedBatches, ShuffledBatches
 from skelcl.data.facts import DataFacts
-from skelcl.data.store import SkeletonStore, StoreError, leaked
+from skelcl.data.store import StoreError, leaked
 from skelcl.data.subsets import LabelSubset, choose_classes, digest, validation_queries, write_labels
 from skelcl.errors import InputError, OptionError
 from skelcl.skeleton import Skeleton
@@ -81,6 +82,9 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         accept_changed: Use a checkpoint with a store that has changed since it was trained on it, or whose classes have
             other names.
         accept_seen: Judge by clips that the network was trained on; every record and table then says how many.
+        layout: Layout that the joints of the store are mapped to, by name or file, or the keys of such a file:
+            ``mediapipe33``, for example (:func:`~skelcl.data.poses.layouts.find_layout`). None leaves them.
+        fps: Frames per second that the clips are resampled to, linearly in time. None leaves them.
 
     Attributes:
         store: The open store.
@@ -127,6 +131,8 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         sampling: Literal["shuffled", "balanced"] = "shuffled",
         accept_changed: bool = False,
         accept_seen: bool = False,
+        layout: str | Path | dict[str, Any] | None = None,
+        fps: PositiveFloat | None = None,
     ) -> None:
         super().__init__()
         self.batch_size = batch_size
@@ -143,7 +149,7 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         self.accept_seen = accept_seen
         chosen = (subset, fraction, per_class) != ("stratified", None, None)
         self.label_subset = LabelSubset(subset, fraction, per_class, subset_seed) if chosen else None
-        self.store = SkeletonStore(Path(root) / self.dataset, in_memory=preload == "memory")
+        self.store = open_store(Path(root) / self.dataset, preload == "memory", layout, fps)
         self.skeleton: Skeleton = self.store.skeleton
         self.channels = self.store.channels
         self.classes = classes
@@ -299,7 +305,8 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
             line += f"; left out where a label is needed, for want of one: {without} clips"
         if self.label_subset is not None:
             line += f"; labels: {self._labels}, sha {digest(self.ids[self.parts['train']].tolist())[:6]}"
-        rank_zero_info(line)
+        told = self.store.told if isinstance(self.store, AdaptedStore) else []
+        rank_zero_info("\n".join([line, *told]))
 
     def _check_labels(self, stage: str) -> None:
         if self.trainer is None:

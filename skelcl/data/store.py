@@ -235,10 +235,7 @@ class SkeletonStore:
             out=joints,
         )
         flags = self.index["flags"][where]
-        for n in np.flatnonzero(flags & Flag.REPAIRED):
-            tracks = joints[offsets[n] : offsets[n] + sizes[n]]
-            fill_joints(tracks.reshape(bodies[n], frames[n], *tracks.shape[1:]))
-        return Clips(
+        clips = Clips(
             joints=torch.from_numpy(joints),
             offsets=torch.from_numpy(offsets),
             frames=torch.from_numpy(frames),
@@ -251,6 +248,13 @@ class SkeletonStore:
             gaps=bool((flags & Flag.GAP).any()),
             recipe=self.recipe,
         )
+        return self._complete(clips, np.flatnonzero(flags & Flag.REPAIRED))
+
+    def _complete(self, clips: Clips, repaired: np.ndarray) -> Clips:
+        """Fills in, in place, what is missing in some of the clips as they are stored."""
+        for n in repaired:
+            fill_joints(bodies_of(clips, n))
+        return clips
 
     def preload(self, num_persons: int = 1) -> Clips:
         """Every clip of the store in main memory; clip n is position n."""
@@ -293,6 +297,13 @@ def how_to_make(path: Path, meta: Mapping[str, Any] | None, there: bool = True) 
     given = {key: "<list>" if len(str(value)) == 64 else _word(value) for key, value in parameters.items()}
     name += "".join(f" --{_word(key)} {value}" for key, value in given.items() if value != "false")
     return f"run `skelcl data prepare {name} --raw <files> --root {quote(str(path.parent))}{replace}`"
+
+
+def bodies_of(clips: Clips, n: int) -> np.ndarray:
+    """The coordinates of one of some clips in main memory, (M, T, V, C), sharing their memory."""
+    first, bodies, frames = (int(numbers[n]) for numbers in (clips.offsets, clips.bodies, clips.frames))
+    rows: np.ndarray = clips.joints[first : first + bodies * frames].numpy()
+    return rows.reshape(bodies, frames, *rows.shape[1:])
 
 
 def fill_joints(joints: np.ndarray) -> None:

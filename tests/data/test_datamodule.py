@@ -566,7 +566,7 @@ def test_every_option_is_on_the_command_line(root):
     assert options == {
         "root", "test_view", "batch_size", "num_workers", "preload", "num_persons", "validation", "validation_share",
         "drop_last", "predict_split", "repeat", "subset", "fraction", "per_class", "subset_seed",
-        "classes", "sampling", "accept_changed", "accept_seen",
+        "classes", "sampling", "accept_changed", "accept_seen", "layout", "fps",
     }  # fmt: skip
     assert parser.instantiate_classes(config).data.test_view == 2
 

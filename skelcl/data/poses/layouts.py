@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ _MOST_JOINTS = 1000
 _SUBSET = ("base", "keep", "name", "center", "origin", "up", "across")
 
 
-def find_layout(name: str | Path) -> Skeleton:
-    """A known layout by its name, or one of your own from a YAML or JSON file.
+def find_layout(name: str | Path | Mapping[str, Any]) -> Skeleton:
+    """A known layout by its name, or one of your own from a YAML or JSON file, or from what such a file would hold.
 
     A file describes all joints::
 
@@ -40,11 +40,14 @@ def find_layout(name: str | Path) -> Skeleton:
         keep: [nose, left shoulder, right shoulder, left hip, right hip]
 
     Args:
-        name: One of :data:`~skelcl.skeleton.LAYOUTS`, or a file that ends in ``.yaml``, ``.yml`` or ``.json``.
+        name: One of :data:`~skelcl.skeleton.LAYOUTS`, a file that ends in ``.yaml``, ``.yml`` or ``.json``, or the
+            keys of a file with their values.
 
     Raises:
         InputError: The name is unknown, or the file is missing or wrong; the message names file and key.
     """
+    if isinstance(name, Mapping):
+        return _described(name, "layout")
     if str(name) in LAYOUTS:
         return LAYOUTS[str(name)]
     file = Path(name)
@@ -55,6 +58,10 @@ def find_layout(name: str | Path) -> Skeleton:
     values = read_json(file) if file.suffix.lower() == ".json" else read_yaml(file)
     if not isinstance(values, dict):
         raise InputError(f"{file}: must hold keys such as joints and parents, not a {type(values).__name__}")
+    return _described(values, file)
+
+
+def _described(values: Mapping[str, Any], file: Path | str) -> Skeleton:
     allowed = _SUBSET if "base" in values else (*_WHOLE, *_OPTIONAL)
     for key in values:
         if key not in allowed:
@@ -71,7 +78,7 @@ def find_layout(name: str | Path) -> Skeleton:
         raise InputError(f"{file}: {error}") from error
 
 
-def _whole(values: Mapping[str, Any], file: Path) -> Skeleton:
+def _whole(values: Mapping[str, Any], file: Path | str) -> Skeleton:
     names = _texts(values["joints"], file, "joints")
     parents = _parents(values["parents"], names, file)
     roots = [joint for joint, parent in enumerate(parents) if joint == parent]
@@ -90,7 +97,7 @@ def _whole(values: Mapping[str, Any], file: Path) -> Skeleton:
         if pair[0] == pair[1] or sum(pair[0] in other or pair[1] in other for other in pairs) > 1:
             raise InputError(f"{file}: pairs uses {names[pair[0]]!r} twice")
     return Skeleton(
-        name=_text(values.get("name", file.stem), file, "name"),
+        name=_text(values.get("name", Path(file).stem), file, "name"),
         joints=tuple(names),
         parents=parents,
         pairs=pairs,
@@ -105,7 +112,7 @@ def _whole(values: Mapping[str, Any], file: Path) -> Skeleton:
     )
 
 
-def _subset(values: Mapping[str, Any], file: Path) -> Skeleton:
+def _subset(values: Mapping[str, Any], file: Path | str) -> Skeleton:
     base = LAYOUTS.get(_text(values["base"], file, "base"))
     if base is None:
         raise InputError(f"{file}: base names {shown(values['base'])}, but the layouts are {', '.join(LAYOUTS)}")
@@ -114,10 +121,10 @@ def _subset(values: Mapping[str, Any], file: Path) -> Skeleton:
     single = {key: joints[_joint(values[key], joints, file, key)] for key in ("center", "origin") if key in values}
     double = {key: _two(values[key], joints, file, key) for key in ("up", "across") if key in values}
     named = {key: (joints[first], joints[second]) for key, (first, second) in double.items()}
-    return base.subset(keep, _text(values.get("name", file.stem), file, "name"), **single, **named)  # type: ignore[arg-type]
+    return base.subset(keep, _text(values.get("name", Path(file).stem), file, "name"), **single, **named)  # type: ignore[arg-type]
 
 
-def _parents(given: Any, names: list[str], file: Path) -> tuple[int, ...]:
+def _parents(given: Any, names: list[str], file: Path | str) -> tuple[int, ...]:
     if isinstance(given, dict):
         known = {_joint(child, names, file, "parents"): parent for child, parent in given.items()}
         given = [known.get(joint) for joint in range(len(names))]  # a joint without a parent is a root
@@ -127,7 +134,7 @@ def _parents(given: Any, names: list[str], file: Path) -> tuple[int, ...]:
     return tuple(j if parent is None else _joint(parent, names, file, "parents") for j, parent in enumerate(listed))
 
 
-def _joint(given: Any, names: list[str], file: Path, key: str) -> int:
+def _joint(given: Any, names: list[str], file: Path | str, key: str) -> int:
     if isinstance(given, str) and given in names:
         return names.index(given)
     if type(given) is int and 0 <= given < len(names):
@@ -137,27 +144,27 @@ def _joint(given: Any, names: list[str], file: Path, key: str) -> int:
     raise InputError(f"{file}: {key} names {shown(given)}, which is no joint: {hint}")
 
 
-def _two(given: Any, names: list[str], file: Path, key: str) -> tuple[int, int]:
-    if not isinstance(given, list) or len(given) != 2:
+def _two(given: Any, names: list[str], file: Path | str, key: str) -> tuple[int, int]:
+    if not isinstance(given, (list, tuple)) or len(given) != 2:
         raise InputError(f"{file}: {key} holds {shown(given)}, not two joints")
     return _joint(given[0], names, file, key), _joint(given[1], names, file, key)
 
 
-def _listed(given: Any, file: Path, key: str) -> list[Any]:
-    if not isinstance(given, list):
+def _listed(given: Any, file: Path | str, key: str) -> Sequence[Any]:
+    if not isinstance(given, (list, tuple)):
         raise InputError(f"{file}: {key} must be a list, not a {type(given).__name__}")
     if len(given) > _MOST_JOINTS:
         raise InputError(f"{file}: {key} has {len(given)} entries, of which {_MOST_JOINTS} are accepted")
     return given
 
 
-def _text(given: Any, file: Path, key: str) -> str:
+def _text(given: Any, file: Path | str, key: str) -> str:
     if not isinstance(given, str) or not given or not given.isprintable():
         raise InputError(f"{file}: {key} holds {shown(given)}, which is no name")
     return given
 
 
-def _texts(given: Any, file: Path, key: str) -> list[str]:
+def _texts(given: Any, file: Path | str, key: str) -> list[str]:
     return [_text(item, file, key) for item in _listed(given, file, key)]
 
 
@@ -220,12 +227,33 @@ class LayoutMap:
         unused = ", ".join(self.unused) or "none"
         return f"{self.source.name} → {self.target.name}\n  synthesised: {made}\n  left out: {unused}"
 
+    @cached_property
+    def _terms(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The first source of each joint, (V',); the P joints that are sums, (P,); theirs (P, K), and weights."""
+        sums = [joint for joint, terms in enumerate(self.weights) if terms[1:] or terms[0][1] != 1]
+        most = max((len(self.weights[joint]) for joint in sums), default=0)
+        # Filled up with its own first source and a weight of nothing: another one may be missing where this is not.
+        padded = [
+            [*terms, *[(terms[0][0], 0.0)] * (most - len(terms))] for terms in map(self.weights.__getitem__, sums)
+        ]
+        source = np.array([[joint for joint, _ in terms] for terms in padded], np.int64).reshape(len(sums), most)
+        weight = np.array([[share for _, share in terms] for terms in padded], np.float32).reshape(len(sums), most)
+        return np.array([terms[0][0] for terms in self.weights]), np.array(sums, np.int64), source, weight
+
     def __call__(self, joints: np.ndarray) -> np.ndarray:
         """Maps coordinates (…, V, C) to (…, V', C) float32; what is made of a missing joint is missing."""
-        out = np.empty((*joints.shape[:-2], self.target.num_joints, joints.shape[-1]), np.float32)
-        for joint, terms in enumerate(self.weights):
-            out[..., joint, :] = sum(np.float32(weight) * joints[..., source, :] for source, weight in terms)
+        first, sums, source, weight = self._terms
+        out = np.take(joints, first, -2).astype(np.float32, copy=False)
+        if len(sums):
+            total = np.take(joints, source[:, 0], -2) * weight[:, :1]
+            for k in range(1, source.shape[1]):
+                total += np.take(joints, source[:, k], -2) * weight[:, k : k + 1]
+            out[..., sums, :] = total
         return out
+
+    def copies(self, source: int, target: int) -> bool:
+        """Whether a joint of the target is that joint of the source, and nothing else."""
+        return self.weights[target] == ((source, 1.0),)
 
 
 def map_layout(source: Skeleton, target: Skeleton) -> LayoutMap:

@@ -46,7 +46,8 @@ class Synthetic(SkeletonDataModule):
         replications: Times that each of them does each action; three clips each.
         actions: Names of the actions in the order of their labels; all by default.
         seed: Seed of the generated world, independent of the run's seed.
-        layout: Joints that the cameras report: 25 as Kinect v2, or 20 as Kinect v1.
+        layout: Joints that the cameras report: ``ntu25`` as Kinect v2, or ``kinect20`` as Kinect v1. Any other layout,
+            as of :class:`SkeletonDataModule`, is mapped from ``ntu25``.
         num_persons: Bodies of a view.
         loader: Further arguments of :class:`SkeletonDataModule`.
 
@@ -65,13 +66,14 @@ class Synthetic(SkeletonDataModule):
         replications: PositiveInt = 2,
         actions: list[str] | None = None,
         seed: NonNegativeInt = 0,
-        layout: Literal["ntu25", "kinect20"] = "ntu25",
+        layout: str | Path | dict[str, Any] | None = "ntu25",
         num_persons: PositiveInt = 2,
         **loader: Any,
     ) -> None:
         self.split = split
-        self.dataset = generate(root, subjects, replications, actions, seed, layout)
-        super().__init__(root, num_persons=num_persons, **loader)
+        seen = layout if isinstance(layout, str) and layout in SKELETONS else "ntu25"
+        self.dataset = generate(root, subjects, replications, actions, seed, seen)
+        super().__init__(root, num_persons=num_persons, layout=None if layout == seen else layout, **loader)
 
     def train_mask(self, index: dict[str, np.ndarray]) -> np.ndarray:
         """Clips of the odd subjects, of cameras 2 and 3, or of the even setups, (N,) bool."""

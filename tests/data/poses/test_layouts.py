@@ -1,6 +1,7 @@
 """Layouts from files, and the way from one layout to another."""
 
 import json
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -231,3 +232,60 @@ def test_every_possible_map_commutes_with_shifts_and_the_mirror():
             np.testing.assert_allclose(change(joints + 2), change(joints) + 2, atol=1e-5)
             mirrored = change(joints[:, :, list(source.mirror)])
             np.testing.assert_allclose(mirrored, change(joints)[:, :, list(target.mirror)], atol=1e-6)
+
+
+def test_all_joints_at_once_are_the_weighted_sums_one_after_the_other():
+    for source in LAYOUTS.values():
+        joints, _ = points(source)
+        joints[0, 1, ::5] = np.nan
+        for target in LAYOUTS.values():
+            try:
+                change = map_layout(source, target)
+            except InputError:
+                continue
+            found = change(joints)
+            assert found.dtype == np.float32
+            for joint, terms in enumerate(change.weights):
+                expected = sum(np.float32(weight) * joints[:, :, place] for place, weight in terms)
+                np.testing.assert_array_equal(found[:, :, joint], expected, err_msg=f"{source.name} {target.name}")
+
+
+def test_maps_compose_where_nothing_is_lost():
+    """A → B → C is A → C for every joint of C whose joints of A are all in B as they are."""
+    compared, differ = 0, set()
+    for a in LAYOUTS.values():
+        joints, _ = points(a)
+        for b in LAYOUTS.values():
+            for c in LAYOUTS.values():
+                try:
+                    first, second, whole = map_layout(a, b), map_layout(b, c), map_layout(a, c)
+                except InputError:
+                    continue
+                kept = {terms[0][0] for terms in first.weights if terms[0][1] == 1}
+                found, expected = second(first(joints)), whole(joints)
+                for joint, terms in enumerate(whole.weights):
+                    if {place for place, _ in terms} <= kept:
+                        np.testing.assert_allclose(found[..., joint, :], expected[..., joint, :], atol=1e-5)
+                        compared += 1
+                    elif not np.allclose(found[..., joint, :], expected[..., joint, :], atol=1e-5):
+                        differ.add((a.name, b.name, c.joints[joint]))
+    assert compared > 1000
+    assert ("ntu25", "kinect20", "neck") in differ  # which Kinect v1 has not: h36m17 gets one that is made up
+
+
+def test_every_chain_of_two_maps_is_a_map():
+    possible = set()
+    for a in LAYOUTS.values():
+        for b in LAYOUTS.values():
+            with suppress(InputError):
+                map_layout(a, b)
+                possible.add((a.name, b.name))
+    assert {(a, d) for a, b in possible for c, d in possible if b == c} == possible
+
+
+def test_the_content_of_a_file_is_a_layout_too():
+    values = {"base": "kinect20", "keep": [*KINECT20.joints[:7], "right shoulder"], "name": "upper"}
+    assert find_layout(values) == KINECT20.subset(values["keep"], "upper")
+    assert find_layout(KINECT20.to_dict()) == KINECT20
+    with pytest.raises(InputError, match="layout: base names 'kinect', but the layouts are ntu25"):
+        find_layout({"base": "kinect", "keep": []})
