@@ -19,7 +19,7 @@ Checked = TypeVar("Checked", bound=Callable[..., Any])
 SMALLEST_TEMPERATURE = 1e-6
 """Cosines of float32 near 1 are 6e-8 apart: divided by less than this, their rounding is what a softmax would see."""
 
-_WORDS = {
+_PHRASES = {
     operator.ge: "at least {:g}",
     operator.gt: "above {:g}",
     operator.le: "at most {:g}",
@@ -27,18 +27,18 @@ _WORDS = {
 }
 
 
-def _number(base: type, *limits: tuple[Callable[[Any, Any], bool], float], told: str | None = None) -> Any:
+def _number(base: type, *limits: tuple[Callable[[Any, Any], bool], float], text: str | None = None) -> Any:
     """A type of numbers within limits, whose name says which: the help shows it."""
-    told = told or " and ".join(_WORDS[compare].format(limit) for compare, limit in limits)
+    text = text or " and ".join(_PHRASES[compare].format(limit) for compare, limit in limits)
 
     def validate(cls: type, value: Any) -> None:
         number = _plain(base, value)
         if number is None:
-            raise ValueError(f"must be a {'whole number' if base is int else 'number'} {told}, got {value}")
+            raise ValueError(f"must be a {'whole number' if base is int else 'number'} {text}, got {value}")
         if not math.isfinite(number) or not all(compare(number, limit) for compare, limit in limits):
-            raise ValueError(f"must be {told}, got {value}")
+            raise ValueError(f"must be {text}, got {value}")
 
-    return extend_base_type(f"{base.__name__} {told}", base, validate, extra_attrs={"_told": told})
+    return extend_base_type(f"{base.__name__} {text}", base, validate, extra_attrs={"_bounds_text": text})
 
 
 def _plain(base: type, value: Any) -> Any:
@@ -65,10 +65,10 @@ else:
     NonNegativeInt = _number(int, (operator.ge, 0))
     PositiveFloat = _number(float, (operator.gt, 0))
     NonNegativeFloat = _number(float, (operator.ge, 0))
-    Share = _number(float, (operator.ge, 0), (operator.le, 1), told="in [0, 1]")
-    PositiveShare = _number(float, (operator.gt, 0), (operator.le, 1), told="in (0, 1]")
-    ProperShare = _number(float, (operator.gt, 0), (operator.lt, 1), told="in (0, 1)")
-    PartialShare = _number(float, (operator.ge, 0), (operator.lt, 1), told="in [0, 1)")
+    Share = _number(float, (operator.ge, 0), (operator.le, 1), text="in [0, 1]")
+    PositiveShare = _number(float, (operator.gt, 0), (operator.le, 1), text="in (0, 1]")
+    ProperShare = _number(float, (operator.gt, 0), (operator.lt, 1), text="in (0, 1)")
+    PartialShare = _number(float, (operator.ge, 0), (operator.lt, 1), text="in [0, 1)")
     Temperature = _number(float, (operator.ge, SMALLEST_TEMPERATURE))
 
 
@@ -112,12 +112,12 @@ def _bounded(function: Any, owner: type | None = None) -> Any:
 
 def _bounds(hint: Any) -> bool:
     """Whether a type is one of this module, or holds one."""
-    return hasattr(hint, "_told") or any(_bounds(part) for part in get_args(hint))
+    return hasattr(hint, "_bounds_text") or any(_bounds(part) for part in get_args(hint))
 
 
 def _within(hint: Any, value: Any) -> Any:
     """The value as plain numbers; a ValueError where it lies outside."""
-    if hasattr(hint, "_told"):
+    if hasattr(hint, "_bounds_text"):
         return hint._type(hint(value))
     parts, origin = get_args(hint), get_origin(hint)
     if origin in (Union, types.UnionType):

@@ -113,8 +113,8 @@ def run(args: Sequence[str]) -> SkelCLI | None:
         SystemExit: With code 2 for a command or config that makes no sense, 1 for files that cannot be used. One line
             on stderr says what is wrong; SKELCL_DEBUG=1 adds the traceback.
     """
-    words = list(args)
-    verb = words[0] if words else "--help"
+    argv = list(args)
+    verb = argv[0] if argv else "--help"
     if verb in ("-h", "--help"):
         print(HELP, end="")
         return None
@@ -124,27 +124,27 @@ def run(args: Sequence[str]) -> SkelCLI | None:
         print(f"skelcl {__version__}")
         return None
     try:
-        words = with_run_files(words)
-        _check_yaml(words)
-        return _dispatch(verb, words)
+        argv = with_run_files(argv)
+        _check_yaml(argv)
+        return _dispatch(verb, argv)
     except Exception as error:
-        told = user_message(error)
-        if told is None:
+        message = user_message(error)
+        if message is None:
             raise
         PROGRAM.leave_with_first()  # which met the same error
         if os.environ.get("SKELCL_DEBUG"):
             traceback.print_exc()
-        fail(told, _code(error))
+        fail(message, _code(error))
 
 
-def _check_yaml(words: Sequence[str]) -> None:
+def _check_yaml(argv: Sequence[str]) -> None:
     """Looks at the YAML files among the words: the parser tells neither the file nor the line of what is wrong.
 
     Raises:
         OptionError: A config is no YAML, or without options.
         InputError: Another of them is no YAML.
     """
-    for before, word in itertools.pairwise(words):
+    for before, word in itertools.pairwise(argv):
         name, equals, value = word.partition("=") if word.startswith("--") else (before, "=", word)
         config = name in ("--config", "-c")
         if not equals or not (config or value.endswith((".yaml", ".yml"))) or not os.path.isfile(value):
@@ -184,28 +184,28 @@ def _code(error: BaseException | None) -> int:
     return 2
 
 
-def _dispatch(verb: str, words: list[str]) -> SkelCLI | None:
-    if verb == "predict" and any(word.partition("=")[0] == "--input" for word in words):
+def _dispatch(verb: str, argv: list[str]) -> SkelCLI | None:
+    if verb == "predict" and any(word.partition("=")[0] == "--input" for word in argv):
         from skelcl.commands.parsing import call
 
-        call("skelcl predict", _load(OWN_CLIP), words[1:])
+        call("skelcl predict", _load(OWN_CLIP), argv[1:])
     elif verb in LIGHTNING_VERBS:
-        if verb == "predict" and {"-h", "--help"} & set(words):
+        if verb == "predict" and {"-h", "--help"} & set(argv):
             print("for a clip of your own, `skelcl predict --input CLIP --help` lists the options; for a split:\n")
         from skelcl.commands.lightning import run_lightning
 
-        return run_lightning(words)
+        return run_lightning(argv)
     elif verb in PROGRAMS:
-        _load(PROGRAMS[verb])(words[1:])
+        _load(PROGRAMS[verb])(argv[1:])
     elif verb in LISTS:
         from skelcl.commands.parsing import call_on
 
         function, name = LISTS[verb]
-        call_on(f"skelcl {verb}", _load(function), name, words[1:])
+        call_on(f"skelcl {verb}", _load(function), name, argv[1:])
     elif verb in COMMANDS:
         from skelcl.commands.parsing import call
 
-        code = call(f"skelcl {verb}", _load(COMMANDS[verb]), words[1:])
+        code = call(f"skelcl {verb}", _load(COMMANDS[verb]), argv[1:])
         if code:
             sys.exit(code)
     else:

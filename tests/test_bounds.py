@@ -252,7 +252,7 @@ def test_every_number_that_a_run_file_can_set_has_bounds(kind):
     leaves = {name: _leaves(hint) for name, hint in hints.items() if name in inspect.signature(kind).parameters}
     loose = [name for name, found in leaves.items() if (int in found or float in found) and name not in ANY]
     assert not loose, f"{kind.__name__} takes any number as {loose[0]}"
-    if any(hasattr(leaf, "_told") for found in leaves.values() for leaf in found):
+    if any(hasattr(leaf, "_bounds_text") for found in leaves.values() for leaf in found):
         assert hasattr(own, "__wrapped__"), f"{kind.__name__} is not @bounded"
 
 

@@ -27,7 +27,7 @@ QUIET = [
 SMALL = [*QUIET, "--model.encoder.hidden=8", "--model.queue_size=32", "--data.batch_size=16"]
 GO_ON = "go on with skelcl fit --ckpt_path"
 RESUME = f"{GO_ON} {LAST}"
-ANEW, ON = "the same command does it anew", "the same command goes on from here"
+RERUN_HINT, ON = "the same command does it anew", "the same command goes on from here"
 pytestmark = pytest.mark.linux("POSIX signals, and /proc to see who is left")
 BOTH = pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 
@@ -82,13 +82,13 @@ def told(capfd, kind, how, stop):
 
 
 VERBS = {
-    "fit": (["fit", "--config", RUN, *SMALL], 3, ANEW),
+    "fit": (["fit", "--config", RUN, *SMALL], 3, RERUN_HINT),
     "fit, one epoch later": (["fit", "--config", RUN, *SMALL], 30, RESUME),
     "fit, resumed": (["fit", "--ckpt_path", "X.ckpt", "--trainer.max_epochs=9"], 3, f"{GO_ON} X.ckpt"),
-    "validate": (["validate", "--ckpt_path", "X.ckpt"], 2, ANEW),
-    "test": (["test", "--ckpt_path", "X.ckpt"], 4, ANEW),
-    "predict": (["predict", "--ckpt_path", "X.ckpt", "--features.path=features.npz"], 2, ANEW),
-    "evaluate": (["evaluate", "--ckpt_path", "X.ckpt", "--protocols=knn"], 2, ANEW),
+    "validate": (["validate", "--ckpt_path", "X.ckpt"], 2, RERUN_HINT),
+    "test": (["test", "--ckpt_path", "X.ckpt"], 4, RERUN_HINT),
+    "predict": (["predict", "--ckpt_path", "X.ckpt", "--features.path=features.npz"], 2, RERUN_HINT),
+    "evaluate": (["evaluate", "--ckpt_path", "X.ckpt", "--protocols=knn"], 2, RERUN_HINT),
     "fine-tune": (["fine-tune", "--config", SEMI, "--ckpt_path=X.ckpt", *QUIET, "--trainer.max_epochs=9"], 20, ON),
 }  # fmt: skip
 
@@ -194,7 +194,7 @@ def test_a_forked_process_that_is_ended_ends_the_run(start, ucla, tmp_path):
     process = start("fit", *words, "--trainer.max_epochs=4000")
     wait_for((tmp_path / LAST).is_file)
     os.kill(max(pid for pid in session(process.pid) if pid != process.pid), signal.SIGTERM)
-    ended(process, signal.SIGTERM, tmp_path, ANEW)
+    ended(process, signal.SIGTERM, tmp_path, RERUN_HINT)
 
 
 @pytest.mark.slow
@@ -218,7 +218,7 @@ def test_before_the_processes_have_met(start, ucla, tmp_path, kind):
     wait_for(lambda: len(session(process.pid)) == 2)
     process.send_signal(kind)
     if kind == signal.SIGTERM:
-        ended(process, kind, tmp_path, ANEW)
+        ended(process, kind, tmp_path, RERUN_HINT)
     wait_for(lambda: not session(process.pid), 10)
 
 

@@ -18,7 +18,7 @@ from skelcl.bounds import PositiveInt, bounded
 from skelcl.commands.parsing import Commands
 from skelcl.errors import InputError, printable
 from skelcl.evaluation import summary
-from skelcl.evaluation.provenance import in_words, read_facts
+from skelcl.evaluation.provenance import read_facts, without_tensors
 from skelcl.evaluation.record import REFERENCE_KEY
 from skelcl.files import atomic_write
 from skelcl.interop import as_cal, load_reference, scd_net, sds_cl
@@ -43,12 +43,12 @@ def _classifier_state(state_dict: Mapping[str, Tensor], origin: Origin, skeleton
     return {name.replace("head.", "classifier.", 1): value for name, value in state.items()}
 
 
-def _nothing(origin: Origin, stream: str) -> dict[str, object]:
+def _no_options(origin: Origin, stream: str) -> dict[str, object]:
     return {}
 
 
 @dataclass(frozen=True)
-class Home:
+class Target:
     """What a reference network is here.
 
     Args:
@@ -67,7 +67,7 @@ class Home:
     ntu: str = "ntu"
     ucla: str = "nw_ucla"
     state: Callable[[Mapping[str, Tensor], Origin, Skeleton], dict[str, Tensor]] = _classifier_state
-    options: Callable[[Origin, str], dict[str, object]] = _nothing
+    options: Callable[[Origin, str], dict[str, object]] = _no_options
 
 
 def _hyperformer_options(origin: Origin, stream: str) -> dict[str, object]:
@@ -92,14 +92,16 @@ def _as_cal_options(origin: Origin, stream: str) -> dict[str, object]:
     return sizes if origin.num_classes else {**sizes, "queue_size": origin.queue_size or as_cal.QUEUE}
 
 
-HOMES: dict[str, Home] = {
-    "ctr-gcn": Home("Supervised", "CTRGCN", "supervised/ctr_gcn"),
-    "2s-agcn": Home("Supervised", "AGCN", "supervised/agcn"),
-    "hyperformer": Home("Supervised", "Hyperformer", "supervised/hyperformer", options=_hyperformer_options),
-    "hcn": Home("Supervised", "HCN", "supervised/hcn", options=_hcn_options),
-    "scd-net": Home("SCDNet", "SCD", "pretrain/scd_net", "ntu60", state=scd_net.method_state, options=_scd_net_options),
-    "sds-cl": Home("SDSCL", "DSTA", "pretrain/sds_cl", "ntu60", state=sds_cl.method_state, options=_sds_cl_options),
-    "as-cal": Home(
+TARGETS: dict[str, Target] = {
+    "ctr-gcn": Target("Supervised", "CTRGCN", "supervised/ctr_gcn"),
+    "2s-agcn": Target("Supervised", "AGCN", "supervised/agcn"),
+    "hyperformer": Target("Supervised", "Hyperformer", "supervised/hyperformer", options=_hyperformer_options),
+    "hcn": Target("Supervised", "HCN", "supervised/hcn", options=_hcn_options),
+    "scd-net": Target(
+        "SCDNet", "SCD", "pretrain/scd_net", "ntu60", state=scd_net.method_state, options=_scd_net_options
+    ),
+    "sds-cl": Target("SDSCL", "DSTA", "pretrain/sds_cl", "ntu60", state=sds_cl.method_state, options=_sds_cl_options),
+    "as-cal": Target(
         "ASCAL", "LSTM", "pretrain/as_cal", "ntu60", "nw_ucla-default", as_cal.method_state, _as_cal_options
     ),
 }
@@ -156,11 +158,11 @@ def import_reference(
     chosen = {"num_classes": num_classes, "num_persons": num_persons, "num_frames": num_frames, "heads": heads}
     origin, layout = _complete(input, state, reference, skeleton, chosen)
     state = _converted(input, origin, layout, state)
-    home = HOMES[origin.name]
-    run = run_file(run or f"{home.run}-{home.ucla if layout == KINECT20.name else home.ntu}.yaml")
+    target = TARGETS[origin.name]
+    run = run_file(run or f"{target.run}-{target.ucla if layout == KINECT20.name else target.ntu}.yaml")
     config = _config(run, origin, stream, judged="classifier.weight" in state)
     _save(output, origin, state, config)
-    print(f"{input}: {_told(origin)}")
+    print(f"{input}: {_describe(origin)}")
     print(f"wrote {output}, with data and views of {run}")
     print(f"judge it: skelcl test --ckpt_path {output}, on other data with --data FILE")
 
@@ -202,7 +204,7 @@ def _complete(
             f"{path}: one linear layer alone, as AS-CAL's linear evaluation saves; import the file of its pre-training"
         )
     if origin is None and reference is None:
-        raise InputError(f"{path}: of no known network ({', '.join(HOMES)}); it holds {next(iter(state))} and so on")
+        raise InputError(f"{path}: of no known network ({', '.join(TARGETS)}); it holds {next(iter(state))} and so on")
     origin = origin or Origin(str(reference))
     layout = skeleton or {each.num_joints: each.name for each in (NTU25, KINECT20)}.get(origin.num_joints or 0)
     if layout is None:
@@ -218,27 +220,27 @@ def _complete(
 def _converted(path: Path, origin: Origin, layout: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """State of the method that judges the network."""
     try:
-        return HOMES[origin.name].state(state, origin, find_skeleton(layout))
+        return TARGETS[origin.name].state(state, origin, find_skeleton(layout))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
 
 def _config(run: Path, origin: Origin, stream: str, judged: bool) -> str:
     """Resolved config of a run file, fitted to the network; of ``Supervised`` where it is judged by a classifier."""
-    home = HOMES[origin.name]
-    options = home.options(origin, stream)
+    target = TARGETS[origin.name]
+    options = target.options(origin, stream)
     options |= {f"{view}.sample.frames": origin.num_frames for view in ("view", "eval_view")}
     # In float32 the outputs are those of the reference, whatever precision the run trains in.
-    words = [f"--data.num_persons={origin.num_persons}", f"--stream.kind={stream}", "--trainer.precision=32-true"]
-    words += ["--stream.masked_motion=false"] * stream.endswith("motion")  # as released
-    words += [f"--model.{name}={value}" for name, value in options.items() if value is not None]
-    text = resolved_config(["--config", str(run), *words])
+    args = [f"--data.num_persons={origin.num_persons}", f"--stream.kind={stream}", "--trainer.precision=32-true"]
+    args += ["--stream.masked_motion=false"] * stream.endswith("motion")  # as released
+    args += [f"--model.{name}={value}" for name, value in options.items() if value is not None]
+    text = resolved_config(["--config", str(run), *args])
     config = yaml.safe_load(text)
     model = config["model"]
-    found, wanted = [_short(model), _short(model["init_args"]["encoder"])], [home.method, home.encoder]
+    found, wanted = [_short(model), _short(model["init_args"]["encoder"])], [target.method, target.encoder]
     if found != wanted:
         raise InputError(f"{run}: a run of {' with '.join(found)}; these weights take one of {' with '.join(wanted)}")
-    if not judged or home.method == "Supervised":
+    if not judged or target.method == "Supervised":
         return text
     parts = {name: model["init_args"][name] for name in ("encoder", "view", "eval_view")}
     supervised = {name: config[name] for name in ("seed_everything", "data", "stream", "trainer")}
@@ -274,7 +276,7 @@ def _ours(path: Path, content: Mapping[str, Any]) -> dict[str, str]:
         "data": f"{_short(data)}: {', '.join(f'{key} {value}' for key, value in chosen.items())}",
         "stream": config.get("stream", {}).get("kind", "joint"),
         "trained": trained,
-        "trained on": summary.trained_on(in_words(read_facts(path, content))),
+        "trained on": summary.trained_on(without_tensors(read_facts(path, content))),
         "use": f"skelcl test --ckpt_path {path}",
     }
 
@@ -285,7 +287,7 @@ def _theirs(path: Path, state: Mapping[str, Tensor]) -> dict[str, str]:
     if origin is None:
         names = list(state)[:3]
         return {"what": f"weights of no known network; they are named {', '.join(names)} and so on"}
-    rows = {"what": f"weights of {_told(origin)}"}
+    rows = {"what": f"weights of {_describe(origin)}"}
     output = path.with_name(f"{path.stem}-skelcl.ckpt" if path.suffix == ".ckpt" else f"{path.stem}.ckpt")
     use = f"skelcl checkpoint import --reference {origin.name} --input {quote(str(path))} --output {quote(str(output))}"
     try:
@@ -295,7 +297,7 @@ def _theirs(path: Path, state: Mapping[str, Tensor]) -> dict[str, str]:
     return rows | {"use": use}
 
 
-def _told(origin: Origin) -> str:
+def _describe(origin: Origin) -> str:
     sizes = {
         "classes": origin.num_classes,
         "joints": origin.num_joints,

@@ -50,7 +50,7 @@ def prepare_nw_ucla(
         raise StoreError(f"--raw is missing: skelcl data prepare nw-ucla --raw all_sqe.zip --root {root}")
     files = raw if isinstance(raw, list) else [raw]
     store = nw_ucla.prepare(files, root, overwrite=overwrite, strict=strict, max_failed=max_failed, jobs=jobs)
-    _tell(store)
+    _print_summary(store)
 
 
 @bounded
@@ -157,7 +157,7 @@ def _prepare_ntu(
         max_failed=max_failed,
         jobs=jobs,
     )
-    _tell(store)
+    _print_summary(store)
 
 
 @bounded
@@ -235,7 +235,7 @@ def import_poses(
         strict=strict,
         max_failed=max_failed,
     )
-    _tell(store)
+    _print_summary(store)
 
 
 @bounded
@@ -274,7 +274,7 @@ def import_arrays(
         lacking = "input" if input is None else "name"
         example = f"skelcl data import arrays --input NTU60_CS.npz --name ntu60 --root {root}"
         raise StoreError(f"--{lacking} is missing: {example}")
-    _tell(
+    _print_summary(
         convert_arrays(
             input,
             name,
@@ -361,17 +361,17 @@ def prepare_pku_mmd(
         max_failed=max_failed,
         jobs=jobs,
     )
-    _tell(store)
+    _print_summary(store)
 
 
-def _tell(store: SkeletonStore) -> None:
+def _print_summary(store: SkeletonStore) -> None:
     """What a conversion came to, in a few lines, each with the first clip of its kind."""
     for line in store.report["summary"]:
         kind = line["outcome"], line["reason"]
         first = next(one for one in store.report["notices"] if (one["outcome"], one["reason"]) == kind)
-        name, told = first["id"], first["message"]
-        told = one_line(told if told.startswith(name) else f"{name}: {told}")
-        print(f"{line['outcome']}: {line['count']} × {line['reason']}; the first: {told}")
+        name, message = first["id"], first["message"]
+        message = one_line(message if message.startswith(name) else f"{name}: {message}")
+        print(f"{line['outcome']}: {line['count']} × {line['reason']}; the first: {message}")
     counts = store.meta["counts"]
     print(f"{store.path}: {counts['sequences']} sequences, {counts['frames']} frames, details in report.json")
 

@@ -73,14 +73,14 @@ class Evaluation:
     table: str
 
 
-def main(words: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> None:
     """``skelcl evaluate``.
 
     Args:
-        words: Options of the command. ``--data FILE`` stands for what is in the file, and ``--data.KEY`` goes on top.
+        argv: Options of the command. ``--data FILE`` stands for what is in the file, and ``--data.KEY`` goes on top.
     """
     options, files = [], []
-    rest = iter(words)
+    rest = iter(argv)
     for word in rest:
         name, equals, value = word.partition("=")
         if name == "--data":
@@ -357,8 +357,8 @@ def _changes(config: Mapping[str, Any], data: dict[str, Any] | Path | None, root
     if given:
         block = given
         persons = config["data"].get("init_args", {}).get("num_persons")
-        told = {} if persons is None else {"num_persons": persons}  # the encoder was made for so many
-        block = {**block, "init_args": {**told, **(block.get("init_args") or {})}}
+        inferred = {} if persons is None else {"num_persons": persons}  # the encoder was made for so many
+        block = {**block, "init_args": {**inferred, **(block.get("init_args") or {})}}
     options |= {} if root is None else {"root": str(root)}
     if options:
         block = {**block, "init_args": {**(block.get("init_args") or {}), **options}}

@@ -29,16 +29,16 @@ from skelcl.data.facts import FACTS_KEY
 from skelcl.errors import InputError, OptionError, fail, printable
 from skelcl.evaluation.provenance import TrainedOn
 from skelcl.evaluation.record import RUN_KEY, environment, run_facts
-from skelcl.runs.callbacks import WholeCheckpoints, forked_processes, newest_checkpoint
+from skelcl.runs.callbacks import AtomicCheckpointIO, forked_processes, newest_checkpoint
 from skelcl.runs.checkpoints import check_run, mismatch, read_checkpoint
 from skelcl.runs.config import ConfigCLI
-from skelcl.runs.interruption import ANEW, PROGRAM
+from skelcl.runs.interruption import PROGRAM, RERUN_HINT
 from skelcl.runs.loading import needed_data
 from skelcl.runs.trainer_options import (
     check_options,
     check_trainer,
-    hush_lightning,
-    lightning_explained,
+    lightning_option_errors,
+    silence_lightning,
 )
 from skelcl.runs.trust import CONFIG_KEY, stored_config
 
@@ -113,8 +113,8 @@ class SkelCLI(ConfigCLI):
             chosen = dict(_flat(yaml.safe_load(parser.dump(config, skip_none=False))))
             for key, value in _flat(self.stored):
                 if key in chosen and chosen[key] != value:
-                    told = f"{key}: {value} in the checkpoint, {chosen[key]} on the command line"
-                    rank_zero_only(print)(printable(told))
+                    message = f"{key}: {value} in the checkpoint, {chosen[key]} on the command line"
+                    rank_zero_only(print)(printable(message))
 
     def instantiate_classes(self) -> None:
         """Build all that the config names.
@@ -126,7 +126,7 @@ class SkelCLI(ConfigCLI):
         if self.subcommand is None:
             return
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            self.trainer.strategy.checkpoint_io = WholeCheckpoints()
+            self.trainer.strategy.checkpoint_io = AtomicCheckpointIO()
         for logger in self.trainer.loggers:
             if isinstance(logger, CSVLogger):
                 _take_own_folder(logger)
@@ -177,7 +177,7 @@ class SkelCLI(ConfigCLI):
 
     def _how_to_go_on(self) -> str:
         last = newest_checkpoint(self.trainer) if self.subcommand == "fit" else None
-        return ANEW if last is None else f"go on with skelcl fit --ckpt_path {shlex.quote(str(last))}"
+        return RERUN_HINT if last is None else f"go on with skelcl fit --ckpt_path {shlex.quote(str(last))}"
 
     def before_test(self) -> None:
         """Evaluation prints a table of its own; Lightning's would repeat it for each loader."""
@@ -197,11 +197,11 @@ def _continue_wandb(config: Any) -> None:
         rank_zero_only(print)(f"W&B: going on with run {ours[0]['id']}; for a new one add an id to its logger")
 
 
-def run_lightning(words: Sequence[str]) -> SkelCLI:
+def run_lightning(argv: Sequence[str]) -> SkelCLI:
     """Run ``fit``, ``validate``, ``test`` or ``predict``.
 
     Args:
-        words: The verb and its options. With ``--ckpt_path`` and without ``--config``, the config in the checkpoint is
+        argv: The verb and its options. With ``--ckpt_path`` and without ``--config``, the config in the checkpoint is
             taken, as far as it is :func:`~skelcl.runs.trust.stored_config`; options on the command line win over it.
             All verbs but ``fit`` leave out its trainer, but for how much and how precisely it computes, and use one
             device.
@@ -210,7 +210,7 @@ def run_lightning(words: Sequence[str]) -> SkelCLI:
         InputError: If the checkpoint cannot be read or belongs to another model.
         OptionError: If an option of Lightning's cannot be used, alone or beside the others.
     """
-    args, trust = _without(words, "--trust")
+    args, trust = _pop_option(argv, "--trust")
     path = _option(args, "--ckpt_path")
     stored = None
     if args[0] != "fit" and path in ("best", "last", "hpc"):
@@ -227,11 +227,11 @@ def run_lightning(words: Sequence[str]) -> SkelCLI:
         args[1:1] = ["--config", yaml.safe_dump(stored)]
     if path is not None and Path(path).is_file():
         check_run(Path(path), args[0] == "fit")
-    hush_lightning()
+    silence_lightning()
     if torch.cuda.is_available():
         # The bar reads the loss, for which the GPU has to be waited for: not in every step.
         os.environ.setdefault("TQDM_MINITERS", "10")
-    with lightning_explained(), needed_data(None if path is None else Path(path)):
+    with lightning_option_errors(), needed_data(None if path is None else Path(path)):
         return SkelCLI(stored=stored, save_config_callback=SaveConfig, args=args)
 
 
@@ -265,11 +265,11 @@ def _option(args: Sequence[str], *names: str) -> str | None:
     return value
 
 
-def _without(words: Sequence[str], name: str) -> tuple[list[str], list[str]]:
+def _pop_option(argv: Sequence[str], name: str) -> tuple[list[str], list[str]]:
     """A command line without an option that may be given several times, and the values of that option."""
     kept: list[str] = []
     values: list[str] = []
-    rest = iter(words)
+    rest = iter(argv)
     for word in rest:
         own, equals, value = word.partition("=")
         if own != name:

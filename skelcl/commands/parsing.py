@@ -46,24 +46,24 @@ def call(prog: str, commands: Commands | Callable[..., Any], args: Sequence[str]
     ``--raw`` and ``--ckpt_path`` may be followed by several places, as the shell's wildcards write them, or be given
     several times. So may a function be whose first argument is a list of places.
     """
-    words = list(args) or ["--help"]
+    argv = list(args) or ["--help"]
     function: Any = commands
     depth = 0
-    while isinstance(function, dict) and depth < len(words) and words[depth] in function:
-        function, depth = function[words[depth]], depth + 1
+    while isinstance(function, dict) and depth < len(argv) and argv[depth] in function:
+        function, depth = function[argv[depth]], depth + 1
     if callable(function) and (several := _several(function)):
-        return call_on(" ".join([prog, *words[:depth]]), function, several, words[depth:])
+        return call_on(" ".join([prog, *argv[:depth]]), function, several, argv[depth:])
     places: dict[str, list[str]] = {}
     others: list[str] = []
-    while words:
-        word = words.pop(0)
+    while argv:
+        word = argv.pop(0)
         name, equals, value = word.partition("=")
         if name in SEVERAL and equals:
             places.setdefault(name, []).append(value)
-        elif name in SEVERAL and words and not words[0].startswith("-"):
-            values = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+        elif name in SEVERAL and argv and not argv[0].startswith("-"):
+            values = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
             places.setdefault(name, []).extend(values)
-            del words[: len(values)]
+            del argv[: len(values)]
         else:
             others.append(word)
     for name, values in places.items():
@@ -90,10 +90,10 @@ def call_on(prog: str, function: Callable[..., Any], places: str, args: Sequence
     """
     first = next(iter(inspect.signature(function).parameters))
     text = inspect.cleandoc(function.__doc__ or "")
-    told = re.search(rf"^ +{first}: (.+)$", text, re.MULTILINE)
+    described = re.search(rf"^ +{first}: (.+)$", text, re.MULTILINE)
     parser = CommandParser(prog=prog, description=text.partition("\n\nArgs:")[0])
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file of these options")
-    parser.add_argument(first, nargs="+", type=str, metavar=places, help=told[1] if told else None)
+    parser.add_argument(first, nargs="+", type=str, metavar=places, help=described[1] if described else None)
     parser.add_function_arguments(function, skip={first})
     values = parser.parse_args(list(args) or ["--help"]).as_dict()
     del values["config"]

@@ -117,16 +117,16 @@ def predict_clips(
         if reader is None:
             reader = predictor.reader(given or _layout(poses, format, predictor.skeleton), **options)
             if reader.change is not None:
-                print(reader.change.told)
+                print(reader.change.summary)
         found = predictor.recognise(poses, reader, str(clip.place))
-        _tell(clip.id, found)
+        _print_summary(clip.id, found)
         results.append({"id": clip.id, "file": str(clip.place), **found.to_dict()})
         if neighbours_picture is not None and len(results) == 1:
             _draw(predictor, reader, poses, found, neighbours_picture)
             print(f"wrote {neighbours_picture}")
     if output is not None:
         assert reader is not None
-        told = {
+        content = {
             "checkpoint": str(ckpt_path),
             "labels_by": predictor.labels_by,
             "layout": reader.layout.name,
@@ -135,7 +135,7 @@ def predict_clips(
             "clips": results,
         }
         with atomic_write(output) as part:
-            part.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", "utf-8")
+            part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
         print(f"wrote {output}")
 
 
@@ -151,7 +151,7 @@ def _layout(poses: Poses, format: Format, own: Skeleton) -> Skeleton:
         raise
 
 
-def _tell(name: str, found: Recognition) -> None:
+def _print_summary(name: str, found: Recognition) -> None:
     def listed(window: Prediction) -> str:
         top = ", ".join(f"{one_line(label)} {probability:.2f}" for label, probability in window.top)
         return top or window.problem

@@ -25,11 +25,11 @@ program that starts its own ranks, here and under `wandb agent`; rank 0 alone lo
 flags, so nothing has to be shared."""
 
 
-def main(words: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> None:
     """``skelcl sweep``.
 
     Args:
-        words: Options of the command.
+        argv: Options of the command.
     """
     parser = OptionParser(
         prog="skelcl sweep",
@@ -43,7 +43,7 @@ def main(words: Sequence[str]) -> None:
         "--count", type=_positive, metavar="N", help="trials in all, earlier calls included (default: the whole grid)"
     )
     parser.add_argument("--folder", type=Path, metavar="DIR", help="of the sweep (default: runs/sweeps/ + FILE's name)")
-    own = parser.parse_args(list(words) or ["--help"])
+    own = parser.parse_args(list(argv) or ["--help"])
     sweep = read_sweep(own.file)
     check_options(sweep)
     if own.local:
@@ -77,13 +77,13 @@ def run_local(sweep: Sweep, folder: Path, count: PositiveInt | None = None, jobs
         write_tables(folder, sweep, results)
         local.close()
     if not results or results[0].state != "complete":
-        told = next(iter(local.failed.values()), "every trial was stopped early")
-        raise InputError(f"{folder}: no trial came to its end: {told}")
+        reason = next(iter(local.failed.values()), "every trial was stopped early")
+        raise InputError(f"{folder}: no trial came to its end: {reason}")
     picture = draw(folder, sweep, results)
     best = results[0]
     print(f"\n{table_text(sweep, results)}")
     print(f"best: trial {best.number}, {sweep.metric} {best.objective:.4g}, {best.folder}")
-    print(f"      skelcl {shlex.join(sweep.words(best.values))}")
+    print(f"      skelcl {shlex.join(sweep.arguments(best.values))}")
     print(f"files: {folder}/table.csv, table.md{'' if picture is None else ', sweep.png'}")
 
 

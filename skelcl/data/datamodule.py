@@ -22,7 +22,7 @@ from skelcl.clips import Clips
 from skelcl.data.adapted import AdaptedStore, open_store
 from skelcl.data.batches import BalancedBatches, ClipDataset, ClipLoader, FirstBatches, OrderedBatches, ShuffledBatches
 from skelcl.data.facts import DataFacts
-from skelcl.data.store import StoreError, leaked
+from skelcl.data.store import StoreError, train_duplicates
 from skelcl.data.subsets import LabelSubset, choose_classes, digest, validation_queries, write_labels
 from skelcl.errors import InputError, OptionError
 from skelcl.skeleton import Skeleton
@@ -171,7 +171,7 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         self.subsets = self._subsets()
         self._whole: dict[torch.device, Clips] = {}
         self._train_on(self._whole_parts["train"])
-        self._told = False
+        self._reported = False
         # With fewer clips than processes some have none; padding would count clips twice.
         self.allow_zero_length_dataloader_with_multiple_devices = True
 
@@ -266,7 +266,9 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
     def _subsets(self) -> dict[str, np.ndarray]:
         mask = self._kept.copy()
         mask[self._whole_parts["test"]] = False
-        clean = self._labelled(np.flatnonzero(self._kept & ~mask & ~leaked(self.store.index["content"], mask)))
+        clean = self._labelled(
+            np.flatnonzero(self._kept & ~mask & ~train_duplicates(self.store.index["content"], mask))
+        )
         return {"test_clean": clean} if self.always_clean or len(clean) < len(self.parts["test"]) else {}
 
     def setup(self, stage: str) -> None:
@@ -289,9 +291,9 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
             if folder is not None and self.trainer.is_global_zero:
                 labelled = self.ids[self.parts["train"]].tolist()
                 write_labels(Path(folder) / "labels.txt", labelled, f"{self.dataset}, {self._labels}")
-        if self._told:
+        if self._reported:
             return
-        self._told = True
+        self._reported = True
         sizes = {"train": len(self.parts["train"]), "test": len(self.parts["test"])}
         sizes |= {name: len(part) for name, part in self.subsets.items()}
         if self.validation != "none":
@@ -305,8 +307,8 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
             line += f"; left out where a label is needed, for want of one: {without} clips"
         if self.label_subset is not None:
             line += f"; labels: {self._labels}, sha {digest(self.ids[self.parts['train']].tolist())[:6]}"
-        told = self.store.told if isinstance(self.store, AdaptedStore) else []
-        rank_zero_info("\n".join([line, *told]))
+        changes = self.store.changes if isinstance(self.store, AdaptedStore) else []
+        rank_zero_info("\n".join([line, *changes]))
 
     def _check_labels(self, stage: str) -> None:
         if self.trainer is None:

@@ -69,13 +69,13 @@ def export(store: SkeletonStore, format: Target, output: Path, splits: list[str]
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        told = _WRITERS[format](store, work, chosen)
+        lines = _WRITERS[format](store, work, chosen)
         if output.exists():
             output.rmdir()
         os.rename(work, output)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return told
+    return lines
 
 
 def _chosen(store: SkeletonStore, splits: list[str] | None) -> dict[str, np.ndarray]:
@@ -143,7 +143,7 @@ def losses(store: SkeletonStore, frames: int | None = None) -> list[str]:
 
 
 def _write_ctr_gcn(store: SkeletonStore, folder: Path, splits: Mapping[str, np.ndarray]) -> list[str]:
-    told = []
+    lines = []
     for split, train in splits.items():
         parts = _parts(train, ("train", "test"))
         position = {name: n for n, name in enumerate(store.ids.tolist())}
@@ -169,8 +169,8 @@ def _write_ctr_gcn(store: SkeletonStore, folder: Path, splits: Mapping[str, np.n
         names = [store.ids[n] for positions in parts.values() for n in positions]
         (folder / f"{name}_names.txt").write_text("".join(f"{name}\n" for name in names), "utf-8")
         sizes = " + ".join(f"{len(positions)} {part}" for part, positions in parts.items())
-        told.append(f"{name}.npz: {sizes} clips, recipe sgn; their names are in {name}_names.txt")
-    return told + losses(store, FRAMES)
+        lines.append(f"{name}.npz: {sizes} clips, recipe sgn; their names are in {name}_names.txt")
+    return lines + losses(store, FRAMES)
 
 
 def _write_agcn(store: SkeletonStore, folder: Path, splits: Mapping[str, np.ndarray]) -> list[str]:
@@ -189,7 +189,7 @@ def _write_npy(
     splits: Mapping[str, np.ndarray],
     views: Mapping[str, tuple[int, Sampler, Normalize, bool]],
 ) -> list[str]:
-    told = []
+    lines = []
     for split, train in splits.items():
         (folder / split).mkdir()
         parts = _parts(train, ("train", "val"))
@@ -208,8 +208,8 @@ def _write_npy(
             agcn.write_names(folder / split / f"{part}_label.pkl", names, labels.tolist())
         recipe = next(iter(views.values()))[2].recipe
         sizes = " + ".join(f"{len(positions)} {part}" for part, positions in parts.items())
-        told.append(f"{split}: {sizes} clips, recipe {recipe}")
-    return told
+        lines.append(f"{split}: {sizes} clips, recipe {recipe}")
+    return lines
 
 
 _WRITERS: dict[str, Callable[[SkeletonStore, Path, dict[str, np.ndarray]], list[str]]] = {

@@ -9,7 +9,7 @@ import numpy as np
 
 from skelcl.data.convert import convert
 from skelcl.data.formats import agcn, ctr_gcn, ntu_npy, ntu_release, pickles, pyskl, sgn
-from skelcl.data.formats.arrays import TEST, TRAIN, Opened
+from skelcl.data.formats.arrays import TEST, TRAIN, OpenedDataset
 from skelcl.data.formats.containers import NPY, ZIP, decode, read_bytes
 from skelcl.data.formats.mapped import Archive, open_npy, starts_with
 from skelcl.data.official_splits import check_store_name
@@ -57,7 +57,7 @@ def convert_arrays(
     scratch = root / f".{name}.unpacked"
     try:
         opened = open_arrays(_only(input), scratch, None if names is None else read_names(names), split)
-        print(opened.told)
+        print(opened.summary)
         for notice in opened.notices:
             print(printable(f"{notice['outcome']}: {notice['message']}"))
         _check_name(name, [source.name for source in opened.sources])
@@ -98,7 +98,7 @@ def convert_arrays(
     return store
 
 
-def open_arrays(path: Path, scratch: Path, names: list[str] | None = None, split: str | None = None) -> Opened:
+def open_arrays(path: Path, scratch: Path, names: list[str] | None = None, split: str | None = None) -> OpenedDataset:
     """Recognises a processed data set by what it holds.
 
     Args:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from skelcl.data.official_splits import official_splits
-from skelcl.data.plausibility import SIZES, Defects, find_defects, limits
+from skelcl.data.plausibility import MAX_SIZE_RATIO, Defects, find_defects, limits
 from skelcl.data.schema import Flag
-from skelcl.data.store import SkeletonStore, StoreError, leaked
+from skelcl.data.store import SkeletonStore, StoreError, train_duplicates
 from skelcl.errors import printable
 from skelcl.files import one_line
 
@@ -39,7 +39,7 @@ def check(store: str, root: Path = Path("data")) -> int:
     for name, value in rows.items():
         print(f"  {name:<{width}}  {value}")
     for line in damage:
-        print(printable(f"{line}: {opened.again}"))
+        print(printable(f"{line}: {opened.rebuild_hint}"))
     return 1 if damage else 0
 
 
@@ -106,11 +106,13 @@ def statistics(store: SkeletonStore) -> dict[str, str]:
         share = found.size / median
     where = f"> {limit.far:g} m" if limit.unit == "m" else f"> {limit.far:g} {limit.unit} from their body"
     rows |= {
-        f"jumps of a joint > {limit.jump:g} {limit.unit}": _told(found.jumps, store.ids),
-        f"coordinates {where}": _told(found.far, store.ids),
-        f"bones > {limit.long:g} {limit.unit}": _told(found.long, store.ids),
-        f"bodies {SIZES:g} times larger or smaller than most": _told((share > SIZES) | (share < 1 / SIZES), store.ids),
-        "bodies that swap between two frames": _told(found.swaps, store.ids),
+        f"jumps of a joint > {limit.jump:g} {limit.unit}": _count(found.jumps, store.ids),
+        f"coordinates {where}": _count(found.far, store.ids),
+        f"bones > {limit.long:g} {limit.unit}": _count(found.long, store.ids),
+        f"bodies {MAX_SIZE_RATIO:g} times larger or smaller than most": _count(
+            (share > MAX_SIZE_RATIO) | (share < 1 / MAX_SIZE_RATIO), store.ids
+        ),
+        "bodies that swap between two frames": _count(found.swaps, store.ids),
     }
     divided = official_splits(store)
     for name, train in divided.items():
@@ -118,7 +120,7 @@ def statistics(store: SkeletonStore) -> dict[str, str]:
         repeated = int(train.sum()) - len(np.unique(content[train]))
         rows[name] = (
             f"train {int(train.sum())} / test {int((~train).sum())}; copies: "
-            f"{int(leaked(content, train).sum())} of the test part in training, {repeated} within training"
+            f"{int(train_duplicates(content, train).sum())} of the test part in training, {repeated} within training"
         )
     if not divided:
         rows["copies"] = str(len(store) - len(np.unique(index["content"])))
@@ -130,7 +132,7 @@ def _distinct(column: np.ndarray) -> str:
     return str(known) if known else "unknown"
 
 
-def _told(clips: np.ndarray, ids: np.ndarray) -> str:
+def _count(clips: np.ndarray, ids: np.ndarray) -> str:
     """How many clips are odd, and which is the first."""
     (which,) = np.nonzero(clips)
     return f"in {len(which)} sequences" + (f", the first is {one_line(str(ids[which[0]]))}" if len(which) else "")

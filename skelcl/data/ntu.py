@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from skelcl.bounds import PositiveInt, bounded
 from skelcl.data.datamodule import SkeletonDataModule
 from skelcl.data.formats.ntu_release import Release, difference, one_shot, splits
-from skelcl.data.store import SkeletonStore, StoreError, leaked
+from skelcl.data.store import SkeletonStore, StoreError, train_duplicates
 
 
 @bounded
@@ -50,7 +50,7 @@ class NTU60(SkeletonDataModule):
         Args:
             stage: As of SkeletonDataModule.
         """
-        if not self._told:
+        if not self._reported:
             _tell_difference("ntu60", self.store)
         super().setup(stage)
 
@@ -113,7 +113,7 @@ class NTU120(SkeletonDataModule):
         test = self.parts["test"]
         exemplar = np.zeros(len(self.store), bool)
         exemplar[self.parts["train_all"]] = True
-        clean = test[~leaked(content, exemplar)[test]]
+        clean = test[~train_duplicates(content, exemplar)[test]]
         return {"test_clean": clean} if len(clean) < len(test) else {}
 
     def setup(self, stage: str) -> None:
@@ -122,7 +122,7 @@ class NTU120(SkeletonDataModule):
         Args:
             stage: As of SkeletonDataModule.
         """
-        if not self._told:
+        if not self._reported:
             _tell_difference("ntu120", self.store)
         super().setup(stage)
 

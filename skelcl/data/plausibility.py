@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SIZES = 20.0
+MAX_SIZE_RATIO = 20.0
 """How often larger or smaller than the median body of a store no body is."""
-BEYOND = 1e6
+MAX_COORDINATE = 1e6
 """Coordinates that no unit explains."""
-_TOGETHER = 0.1
+_MAX_COMMON_MOTION = 0.1
 """Body sizes that all joints together hardly move between two frames."""
 
 
@@ -129,7 +129,7 @@ def _far(joints: np.ndarray, missing: np.ndarray, unit: np.ndarray, limits: Limi
         return np.asarray((np.abs(joints) > limits.far).any((1, 2)))
     middle = np.nan_to_num(joints).sum(1, keepdims=True) / np.maximum((~missing).sum(1), 1)[:, None, None]
     apart = np.linalg.norm(joints - middle, axis=-1) > limits.far * unit[:, None]
-    return np.asarray((apart & ~missing).any(1) | (np.abs(joints) > BEYOND).any((1, 2)))
+    return np.asarray((apart & ~missing).any(1) | (np.abs(joints) > MAX_COORDINATE).any((1, 2)))
 
 
 def _sizes(joints: np.ndarray, absent: np.ndarray, track: np.ndarray, count: int) -> np.ndarray:
@@ -145,19 +145,19 @@ def _sizes(joints: np.ndarray, absent: np.ndarray, track: np.ndarray, count: int
 
 def _swap(tracks: np.ndarray, sizes: np.ndarray) -> bool:
     """Whether two bodies of (M, T, V, C) go on better as one another, and not at all as themselves."""
-    own = [_way(track, track) for track in tracks]
+    own = [_displacement(track, track) for track in tracks]
     for a in range(len(tracks)):
         for b in range(a + 1, len(tracks)):
             stay = own[a] + own[b]
-            leap = stay > _TOGETHER * (sizes[a] + sizes[b])
+            leap = stay > _MAX_COMMON_MOTION * (sizes[a] + sizes[b])
             if leap.any():
-                cross = _way(tracks[a], tracks[b]) + _way(tracks[b], tracks[a])
+                cross = _displacement(tracks[a], tracks[b]) + _displacement(tracks[b], tracks[a])
                 if (leap & (cross < 0.5 * stay)).any():
                     return True
     return False
 
 
-def _way(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+def _displacement(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Mean way of the joints of (T, V, C) to those of the next frame, (T − 1,); NaN where a body is missing."""
     apart = np.linalg.norm(after[1:] - before[:-1], axis=-1)
     both = ~np.isnan(apart)

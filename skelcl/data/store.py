@@ -64,14 +64,16 @@ class SkeletonStore:
         self.in_memory = in_memory
         self._joints: np.ndarray | None = None
         if not self.path.is_dir():
-            raise MissingStore(f"no store at {self.path}: {self.again}", self.path)
+            raise MissingStore(f"no store at {self.path}: {self.rebuild_hint}", self.path)
         file = self.path / "meta.json"
         if not file.is_file():
-            raise StoreError(f"{self.path} is not a skelcl store (it has no meta.json): {self.again}")
+            raise StoreError(f"{self.path} is not a skelcl store (it has no meta.json): {self.rebuild_hint}")
         try:
             self.meta, self.skeleton = checked_meta(read_json(file))
         except ValueError as error:
-            raise StoreError(f"{file} is not the description of a skelcl store ({error}): {self.again}") from error
+            raise StoreError(
+                f"{file} is not the description of a skelcl store ({error}): {self.rebuild_hint}"
+            ) from error
         self._check_joints()
         self.index = self._read_index()
         self._row = self.index["row"].astype(np.int64)
@@ -81,7 +83,7 @@ class SkeletonStore:
         self.check_unchanged()
 
     @property
-    def again(self) -> str:
+    def rebuild_hint(self) -> str:
         """What to do when the store is missing or damaged: the command that makes it anew."""
         return how_to_make(self.path, getattr(self, "meta", None))
 
@@ -93,25 +95,25 @@ class SkeletonStore:
         actual = file.stat().st_size if file.is_file() else -1
         if actual != expected:
             found = "is missing" if actual < 0 else f"has {actual} bytes instead of {expected}"
-            raise StoreError(f"{file} {found}: {self.again}")
+            raise StoreError(f"{file} {found}: {self.rebuild_hint}")
         try:
             with file.open("rb") as stream:
                 begin = stream.read(len(header))
         except OSError as error:
-            raise StoreError(f"{file} cannot be read ({error.strerror}): {self.again}") from error
+            raise StoreError(f"{file} cannot be read ({error.strerror}): {self.rebuild_hint}") from error
         if begin != header:
-            raise StoreError(f"{file} is not the array that meta.json describes: {self.again}")
+            raise StoreError(f"{file} is not the array that meta.json describes: {self.rebuild_hint}")
 
     def _read_index(self) -> dict[str, np.ndarray]:
         file, counts = self.path / "index.npz", self.meta["counts"]
         try:
             index = read_npz(file, dict.fromkeys(COLUMNS, _LARGEST_COLUMN))
         except InputError as error:
-            raise StoreError(f"{file} is missing or damaged ({error}): {self.again}") from error
+            raise StoreError(f"{file} is missing or damaged ({error}): {self.rebuild_hint}") from error
         try:
             check_index(index, len(self.meta["classes"]), counts["sequences"], counts["rows"])
         except ValueError as error:
-            raise StoreError(f"{file} {error}: {self.again}") from error
+            raise StoreError(f"{file} {error}: {self.rebuild_hint}") from error
         return index
 
     def _check_turns(self) -> None:
@@ -120,7 +122,7 @@ class SkeletonStore:
         if self.recipe == "agcn" and is_reversed(self.joints[(self._row + self.index["first"])[some]], self.skeleton):
             raise StoreError(
                 f"{self.path}: {REVERSED}: export them anew (`skelcl data export`) from a store in camera space, then "
-                + self.again
+                + self.rebuild_hint
             )
 
     def __len__(self) -> int:
@@ -143,8 +145,8 @@ class SkeletonStore:
     @property
     def digest(self) -> str:
         """Hexadecimal SHA-256 of the clips, by the checksums of index and coordinates in ``meta.json``."""
-        told = "".join(f"{name} {self.meta['sha256'].get(name)}\n" for name in ("index.npz", "joints.npy"))
-        return hashlib.sha256(told.encode()).hexdigest()
+        checksums = "".join(f"{name} {self.meta['sha256'].get(name)}\n" for name in ("index.npz", "joints.npy"))
+        return hashlib.sha256(checksums.encode()).hexdigest()
 
     def check_unchanged(self) -> None:
         """Refuses to mix this store with another one that took its place while it was open.
@@ -189,9 +191,9 @@ class SkeletonStore:
         try:
             report = read_json(self.path / "report.json")
         except InputError as error:
-            raise StoreError(f"{error}: {self.again}") from error
+            raise StoreError(f"{error}: {self.rebuild_hint}") from error
         if not isinstance(report, dict) or not isinstance(report.get("summary"), list):
-            raise StoreError(f"{self.path / 'report.json'} is not the report of a conversion: {self.again}")
+            raise StoreError(f"{self.path / 'report.json'} is not the report of a conversion: {self.rebuild_hint}")
         return report
 
     def position(self, clip: str) -> int:
@@ -329,7 +331,7 @@ def fill_joints(joints: np.ndarray) -> None:
     joints[body, frame, joint] = (1 - weight) * joints[body, low, joint] + weight * joints[body, high, joint]
 
 
-def leaked(content: np.ndarray, train: np.ndarray) -> np.ndarray:
+def train_duplicates(content: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Test clips whose coordinates equal those of a training clip.
 
     Args:

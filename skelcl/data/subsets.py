@@ -89,7 +89,7 @@ class LabelSubset:
             InputError: If that leaves no clip, a class has too few, or a listed clip is not among them.
         """
         if self.rule not in RULES:
-            return self._listed(ids, label)
+            return self._from_file(ids, label)
         known = np.flatnonzero(label >= 0)
         if not len(known):
             raise InputError(f"labels: {self}, but no clip has a label")
@@ -110,7 +110,7 @@ class LabelSubset:
             raise InputError(f"labels: {self} of {len(known)} clips is less than one clip")
         return chosen
 
-    def _listed(self, ids: np.ndarray, label: np.ndarray) -> np.ndarray:
+    def _from_file(self, ids: np.ndarray, label: np.ndarray) -> np.ndarray:
         listed = read_labels(Path(self.rule))
         if lacking := sorted(set(listed) - set(ids[label >= 0].tolist())):
             raise InputError(

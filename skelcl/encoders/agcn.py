@@ -98,7 +98,7 @@ class AdaptiveGraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V) to (N, C', T, V)."""
-        y = recompute(self._collect, x, self._graph(x))
+        y = recompute(self._aggregate, x, self._graph(x))
         return (self.bn(y) + self.shortcut(x)).relu()
 
     def mixing(self, x: Tensor) -> Tensor:
@@ -109,6 +109,6 @@ class AdaptiveGraphConv(nn.Module):
         query, key = self.embed(x).unflatten(1, (2, 3, -1)).unbind(1)
         return self.skeleton_graph + self.graph + joint_attention(query, key)
 
-    def _collect(self, x: Tensor, graph: Tensor) -> Tensor:
+    def _aggregate(self, x: Tensor, graph: Tensor) -> Tensor:
         # Joints are mixed before channels: C ≤ C' in every block of the paper. The mixture is three times as large.
         return F.conv2d(aggregate(x, graph), self.value.weight, self.value_bias.sum(0))

@@ -51,8 +51,8 @@ class Encoder(nn.Module, ABC):
         """
         found: dict[str, Tensor] = {}
 
-        def note(name: str, layer: Any, words: tuple[Any, ...], options: dict[str, Any]) -> None:
-            found[name] = layer.mixing(*words, **options).detach().unflatten(0, (len(x), -1))
+        def note(name: str, layer: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+            found[name] = layer.mixing(*args, **options).detach().unflatten(0, (len(x), -1))
 
         layers = [(name, layer) for name, layer in self.named_modules() if getattr(layer, "mixes", None) == over]
         hooks = [layer.register_forward_pre_hook(partial(note, name), with_kwargs=True) for name, layer in layers]

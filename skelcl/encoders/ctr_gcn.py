@@ -98,25 +98,25 @@ class ChannelGraphConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V) to (N, C', T, V)."""
-        query, key = self._related(x)
+        query, key = self._query_key(x)
         # From few channels the values, three times the output, are cheaper to compute again than to keep.
-        y = recompute(self._collect, x if self.widens else self.value(x), query, key)
+        y = recompute(self._aggregate, x if self.widens else self.value(x), query, key)
         return (self.bn(y) + self.shortcut(x)).relu()
 
     def mixing(self, x: Tensor) -> Tensor:
         """The refined graphs, (N, 3, C', V, V)."""
-        return self._refined(*self._related(x))
+        return self._refined_graph(*self._query_key(x))
 
-    def _related(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _query_key(self, x: Tensor) -> tuple[Tensor, Tensor]:
         # A pointwise convolution commutes with the mean over frames; averaging first is T times less work.
         query, key = self.relate(x.mean(2, keepdim=True)).squeeze(2).unflatten(1, (2, 3, -1)).unbind(1)
         return query, key
 
-    def _refined(self, query: Tensor, key: Tensor) -> Tensor:
+    def _refined_graph(self, query: Tensor, key: Tensor) -> Tensor:
         # α commutes with the refinement: it scales few weights instead of a graph for each clip and channel.
         graph = self.graph[:, None] + self.alpha * self.lift_bias[:, :, None, None]
         return channel_graph(query, key, self.alpha * self.lift_weight, graph)
 
-    def _collect(self, x: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    def _aggregate(self, x: Tensor, query: Tensor, key: Tensor) -> Tensor:
         value = self.value(x) if self.widens else x
-        return channel_aggregate(value.unflatten(1, (3, -1)), self._refined(query, key))
+        return channel_aggregate(value.unflatten(1, (3, -1)), self._refined_graph(query, key))

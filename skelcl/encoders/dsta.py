@@ -216,7 +216,7 @@ class ClipAttention(nn.Module):
 
     def forward(self, x: Tensor, encoding: Tensor) -> Tensor:
         """(N, C, T, V) with encoded positions (C, V), which only queries and keys see, to (N, C', T, V)."""
-        return self.merge.bn(recompute(self._collect, x, self._attention(x, encoding)))
+        return self.merge.bn(recompute(self._aggregate, x, self._attention(x, encoding)))
 
     def mixing(self, x: Tensor, encoding: Tensor) -> Tensor:
         """The whole map of each head, (N, S, V, V), transposed: the sum runs over the queries."""
@@ -228,7 +228,7 @@ class ClipAttention(nn.Module):
         attention = self.alpha * attention_map(query, key, self.activation, dim=-2)
         return attention if self.graph is None else attention + self.graph
 
-    def _collect(self, x: Tensor, attention: Tensor) -> Tensor:
+    def _aggregate(self, x: Tensor, attention: Tensor) -> Tensor:
         merged: Tensor = self.merge.conv(aggregate(x, attention))
         return merged
 

@@ -60,7 +60,7 @@ def step_features(outputs: object) -> StepFeatures | None:
     return StepFeatures(features=outputs["features"], label=outputs["label"], index=outputs["index"])
 
 
-def unjudged_features(outputs: object) -> StepFeatures | None:
+def self_supervised_features(outputs: object) -> StepFeatures | None:
     """As :func:`step_features`, but None as well for a supervised step, whose logits are what there is to judge."""
     return None if isinstance(outputs, Mapping) and "logits" in outputs else step_features(outputs)
 

@@ -16,7 +16,7 @@ from skelcl.bounds import NonNegativeInt, PositiveInt, bounded
 from skelcl.encoders.base import Encoder
 from skelcl.errors import InputError
 from skelcl.evaluation import report
-from skelcl.evaluation.features import FeatureBank, StepFeatures, run_directory, unjudged_features
+from skelcl.evaluation.features import FeatureBank, StepFeatures, run_directory, self_supervised_features
 from skelcl.evaluation.knn import knn_predict
 from skelcl.evaluation.probe import PRESETS, ProbeName, ProbeResult, linear_probe
 from skelcl.evaluation.record import write_results
@@ -103,7 +103,7 @@ class FrozenEvaluation(pl.Callback):
         Raises:
             InputError: If there are more test loaders than gallery and queries.
         """
-        given = unjudged_features(outputs)
+        given = self_supervised_features(outputs)
         if given is None:
             return
         if dataloader_idx > 1:

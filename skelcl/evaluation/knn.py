@@ -15,7 +15,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from skelcl.bounds import PositiveInt, bounded
 from skelcl.errors import InputError
-from skelcl.evaluation.features import check_features, unjudged_features
+from skelcl.evaluation.features import check_features, self_supervised_features
 
 GALLERY_CHUNK = 65536
 
@@ -176,7 +176,7 @@ class OnlineKNN(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the features of a batch."""
-        given = unjudged_features(outputs)
+        given = self_supervised_features(outputs)
         if self._active and given is not None:
             self.metric.update(given["features"], given["label"], gallery=dataloader_idx == 0)
 

@@ -92,7 +92,7 @@ class SplitClips(NamedClips, Protocol):
 
 
 @dataclass(frozen=True)
-class Seen:
+class TrainOverlap:
     """How many of some clips a network was trained on.
 
     Args:
@@ -109,8 +109,8 @@ class Seen:
 
     def __str__(self) -> str:
         kinds = {"with labels": self.labelled, "without labels": self.unlabelled}
-        told = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
-        return told or ("none" if self.complete else "not known")
+        text = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
+        return text or ("none" if self.complete else "not known")
 
 
 def label_facts(data: SplitClips, positions: Sequence[int] | NDArray[Any]) -> dict[str, Any]:
@@ -184,15 +184,15 @@ def read_content(path: str | Path | None) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def in_words(facts: Mapping[str, Any]) -> dict[str, Any] | None:
+def without_tensors(facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """Facts without their tensors, as a record holds them; None for unknown ones."""
     if not facts:
         return None
-    told = {name: value for name, value in facts.items() if name not in LENGTHY}
-    return told | {"before": [in_words(one) for one in facts["before"]]}
+    plain = {name: value for name, value in facts.items() if name not in LENGTHY}
+    return plain | {"before": [without_tensors(one) for one in facts["before"]]}
 
 
-def seen_clips(facts: Mapping[str, Any], data: SplitClips, positions: NDArray[Any]) -> Seen:
+def train_overlap(facts: Mapping[str, Any], data: SplitClips, positions: NDArray[Any]) -> TrainOverlap:
     """Count the clips among some that a network was trained on.
 
     A clip is known by its name in the same data set and by its coordinates in any. Copies that the data set itself has
@@ -218,7 +218,7 @@ def seen_clips(facts: Mapping[str, Any], data: SplitClips, positions: NDArray[An
             if one["name"] == data.dataset:
                 found |= np.isin(ids, one["ids"].numpy())
             (labelled if one["supervised"] else unlabelled)[found] = True
-    return Seen(len(ids), int(labelled.sum()), int((unlabelled & ~labelled).sum()), complete)
+    return TrainOverlap(len(ids), int(labelled.sum()), int((unlabelled & ~labelled).sum()), complete)
 
 
 def changed(facts: Mapping[str, Any], data: SplitClips) -> bool:
@@ -263,7 +263,7 @@ def refuse_seen(facts: Mapping[str, Any], data: SplitClips, path: object, part: 
     """
     if part not in data.parts:
         return
-    seen = seen_clips(facts, data, data.parts[part])
+    seen = train_overlap(facts, data, data.parts[part])
     labels_only = part == "query" and (data.validation == "seen" or facts.get("supervised", False))
     if (seen.labelled or (seen.unlabelled and not labels_only)) and not data.accept_seen:
         what = "test clips" if part == "test" else "validation queries"

@@ -20,16 +20,16 @@ from torch import Tensor, nn
 
 from skelcl.evaluation.features import named_clips
 from skelcl.evaluation.provenance import (
-    Seen,
     SplitClips,
     TrainedOn,
+    TrainOverlap,
     changed,
     ids_digest,
-    in_words,
     label_facts,
     read_content,
     read_facts,
-    seen_clips,
+    train_overlap,
+    without_tensors,
 )
 from skelcl.files import atomic_write
 from skelcl.runs.trust import CONFIG_KEY, plain_yaml
@@ -124,20 +124,20 @@ def remarks(run: Mapping[str, Any]) -> list[str]:
         run: What :func:`run_record` gives.
     """
     data = run["data"] or {}
-    told = []
+    lines = []
     if str(run.get("selection")).startswith(UNTRAINED):
-        told.append(f"{run['selection']}: the weights are random")
-    if (seen := seen_words(data)) not in ("none", "not known"):
-        told.append(f"of the {data['test_clips']} test clips {seen} were among those that the network was trained on")
+        lines.append(f"{run['selection']}: the weights are random")
+    if (seen := describe_overlap(data)) not in ("none", "not known"):
+        lines.append(f"of the {data['test_clips']} test clips {seen} were among those that the network was trained on")
     if data.get("changed"):
-        told.append(f"the store {data['name']} is not the one that the network was trained on")
-    return told
+        lines.append(f"the store {data['name']} is not the one that the network was trained on")
+    return lines
 
 
-def seen_words(data: Mapping[str, Any]) -> str:
+def describe_overlap(data: Mapping[str, Any]) -> str:
     """How many test clips were trained on, by what a record says of its data: ``none``, or ``not known``."""
     seen = data.get("seen")
-    return "not known" if not seen else str(Seen(int(data["test_clips"]), **seen))
+    return "not known" if not seen else str(TrainOverlap(int(data["test_clips"]), **seen))
 
 
 def save_record(
@@ -166,10 +166,10 @@ def save_record(
 def run_facts(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """What a checkpoint says of the machine and the time of its training; empty where that is no plain text."""
     try:
-        told = json.loads(json.dumps(checkpoint.get(RUN_KEY)))
+        stored = json.loads(json.dumps(checkpoint.get(RUN_KEY)))
     except (TypeError, ValueError, RecursionError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return stored if isinstance(stored, dict) else {}
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -244,7 +244,7 @@ def run_record(
     return {
         "tested": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": _data(data, tested, labelled, trained_on),
-        "training_data": in_words(trained_on),
+        "training_data": without_tensors(trained_on),
         "encoder": type(encoder).__name__,
         "feature_width": getattr(encoder, "dim", None),
         "parameters": sum(p.numel() for p in encoder.parameters()) if isinstance(encoder, nn.Module) else None,
@@ -289,7 +289,7 @@ def _data(
     # Its own classifier knows the labels of training alone; a gallery of another data set has labels of its own.
     if facts.get("supervised") and facts["steps"] and (labelled is None or facts["name"] == data.dataset):
         labels = facts["labels"]
-    seen = seen_clips(facts, data, np.asarray(tested))
+    seen = train_overlap(facts, data, np.asarray(tested))
     return {
         "name": data.dataset,
         "class": type(data).__name__,

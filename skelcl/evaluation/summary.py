@@ -17,7 +17,7 @@ from skelcl.evaluation.judge import Scores
 from skelcl.evaluation.page import Confusion, Curves, Map, Table
 from skelcl.evaluation.probe import ProbeName, ProbeResult
 from skelcl.evaluation.projection import project
-from skelcl.evaluation.record import remarks, seen_words
+from skelcl.evaluation.record import describe_overlap, remarks
 from skelcl.evaluation.robustness import Reading, severity_curves
 from skelcl.evaluation.spread import mean_sd, plus_minus
 from skelcl.files import markdown_table, one_line
@@ -142,8 +142,8 @@ def facts(path: Path, run: Mapping[str, Any], results: Mapping[str, Any], names:
         "input": f"{run['view']}, stream {run['stream']}",
         "pre-training": f"{run['epochs']} epochs, seed {run['seed']}",
         "trained on": trained_on(run.get("training_data")),
-        "test clips trained on": seen_words(data),
-        **({"mind": "; ".join(told)} if (told := remarks(run)) else {}),
+        "test clips trained on": describe_overlap(data),
+        **({"mind": "; ".join(lines)} if (lines := remarks(run)) else {}),
         "selection": run["selection"] + "; nothing is chosen on test clips" * (run["selection"] != "not known"),
         "protocols": protocols,
         "seeds of probes and k-means": f"{seeds}; ± is their standard deviation, not that of trainings",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from skelcl.errors import InputError, printable
-from skelcl.evaluation.record import seen_words
+from skelcl.evaluation.record import describe_overlap
 from skelcl.runs.versions import natural
 
 KEPT = ("method", "checkpoint", "selection", "knn", "probe", "protocols", "judge_seeds", "metrics", "run")
@@ -63,7 +63,7 @@ class Result:
         labels, trained = data["labels"], run["trained_on"] or {}
         sha256 = str(labels.get("sha256"))[:6]
         rule = labels.get("rule")
-        gallery, seen = data.get("gallery"), seen_words(data)
+        gallery, seen = data.get("gallery"), describe_overlap(data)
         trained_on_test = seen not in ("none", "not known")
         probe, knn = content.get("probe", {}), content.get("knn", {})
         versions = trained.get("versions", run["tested_on"]["versions"])

@@ -14,11 +14,11 @@ from skelcl.interop.detection import Origin
 from skelcl.interop.key_mapping import KeyMapping, Pieces
 from skelcl.skeleton import Skeleton
 
-FIRST = "weight_ih_l0"
+LSTM_KEY = "weight_ih_l0"
 """The tensor by which an LSTM is found."""
-OWN = "bi_lstm."
+LSTM_PREFIX = "bi_lstm."
 """What the authors' names start with, though the LSTM runs in one direction."""
-TWIN, KEYS = "model_ema.", "contrast.memory"
+MOMENTUM_PREFIX, QUEUE_KEY = "model_ema.", "contrast.memory"
 """Where :func:`~skelcl.interop.detection.find_state` leaves the rest of their pre-training."""
 QUEUE = 500
 """Rows of the queue of a file that holds none."""
@@ -41,17 +41,17 @@ def build(
     return module, KeyMapping({name: Pieces((name.removeprefix("lstm."),)) for name in module.state_dict()})
 
 
-def recurrent(state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def lstm_state(state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The LSTM of a state dict under the names of ``torch.nn.LSTM``, whatever stands before them; else the authors'.
 
     Raises:
         InputError: There is none, or there are several.
     """
-    found = [name.removesuffix(FIRST) for name in state_dict if name.endswith(FIRST)]
-    found = [OWN] if OWN in found else found
+    found = [name.removesuffix(LSTM_KEY) for name in state_dict if name.endswith(LSTM_KEY)]
+    found = [LSTM_PREFIX] if LSTM_PREFIX in found else found
     if len(found) != 1:
-        told = "no LSTM" if not found else f"several LSTMs ({', '.join(found)}): pass one of them"
-        raise InputError(f"this is no state dict of AS-CAL's encoder: it holds {told}")
+        problem = "no LSTM" if not found else f"several LSTMs ({', '.join(found)}): pass one of them"
+        raise InputError(f"this is no state dict of AS-CAL's encoder: it holds {problem}")
     (prefix,) = found
     return {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
 
@@ -68,25 +68,29 @@ def method_state(state_dict: Mapping[str, Tensor], origin: Origin, skeleton: Ske
     Raises:
         InputError: Names or shapes are not exactly those of one of the two.
     """
-    lstm = recurrent(state_dict)
-    twin = {name.removeprefix(TWIN): value for name, value in state_dict.items() if name.startswith(TWIN)}
-    rest = {name: value for name, value in state_dict.items() if not name.startswith((TWIN, "contrast."))}
+    lstm = lstm_state(state_dict)
+    twin = {
+        name.removeprefix(MOMENTUM_PREFIX): value
+        for name, value in state_dict.items()
+        if name.startswith(MOMENTUM_PREFIX)
+    }
+    rest = {name: value for name, value in state_dict.items() if not name.startswith((MOMENTUM_PREFIX, "contrast."))}
     classifier = {name: rest[name] for name in ("classifier.weight", "classifier.bias") if name in rest}
     if strange := [name for name in rest if name.rpartition(".")[2] not in lstm and name not in classifier]:
         raise InputError(
             f"this is no state dict of AS-CAL: {', '.join(strange[:3])} ({len(strange)} in all) unexpected"
         )
     state: dict[str, Tensor] = {}
-    copies = [("encoder.", lstm)] if classifier else [("encoder.", lstm), ("key.module.0.", recurrent(twin or lstm))]
+    copies = [("encoder.", lstm)] if classifier else [("encoder.", lstm), ("key.module.0.", lstm_state(twin or lstm))]
     for prefix, weights in copies:
         module, layout = build(skeleton, 0, 0, origin.num_persons or 1, **sizes(weights))
         layout.load(module, weights)
         state |= {f"{prefix}{name}": value for name, value in module.state_dict().items()}
     if classifier:
         return state | classifier
-    keys = state_dict.get(KEYS)
+    keys = state_dict.get(QUEUE_KEY)
     # Which clips the keys show is not saved, nor where the next goes: a queue counts as filled once.
-    state["queue.keys"] = torch.zeros(QUEUE, lstm[FIRST].shape[0] // 4) if keys is None else keys
+    state["queue.keys"] = torch.zeros(QUEUE, lstm[LSTM_KEY].shape[0] // 4) if keys is None else keys
     state["queue.index"] = torch.full((len(state["queue.keys"]),), -1)
     state["queue.pushed"] = torch.tensor(0 if keys is None else len(keys))
     return state
@@ -95,4 +99,4 @@ def method_state(state_dict: Mapping[str, Tensor], origin: Origin, skeleton: Ske
 def sizes(lstm: Mapping[str, Tensor]) -> dict[str, int]:
     """Width and number of layers that the tensors of an LSTM tell."""
     layers = [int(match[1]) for name in lstm if (match := re.fullmatch(r"weight_ih_l(\d+)", name))]
-    return {"hidden": lstm[FIRST].shape[0] // 4, "layers": max(layers) + 1}
+    return {"hidden": lstm[LSTM_KEY].shape[0] // 4, "layers": max(layers) + 1}

@@ -82,9 +82,9 @@ def find_state(content: Any) -> dict[str, Tensor]:
     while isinstance(state, Mapping) and (found := [key for key in WRAPPERS if isinstance(state.get(key), Mapping)]):
         state = state[found[0]]
     if not isinstance(state, Mapping) or not state:
-        raise InputError(f"holds no weights: {_told(content)}")
+        raise InputError(f"holds no weights: {_describe(content)}")
     if strange := [key for key, value in state.items() if not isinstance(key, str) or not isinstance(value, Tensor)]:
-        raise InputError(f"holds no state dict: {str(strange[0])[:40]!r} is no tensor; {_told(content)}")
+        raise InputError(f"holds no state dict: {str(strange[0])[:40]!r} is no tensor; {_describe(content)}")
     return _bare(state)
 
 
@@ -154,7 +154,7 @@ def _sized(name: str, state: Mapping[str, Tensor]) -> Origin:
     return Origin(name, size("fc.weight", 0), joints, persons)
 
 
-def _told(content: Any) -> str:
+def _describe(content: Any) -> str:
     if not isinstance(content, Mapping):
         return f"it is a {type(content).__name__}"
     keys = [" ".join(str(key)[:40].split()) for key in content]  # anybody may have chosen them

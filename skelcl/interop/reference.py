@@ -27,14 +27,14 @@ NETWORKS: dict[str, Callable[..., tuple[nn.Module, KeyMapping]]] = {
 Further arguments of a builder are sizes that only its network has.
 """
 
-WITHIN: dict[str, Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]] = {
+FIND_NETWORK: dict[str, Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]] = {
     **dict.fromkeys(("ctr-gcn", "2s-agcn", "hyperformer", "hcn"), std_cl.network),
     "scd-net": scd_net.query_network,
-    "as-cal": as_cal.recurrent,
+    "as-cal": as_cal.lstm_state,
 }
 """Where a checkpoint may hold more than the network: what finds the network in it."""
 
-TOLD: dict[str, Callable[[Mapping[str, Tensor]], dict[str, int]]] = {"as-cal": as_cal.sizes}
+READ_SIZES: dict[str, Callable[[Mapping[str, Tensor]], dict[str, int]]] = {"as-cal": as_cal.sizes}
 """What reads sizes off the tensors that nobody has to give."""
 
 
@@ -82,8 +82,8 @@ def load_reference(
     chosen = {size: value for size, value in sizes.items() if value is not None}
     if strange := chosen.keys() - inspect.signature(build).parameters.keys():
         raise InputError(f"{name} is always of the published size: leave out {', '.join(sorted(strange))}")
-    state = WITHIN[name](state_dict) if name in WITHIN else state_dict
-    chosen |= TOLD[name](state) if name in TOLD else {}
+    state = FIND_NETWORK[name](state_dict) if name in FIND_NETWORK else state_dict
+    chosen |= READ_SIZES[name](state) if name in READ_SIZES else {}
     module, layout = build(skeleton, num_classes, num_frames, num_persons, **chosen)
     layout.load(module, state)
     return module

@@ -25,7 +25,7 @@ from skelcl.seeding import generator, seeded
 from skelcl.transforms import View
 from skelcl.transforms.normalize import check_versions, versions
 
-OF_SCHEDULES = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum"}
+SCHEDULE_KEYS = {"initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum"}
 """What schedules write among the settings of an optimiser."""
 RECIPES_KEY = "skelcl_recipes"
 """Where a checkpoint carries the versions of the normalisation recipes that its weights were learned under."""
@@ -201,7 +201,7 @@ class Method(pl.LightningModule):
         if other or isinstance(schedule, ReduceLROnPlateau) or self.trainer.strategy.restore_checkpoint_after_setup:
             return
         saved = checkpoint["optimizer_states"][0]["param_groups"]
-        unknown = sorted(saved[0].keys() - optimizer.param_groups[0].keys() - OF_SCHEDULES)
+        unknown = sorted(saved[0].keys() - optimizer.param_groups[0].keys() - SCHEDULE_KEYS)
         if unknown:
             raise InputError(
                 f"the checkpoint's optimiser has {', '.join(unknown)}, which {type(optimizer).__name__} lacks: "

@@ -154,16 +154,16 @@ class SDSCL(Method):
             joint, motion = self.heads.token(tokens)
             a, b = joint.repeat_interleave(2, 0), motion.repeat(2, 1, 1, 1)
             if self.negatives == "within+batch":
-                a, b = self._everyone(a), self._everyone(b)
+                a, b = self._gather(a), self._gather(b)
             values, hits = losses.token_contrast(a, b, self.temperature, self.negatives)
             terms.update({f"{loss}_{pair}": value for pair, value in zip(PAIRS, values, strict=True)})
             top1[loss] = hits.mean()
         # Of the whole batch on all devices; gradients flow back to where the clips are.
-        joint, motion = self._everyone(self.heads.clip(squeezed.clips))
+        joint, motion = self._gather(self.heads.clip(squeezed.clips))
         (terms["gl"],), (top1["gl"],) = losses.token_contrast(joint[None, None], motion[None, None], self.temperature)
         return terms, top1
 
-    def _everyone(self, x: Tensor) -> Tensor:
+    def _gather(self, x: Tensor) -> Tensor:
         """The x (P, N, …) of all processes side by side, in rank order."""
         return gather_with_gradient(losses.at_least_float32(x).transpose(0, 1)).transpose(0, 1)
 

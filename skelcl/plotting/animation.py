@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from skelcl.plotting.player import page
-from skelcl.plotting.style import GRID, INK, MUTED, word, written
+from skelcl.plotting.style import GRID, INK, MUTED, label_text, with_script_fonts
 from skelcl.skeleton import Skeleton
 
 PARTS = ("#3e4c59", "#e8590c", "#1c7ed6", "#f2a33a", "#3bc9db", "#9c36b5", "#37b24d", "#d6336c")
@@ -67,7 +67,7 @@ class SkeletonAnimation:
         return f'<iframe srcdoc="{inside}" width="{width}" height="440" frameborder="0"></iframe>'
 
 
-@written
+@with_script_fonts
 def animate_skeleton(
     clips: Sequence[NDArray[np.floating[Any]]],
     skeleton: Skeleton,
@@ -108,7 +108,7 @@ class _Panel:
         self.clip = clip
         self.bones = np.asarray(skeleton.bones)
         part = part_colours(skeleton)
-        axes.set_title(word(title, 38), fontsize=11, color=INK, pad=8)
+        axes.set_title(label_text(title, 38), fontsize=11, color=INK, pad=8)
         axes.set_aspect("equal")
         axes.set_xticks([])
         axes.set_yticks([])

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from skelcl.plotting.style import GAIN, INK, LOSS, MUTED, head, quiet, word, written
+from skelcl.plotting.style import GAIN, INK, LOSS, MUTED, label_text, set_title, style_axes, with_script_fonts
 
 
-@written
+@with_script_fonts
 def class_change(
     class_names: Sequence[str],
     before: NDArray[np.floating[Any]],
@@ -43,15 +43,15 @@ def class_change(
     axes = figure.add_subplot()
     bars = axes.barh(range(len(order)), change[order], color=[GAIN if c >= 0 else LOSS for c in change[order]])
     axes.bar_label(bars, [_signed(c) for c in change[order]], padding=3, fontsize=size - 1.5, color=MUTED)
-    quiet(axes, "x")
+    style_axes(axes, "x")
     axes.axvline(0, color=INK, linewidth=0.8)
-    axes.set_yticks(range(len(order)), [word(class_names[c]) for c in order], fontsize=size)
+    axes.set_yticks(range(len(order)), [label_text(class_names[c]) for c in order], fontsize=size)
     axes.margins(x=0.12)
     axes.set_ylim(-0.7, len(order) - 0.3)
     axes.set_xlabel("change of accuracy in percentage points")
     gained, lost = int((change[order] > 0).sum()), int((change[order] < 0).sum())
-    told = f"{_signed(change[order].mean())} in the mean; {gained} classes gain, {lost} lose"
-    head(axes, f"{word(runs[0])} → {word(runs[1])}\n{told}")
+    summary = f"{_signed(change[order].mean())} in the mean; {gained} classes gain, {lost} lose"
+    set_title(axes, f"{label_text(runs[0])} → {label_text(runs[1])}\n{summary}")
     return figure
 
 

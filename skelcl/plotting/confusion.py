@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from skelcl.plotting.style import INK, MUTED, head, word, written
+from skelcl.plotting.style import INK, MUTED, label_text, set_title, with_script_fonts
 
 
-@written
+@with_script_fonts
 def confusion_matrix(matrix: NDArray[Any], class_names: Sequence[str]) -> Figure:
     """Confusion matrix, each row scaled to percent of its class.
 
@@ -30,7 +30,7 @@ def confusion_matrix(matrix: NDArray[Any], class_names: Sequence[str]) -> Figure
     support = matrix.sum(1, keepdims=True)
     percent = 100 * np.divide(matrix, support, out=np.zeros_like(matrix), where=support > 0)
     few = k <= 24
-    class_names = [word(name) for name in class_names]
+    class_names = [label_text(name) for name in class_names]
     side = 2.2 + (0.46 if few else 0.16) * k
     figure = Figure(figsize=(side + 0.6, side), layout="constrained")
     axes = figure.add_subplot()
@@ -51,7 +51,7 @@ def confusion_matrix(matrix: NDArray[Any], class_names: Sequence[str]) -> Figure
             ink = "white" if value > 55 else INK
             axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color=ink)
     accuracy = 100 * np.trace(matrix) / max(matrix.sum(), 1)
-    head(axes, f"top-1 {accuracy:.1f} % of {int(matrix.sum())} clips")
+    set_title(axes, f"top-1 {accuracy:.1f} % of {int(matrix.sum())} clips")
     bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, format="%d %%")
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8, colors=MUTED)

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from skelcl.plotting.style import head, look, quiet, word, written
+from skelcl.plotting.style import colour_and_marker, label_text, set_title, style_axes, with_script_fonts
 
 
-@written
+@with_script_fonts
 def learning_curves(
     runs: Mapping[str, tuple[NDArray[np.number[Any]], NDArray[np.floating[Any]]]], metric: str, x: str = "epoch"
 ) -> Figure:
@@ -33,19 +33,26 @@ def learning_curves(
     axes = figure.add_subplot()
     longest = max(len(places) for places, _ in runs.values())
     for number, (name, (places, values)) in enumerate(runs.items()):
-        colour, marker = look(number)
+        colour, marker = colour_and_marker(number)
         # Points where they can be told apart, and a few of them to tell runs of the same colour apart.
         every = 1 if longest <= 30 else max(1, len(places) // 12)
         axes.plot(
-            places, values, color=colour, marker=marker, markevery=every, markersize=4, linewidth=1.6, label=word(name)
+            places,
+            values,
+            color=colour,
+            marker=marker,
+            markevery=every,
+            markersize=4,
+            linewidth=1.6,
+            label=label_text(name),
         )
-    quiet(axes)
+    style_axes(axes)
     axes.margins(x=0.02)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(x)
-    axes.set_ylabel(word(metric))
+    axes.set_ylabel(label_text(metric))
     if len(runs) > 1:
         figure.legend(loc="outside right upper", frameon=False, fontsize=8.5)
     else:
-        head(axes, word(next(iter(runs))))
+        set_title(axes, label_text(next(iter(runs))))
     return figure

@@ -12,13 +12,23 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from skelcl.plotting.style import DISTINCT, GRID, INK, MUTED, head, hues, look, word, written
+from skelcl.plotting.style import (
+    DISTINCT,
+    GRID,
+    INK,
+    MUTED,
+    colour_and_marker,
+    colour_wheel,
+    label_text,
+    set_title,
+    with_script_fonts,
+)
 
 UNKNOWN = "#b8c2cc"
 """Colour of clips without a class."""
 
 
-@written
+@with_script_fonts
 def embedding(
     features: NDArray[np.floating[Any]],
     label: NDArray[np.integer[Any]],
@@ -46,7 +56,7 @@ def embedding(
 
     place, axis_names = project(x, method)
     legend = k <= DISTINCT
-    looks = [look(c) for c in range(k)] if legend else [(to_hex(hue), "o") for hue in hues(k)]
+    looks = [colour_and_marker(c) for c in range(k)] if legend else [(to_hex(hue), "o") for hue in colour_wheel(k)]
     looks.append((UNKNOWN, "o"))  # of class −1
     figure = Figure(figsize=(8.6 if legend else 7.0, 6.2), layout="constrained")
     axes = figure.add_subplot()
@@ -59,7 +69,7 @@ def embedding(
         axes.scatter(place[these, 0], place[these, 1], s=size, c=colours, marker=marker, alpha=0.75, linewidths=0)
     for c in np.unique(label[label >= 0]):
         if legend:
-            axes.scatter([], [], s=30, color=looks[c][0], marker=looks[c][1], label=word(class_names[c]))
+            axes.scatter([], [], s=30, color=looks[c][0], marker=looks[c][1], label=label_text(class_names[c]))
         else:
             middle = np.median(place[label == c], axis=0)
             number = axes.annotate(str(c), middle, fontsize=7, ha="center", va="center", color=INK, weight="bold")
@@ -73,5 +83,5 @@ def embedding(
     axes.set_yticks([])
     axes.spines[:].set_color(GRID)
     axes.margins(0.04)
-    head(axes, f"features of {len(place)} clips")
+    set_title(axes, f"features of {len(place)} clips")
     return figure

@@ -10,14 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from skelcl.plotting.style import INK, MUTED, word, written
+from skelcl.plotting.style import INK, MUTED, label_text, with_script_fonts
 from skelcl.skeleton import Skeleton
 
 FEW = 4
 """Maps up to which each is large enough for the names of the joints."""
 
 
-@written
+@with_script_fonts
 def mixing_maps(
     maps: Mapping[str, NDArray[np.floating[Any]]], skeleton: Skeleton | None = None, title: str = ""
 ) -> Figure:
@@ -69,14 +69,14 @@ def mixing_maps(
                 axes.set_title(str(column + 1), fontsize=8, color=MUTED, pad=3)
             x += side + beside
         y = (bottom + (len(flat) - 1 - row) * (side + below) + side / 2) / height
-        figure.text(0.15 / width, y, word(name), fontsize=7.5, color=INK, rotation=90, ha="center", va="center")
+        figure.text(0.15 / width, y, label_text(name), fontsize=7.5, color=INK, rotation=90, ha="center", va="center")
         bar = figure.colorbar(image, cax=place(x - beside + 0.1, row, 0.08))
         bar.outline.set_visible(False)
         bar.ax.tick_params(length=0, labelsize=6.5, colors=MUTED)
-    figure.text(0.1 / width, 1 - 0.2 / height, word(title, 200), fontsize=10.5, color=INK, va="center")
+    figure.text(0.1 / width, 1 - 0.2 / height, label_text(title, 200), fontsize=10.5, color=INK, va="center")
     what = "frame" if skeleton is None else "joint"
-    told = f"rows: the {what} that collects; columns: what it collects from"
-    figure.text(left / width, 0.16 / height, told, fontsize=7.5, color=MUTED, va="center")
+    caption = f"rows: the {what} that collects; columns: what it collects from"
+    figure.text(left / width, 0.16 / height, caption, fontsize=7.5, color=MUTED, va="center")
     return figure
 
 
@@ -117,6 +117,6 @@ def _ticks(axes: Axes, skeleton: Skeleton | None, size: int, *, names: bool, row
         else:
             places = [(body + 0.5) * skeleton.num_joints - 0.5 for body in range(bodies)]
             labels = [f"body {body + 1}" for body in range(bodies)]
-    labels = [word(label) for label in labels]
+    labels = [label_text(label) for label in labels]
     axes.set_yticks(places, labels if rows else [""] * len(places))
     axes.set_xticks(places, labels if columns else [""] * len(places), rotation=90)

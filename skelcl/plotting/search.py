@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from skelcl.plotting.style import COLOURS, quiet, word, written
+from skelcl.plotting.style import COLOURS, label_text, style_axes, with_script_fonts
 
 
-@written
+@with_script_fonts
 def parameter_scatter(
     columns: Mapping[str, Sequence[float | str]],
     objective: Sequence[float],
@@ -43,14 +43,14 @@ def parameter_scatter(
         else:
             kinds = list(dict.fromkeys(map(str, values)))
             places = [kinds.index(str(value)) for value in values]
-            labels = [word(kind, 24) for kind in kinds]
+            labels = [label_text(kind, 24) for kind in kinds]
             axes.set_xticks(range(len(kinds)), labels, rotation=20, ha="right")
             axes.set_xlim(-0.5, len(kinds) - 0.5)
         for position, (x, y) in enumerate(zip(places, objective, strict=True)):
             colour, size = (COLOURS[3], 80) if position == best else (COLOURS[0], 32)
             axes.scatter([x], [y], s=size, facecolors=colour if complete[position] else "none", edgecolors=colour)
-        axes.set_xlabel(word(name))
-        quiet(axes, "both")
+        axes.set_xlabel(label_text(name))
+        style_axes(axes, "both")
     for axes in panels[::across]:
-        axes.set_ylabel(word(objective_name))
+        axes.set_ylabel(label_text(objective_name))
     return figure

@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from skelcl.plotting.style import MUTED, head, look, quiet, word, written
+from skelcl.plotting.style import MUTED, colour_and_marker, label_text, set_title, style_axes, with_script_fonts
 
 Curve = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
 
 
-@written
+@with_script_fonts
 def severity_curves(curves: Mapping[str, Mapping[str, Curve]], metric: str = "accuracy") -> Figure:
     """One chart for each corruption, one line for each run; all charts share the scale of accuracy.
 
@@ -36,12 +36,12 @@ def severity_curves(curves: Mapping[str, Mapping[str, Curve]], metric: str = "ac
     panels = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
     for axes, (corruption, by_run) in zip(panels, curves.items(), strict=False):
         for run, (severity, accuracy) in by_run.items():
-            colour, marker = look(runs.index(run))
+            colour, marker = colour_and_marker(runs.index(run))
             order = np.argsort(severity)
             x, y = np.asarray(severity)[order], 100 * np.asarray(accuracy)[order]
-            axes.plot(x, y, color=colour, marker=marker, markersize=4, linewidth=1.6, label=word(run))
-        quiet(axes)
-        head(axes, word(corruption))
+            axes.plot(x, y, color=colour, marker=marker, markersize=4, linewidth=1.6, label=label_text(run))
+        style_axes(axes)
+        set_title(axes, label_text(corruption))
         axes.set_ylim(0, None)
     for axes in panels[len(curves) :]:
         axes.set_visible(False)

@@ -33,17 +33,17 @@ OTHER_SCRIPTS = (
 GAIN, LOSS = COLOURS[0], COLOURS[3]
 
 
-def look(number: int) -> tuple[str, str]:
+def colour_and_marker(number: int) -> tuple[str, str]:
     """Colour and marker of the n-th of several things."""
     return COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
 
 
-def hues(count: int) -> NDArray[np.float64]:
+def colour_wheel(count: int) -> NDArray[np.float64]:
     """(count, 4) RGBA, a wheel of hues for more things than colours and markers tell apart."""
     return np.asarray(colormaps["turbo"](np.linspace(0.03, 0.97, count)))
 
 
-def quiet(axes: Axes, grid: str = "y") -> None:
+def style_axes(axes: Axes, grid: str = "y") -> None:
     """Take away what carries no data, and leave a light grid along one axis (``x``, ``y``) or both."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(GRID)
@@ -54,20 +54,20 @@ def quiet(axes: Axes, grid: str = "y") -> None:
         label.set(color=MUTED, fontsize=9)
 
 
-def head(axes: Axes, text: str) -> None:
+def set_title(axes: Axes, text: str) -> None:
     """The title of a chart."""
     axes.set_title(text, loc="left", fontsize=11, color=INK)
 
 
-def word(name: str, width: int = 60) -> str:
+def label_text(name: str, width: int = 60) -> str:
     r"""A name as a picture can show it: one line, no formula; signs that no font of the machine has as ``\u4e2d``."""
     return "".join(
-        sign if ord(sign) in _signs() else sign.encode("ascii", "backslashreplace").decode()
+        sign if ord(sign) in _glyphs() else sign.encode("ascii", "backslashreplace").decode()
         for sign in one_line(name, width)
     ).replace("$", r"\$")
 
 
-def written(draw: Drawing) -> Drawing:
+def with_script_fonts(draw: Drawing) -> Drawing:
     """Decorates a function that draws: its names may be of any script for which there is a font."""
 
     @functools.wraps(draw)
@@ -85,7 +85,7 @@ def _families() -> tuple[str, ...]:
 
 
 @functools.cache
-def _signs() -> frozenset[int]:
+def _glyphs() -> frozenset[int]:
     """Signs that the fonts have."""
     files = [find_font(FontProperties(family=[name])) for name in _families()]
     return frozenset().union(*(get_font(file).get_charmap() for file in files))

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from skelcl import __version__
 from skelcl.bounds import NonNegativeInt, PositiveInt, bounded
 from skelcl.clips import Clips
-from skelcl.data.plausibility import BEYOND
+from skelcl.data.plausibility import MAX_COORDINATE
 from skelcl.data.poses.contents import Poses
 from skelcl.data.poses.in_memory import clips_in_memory
 from skelcl.data.poses.layouts import LayoutMap, find_layout, map_layout
@@ -288,7 +288,7 @@ class Predictor:
             if not all(value.isfinite().all() for value in self.method.state_dict().values()):
                 raise InputError(f"{self.path}: features are not finite, nor are the weights: the encoder has diverged")
             largest = clips.joints.nan_to_num(0, torch.inf, -torch.inf).abs().max()
-            if largest < BEYOND:
+            if largest < MAX_COORDINATE:
                 raise InputError(
                     f"{self.path}: features are not finite: the weights are too large, the encoder diverged"
                 )

@@ -27,19 +27,19 @@ from skelcl.files import atomic_write
 from skelcl.nn import gather
 from skelcl.runs.interruption import PROGRAM, SIGNALS
 
-HUGE = 1e6
+MAX_COORDINATE = 1e6
 """No body has such coordinates, in whatever unit."""
 RUNNING = ("running_mean", "running_var")
 """What batch norms remember for evaluation: a loss of training does without."""
-CHUNK = 256
+CLIPS_AT_ONCE = 256
 """So many clips are read at once to find one that has them."""
-COLD = 1e-3
+MIN_TEMPERATURE = 1e-3
 """Below such a temperature logits overflow or are all but infinite."""
-NAMED = 3
+MAX_NAMES = 3
 """So many clips are named, and the others counted."""
 
 
-class Seen(NamedTuple):
+class StepLoss(NamedTuple):
     """A training step whose loss was not looked at yet."""
 
     epoch: int
@@ -67,13 +67,13 @@ class FiniteLoss(pl.Callback):
 
     def __init__(self, every: int = 50) -> None:
         self.every = every
-        self._seen: list[Seen] = []
-        self._asked: tuple[list[Seen], Tensor, torch.cuda.Event | None] | None = None
-        self._looked = True
+        self._pending: list[StepLoss] = []
+        self._in_flight: tuple[list[StepLoss], Tensor, torch.cuda.Event | None] | None = None
+        self._checked = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget what another run left."""
-        self._seen, self._asked, self._looked = [], None, True
+        self._pending, self._in_flight, self._checked = [], None, True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -82,69 +82,69 @@ class FiniteLoss(pl.Callback):
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if not isinstance(loss, Tensor):
             return
-        at_once = at_hand(loss, trainer)
+        at_once = needs_no_sync(loss, trainer)
         clips = batch if isinstance(batch, Clips) else None
         positions = None if clips is None else clips.index
         epoch, step = trainer.current_epoch, trainer.global_step
         # Of a batch on an accelerator only the numbers of its clips are kept: many batches take much memory.
-        self._seen.append(
-            Seen(epoch, batch_idx, step, loss.detach().reshape(()), positions, clips if at_once else None)
+        self._pending.append(
+            StepLoss(epoch, batch_idx, step, loss.detach().reshape(()), positions, clips if at_once else None)
         )
-        self._looked = False
-        if at_once or len(self._seen) >= self.every:
-            self._answer(trainer, pl_module)
-            self._ask()
+        self._checked = False
+        if at_once or len(self._pending) >= self.every:
+            self._finish_check(trainer, pl_module)
+            self._start_check()
             if at_once:
-                self._answer(trainer, pl_module)
+                self._finish_check(trainer, pl_module)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look before anything is judged."""
-        self._look(trainer, pl_module)
+        self._check(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look before anything is saved."""
-        self._look(trainer, pl_module)
+        self._check(trainer, pl_module)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Look before a good checkpoint is replaced, in the middle of an epoch, too."""
-        self._look(trainer, pl_module)
+        self._check(trainer, pl_module)
 
-    def _look(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def _check(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Look at all losses so far, and at the weights."""
-        if self._looked:
+        if self._checked:
             return
-        self._answer(trainer, module)
-        self._ask()
-        self._answer(trainer, module)
-        self._looked = True
+        self._finish_check(trainer, module)
+        self._start_check()
+        self._finish_check(trainer, module)
+        self._checked = True
         running = [buffer for name, buffer in module.named_buffers() if name.rpartition(".")[2] in RUNNING]
         finite = [weights.detach().isfinite().all() for weights in (*module.parameters(), *running)]
         # Batch norms of one process alone may be spoilt, and all have to end.
         if finite and gather(~torch.stack(finite).all()[None]).any():
             cause = _cause(trainer, module, None, ())
-            _end(
+            _abort(
                 trainer, f"the weights are not finite after step {trainer.global_step}, though all losses were: {cause}"
             )
 
-    def _ask(self) -> None:
+    def _start_check(self) -> None:
         """Start to find out which of the noted losses are not finite, on all processes."""
-        if not self._seen:
+        if not self._pending:
             return
-        bad = gather(~torch.stack([one.loss for one in self._seen]).isfinite())
+        bad = gather(~torch.stack([one.loss for one in self._pending]).isfinite())
         event = None
         if bad.device.type == "cuda":
             bad = bad.to("cpu", non_blocking=True)
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # not annotated
             event.record()
-        self._seen, self._asked = [], (self._seen, bad, event)
+        self._pending, self._in_flight = [], (self._pending, bad, event)
 
-    def _answer(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def _finish_check(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Take what was asked for, and end the run where a loss was not finite."""
-        if self._asked is None:
+        if self._in_flight is None:
             return
-        (seen, bad, event), self._asked = self._asked, None
+        (seen, bad, event), self._in_flight = self._in_flight, None
         if event is not None:
             event.synchronize()
         bad = bad.cpu().view(-1, len(seen))
@@ -153,25 +153,25 @@ class FiniteLoss(pl.Callback):
         step = int(bad.any(0).nonzero()[0])
         rank = int(bad[:, step].nonzero()[0])
         # Gradients are averaged, so this step spoilt the weights of all processes; one of them knows its clips.
-        told = _describe(trainer, module, seen[step]) if trainer.global_rank == rank else ""
-        _end(trainer, trainer.strategy.broadcast(told, src=rank))
+        message = _diagnosis(trainer, module, seen[step]) if trainer.global_rank == rank else ""
+        _abort(trainer, trainer.strategy.broadcast(message, src=rank))
 
 
-def at_hand(loss: Tensor, trainer: pl.Trainer) -> bool:
+def needs_no_sync(loss: Tensor, trainer: pl.Trainer) -> bool:
     """Whether nothing has to be waited for when a loss is looked at."""
     return loss.device.type == "cpu" and trainer.world_size == 1
 
 
-def _end(trainer: pl.Trainer, told: str) -> None:
+def _abort(trainer: pl.Trainer, message: str) -> None:
     """End a run on all processes at once, with one line."""
     PROGRAM.end_ranks()
     if not trainer.is_global_zero and not isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise SystemExit(1)  # the line of a forked process is told by the one that forked it, whichever ended first
     kept = newest_checkpoint(trainer)
-    raise InputError(f"{told}; " + ("there is no checkpoint yet" if kept is None else f"kept as it was: {kept}"))
+    raise InputError(f"{message}; " + ("there is no checkpoint yet" if kept is None else f"kept as it was: {kept}"))
 
 
-def _describe(trainer: pl.Trainer, module: pl.LightningModule, seen: Seen) -> str:
+def _diagnosis(trainer: pl.Trainer, module: pl.LightningModule, seen: StepLoss) -> str:
     data: Any = getattr(trainer, "datamodule", None)
     clips, names = seen.clips, []
     if seen.positions is not None:
@@ -180,7 +180,7 @@ def _describe(trainer: pl.Trainer, module: pl.LightningModule, seen: Seen) -> st
         if isinstance(data, SkeletonDataModule):
             clips, names = data.store.clips(index.numpy(), data.num_persons), [str(data.ids[n]) for n in index]
     cause = _cause(trainer, module, clips, names)
-    of = f" of clips {_listed(names)}" if names else ""
+    of = f" of clips {_join_names(names)}" if names else ""
     where = f"epoch {seen.epoch}, batch {seen.batch}{of}"
     return f"the loss is {seen.loss.item():g} at step {seen.step} ({where}); likely cause: {cause}"
 
@@ -189,13 +189,13 @@ def _cause(trainer: pl.Trainer, module: pl.LightningModule, clips: Clips | None,
     """The first suspect of coordinates, precision, temperature and learning rate."""
     # A clip may have spoilt the weights in a step before, or the clips that it is contrasted with in other processes.
     for some, called in chain([] if clips is None else [(clips, names)], _training_clips(trainer)):
-        sizes = _extents(some)
-        if wrong := [name for name, size in zip(called, sizes, strict=True) if not size < HUGE]:
-            return f"coordinates up to {max(sizes):.3g} in {_listed(wrong)}, which no body has; leave them out"
+        sizes = _max_abs(some)
+        if wrong := [name for name, size in zip(called, sizes, strict=True) if not size < MAX_COORDINATE]:
+            return f"coordinates up to {max(sizes):.3g} in {_join_names(wrong)}, which no body has; leave them out"
     if str(trainer.precision).startswith("16"):
         return f"{trainer.precision}, which ends at 65504; take --trainer.precision bf16-mixed or 32-true"
     for name, value in vars(module).items():
-        if "temperature" in name and isinstance(value, float) and not value >= COLD:
+        if "temperature" in name and isinstance(value, float) and not value >= MIN_TEMPERATURE:
             return f"{name} {value:g} is too small"
     rate = max(group["lr"] for optimizer in trainer.optimizers for group in optimizer.param_groups)
     return f"the learning rate {rate:g} is too large"
@@ -206,12 +206,12 @@ def _training_clips(trainer: pl.Trainer) -> Iterator[tuple[Clips, list[str]]]:
     data: Any = getattr(trainer, "datamodule", None)
     if isinstance(data, SkeletonDataModule):
         train = data.parts["train"]
-        for first in range(0, len(train), CHUNK):
-            some = train[first : first + CHUNK]
+        for first in range(0, len(train), CLIPS_AT_ONCE):
+            some = train[first : first + CLIPS_AT_ONCE]
             yield data.store.clips(some, data.num_persons), [str(name) for name in data.ids[some]]
 
 
-def _extents(clips: Clips) -> list[float]:
+def _max_abs(clips: Clips) -> list[float]:
     """The largest absolute coordinate of each clip, but for bodies that were not seen."""
     sizes = []
     for start, rows in zip(clips.offsets.tolist(), (clips.frames * clips.bodies).tolist(), strict=True):
@@ -219,9 +219,9 @@ def _extents(clips: Clips) -> list[float]:
     return sizes
 
 
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+def _join_names(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more
 
 
 def newest_checkpoint(trainer: pl.Trainer) -> Path | None:
@@ -274,13 +274,13 @@ def forked_processes() -> Iterator[None]:
                 signal.raise_signal(one)
         raise
     except ProcessRaisedException as error:
-        kind, _, told = str(error).strip().splitlines()[-1].partition(": ")
+        kind, _, message = str(error).strip().splitlines()[-1].partition(": ")
         if not kind.startswith("skelcl.") or not kind.endswith("Error"):
             raise
-        raise (OptionError if kind.endswith(".OptionError") else InputError)(told) from error
+        raise (OptionError if kind.endswith(".OptionError") else InputError)(message) from error
 
 
-class WholeCheckpoints(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and renames it: what carries the name is whole, after a kill or a full disk.
 
     Lightning writes in the folder for temporary files, and where that is another file system it then copies over the

@@ -18,7 +18,7 @@ from skelcl.errors import OneLineErrors
 from skelcl.evaluation import FeatureWriter, FrozenEvaluation, OnlineKNN, SupervisedEvaluation
 from skelcl.methods import Method
 from skelcl.runs.callbacks import FiniteLoss, Interruptions
-from skelcl.runs.trainer_options import counts_stay_counts, dump, hushed
+from skelcl.runs.trainer_options import dump, lightning_silenced, prefer_int_to_float
 from skelcl.skeleton import Skeleton
 from skelcl.transforms import Stream
 
@@ -72,7 +72,7 @@ class ConfigCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Facts of the data reach the model by links; each callback of every run has a group of its own."""
-        counts_stay_counts(parser)
+        prefer_int_to_float(parser)
         source = self.told_by
         if source == "facts":
             parser.add_subclass_arguments(DataFacts, source)
@@ -111,12 +111,12 @@ class _Resolver(ConfigCLI):
         """Nothing is built."""
 
 
-def resolved_config(words: Sequence[str]) -> str:
+def resolved_config(args: Sequence[str]) -> str:
     """The config that the options of a run come to, as the text that checkpoints carry.
 
     Args:
-        words: ``--config FILE`` and further options.
+        args: ``--config FILE`` and further options.
     """
-    with hushed():
-        cli = _Resolver(save_config_callback=None, run=False, args=list(words))
+    with lightning_silenced():
+        cli = _Resolver(save_config_callback=None, run=False, args=list(args))
         return str(cli.parser.dump(cli.config, skip_none=False))

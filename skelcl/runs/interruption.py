@@ -20,17 +20,17 @@ from multiprocessing.connection import Connection
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-POLL = 0.25
+POLL_SECONDS = 0.25
 """Seconds between two looks of the thread."""
-TWICE = 1.0
+REPEAT_SECONDS = 1.0
 """Seconds within which a second signal is the first one again, as it reached another process of the run."""
-BLOCKED = 3.0
+HANG_SECONDS = 3.0
 """Seconds after which a main thread that has not noticed the signal hangs."""
-LATE = 8.0
+CLOSING_SECONDS = 8.0
 """Seconds that closing files may take."""
 FIRST = "SKELCL_FIRST_PROCESS"
 """Environment variable that tells the processes of a distributed run which process started them."""
-ANEW = "the same command does it anew"
+RERUN_HINT = "the same command does it anew"
 
 
 class Interrupted(SystemExit):
@@ -44,9 +44,9 @@ class Program:
         self.signal = 0
         self.ranks: list[subprocess.Popen[bytes]] = []
         self._first: int | None = None
-        self._since, self._noticed, self._running, self._told = 0.0, False, False, False
+        self._since, self._noticed, self._running, self._printed = 0.0, False, False, False
         self._places: list[Callable[[], str]] = []
-        self._how = ANEW
+        self._how = RERUN_HINT
         self._before: dict[int, signal._HANDLER] = {}
         self._thread: threading.Thread | None = None
         self._pipe = (-1, -1)
@@ -95,7 +95,7 @@ class Program:
 
     def leave_with_first(self) -> None:
         """Where the process that started this one ends in a moment, which has said why: end without another word."""
-        if self._first is not None and self._alone(wait=BLOCKED):
+        if self._first is not None and self._alone(wait=HANG_SECONDS):
             os._exit(128 + signal.SIGTERM)
 
     def close(self) -> None:
@@ -151,7 +151,7 @@ class Program:
         if self._first is not None:
             return  # the thread told the first process, which ends this one; until then the run needs it
         if self._noticed:
-            if time.monotonic() - self._since > TWICE:
+            if time.monotonic() - self._since > REPEAT_SECONDS:
                 self._leave()
             return
         self._noticed = True
@@ -167,7 +167,7 @@ class Program:
     def _watch(self, reader: int) -> None:
         """The thread."""
         while self._running:
-            if select.select([reader], [], [], POLL)[0]:
+            if select.select([reader], [], [], POLL_SECONDS)[0]:
                 for signum in os.read(reader, 64):
                     if signum not in self._before:
                         continue
@@ -178,20 +178,20 @@ class Program:
             if self._first is not None and self._alone():
                 os._exit(128 + signal.SIGTERM)
             waited = time.monotonic() - self._since if self.signal else 0.0
-            if waited > LATE or (waited > BLOCKED and not self._noticed):
+            if waited > CLOSING_SECONDS or (waited > HANG_SECONDS and not self._noticed):
                 self._leave()
 
     def _alone(self, wait: float = 0.0) -> bool:
         """Whether the process that started this one has ended, or does so within some seconds."""
         late = time.monotonic() + wait
         while os.getppid() == self._first and time.monotonic() < late:
-            time.sleep(POLL / 5)
+            time.sleep(POLL_SECONDS / 5)
         return os.getppid() != self._first
 
     def _tell(self) -> None:
-        if self._told:
+        if self._printed:
             return
-        self._told = True
+        self._printed = True
         how = self._places[0]() if self._places else self._how
         line = f"skelcl: error: interrupted by {signal.Signals(self.signal).name}: {how}\n"
         os.write(2, line.encode())  # whatever the main thread is writing at the moment

@@ -18,7 +18,7 @@ from skelcl.errors import InputError, OptionError, reason
 from skelcl.methods import Method
 from skelcl.runs.checkpoints import load_weights, read_checkpoint
 from skelcl.runs.config import ConfigCLI
-from skelcl.runs.trainer_options import hushed
+from skelcl.runs.trainer_options import lightning_silenced
 from skelcl.runs.trust import stored_config
 from skelcl.seeding import untouched, use_seed
 
@@ -94,7 +94,7 @@ def load_method(
         return method, data.facts
     config = {**stored_config(path, trust), "facts": facts, "trainer": {}}
     del config["data"]
-    with untouched(), hushed():
+    with untouched(), lightning_silenced():
         method = _Viewer(path, config).model
         if weights:
             _load(method, path, facts.recipe)
@@ -128,7 +128,7 @@ def load(
     """
     path = Path(path)
     config = {**stored_config(path, trust), **(changes or {}), "trainer": {}}
-    with untouched(), hushed(), needed_data(path):
+    with untouched(), lightning_silenced(), needed_data(path):
         cli = _Viewer(path, config, bool(changes))
         if weights:
             # Other data say nothing of what the clips that the weights know went through.

@@ -29,11 +29,11 @@ PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 COUNTS = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")
 """What Lightning divides by."""
 LIBRARIES = {"lightning", "lightning_utilities", "pytorch_lightning", "torch", "jsonargparse"}
-OURS = {"skelcl.commands.lightning", "skelcl.runs.config", __name__}
+CALLERS = {"skelcl.commands.lightning", "skelcl.runs.config", __name__}
 """Where Lightning is called: what fails below of no other code of ours, fails of the options."""
 
 
-def counts_stay_counts(parser: LightningArgumentParser) -> None:
+def prefer_int_to_float(parser: LightningArgumentParser) -> None:
     """Reads a whole number where the Trainer takes counts and shares as one: 1 batch is not 1.0, all of them.
 
     The parser tries the types of a union one after the other, and Python may hand it a union of an integer and a float
@@ -98,7 +98,7 @@ def check_trainer(trainer: pl.Trainer, model: nn.Module, sync_batchnorm: bool) -
 
 
 @contextmanager
-def lightning_explained() -> Iterator[None]:
+def lightning_option_errors() -> Iterator[None]:
     """What Lightning itself says of an option is told in one line; an error of other code is a bug, and stays one.
 
     Raises:
@@ -107,20 +107,20 @@ def lightning_explained() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        told = None if isinstance(error, InputError) else _lightnings_word(error)
-        if told is None:
+        message = None if isinstance(error, InputError) else _lightning_message(error)
+        if message is None:
             raise
-        raise OptionError(told) from error
+        raise OptionError(message) from error
 
 
-def _lightnings_word(error: Exception) -> str | None:
+def _lightning_message(error: Exception) -> str | None:
     """What an error says that Lightning raised, or PyTorch under one of its callbacks; None if other code was on."""
     callback = ""
     module = ""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         name = str(frame.f_globals.get("__name__"))
         package = name.partition(".")[0]
-        if package not in LIBRARIES | sys.stdlib_module_names and name not in OURS:
+        if package not in LIBRARIES | sys.stdlib_module_names and name not in CALLERS:
             return None
         if package not in sys.stdlib_module_names and package != "torch":
             module = name
@@ -151,19 +151,19 @@ def dump(config: Any) -> str:
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
+def lightning_silenced() -> Iterator[None]:
     """Lightning silenced, and afterwards as it was."""
     with warnings.catch_warnings():
         logger = logging.getLogger(_ADVERTISER)
         before = list(logger.filters)
-        hush_lightning()
+        silence_lightning()
         try:
             yield
         finally:
             logger.filters[:] = before
 
 
-def hush_lightning() -> None:
+def silence_lightning() -> None:
     """Silence what Lightning says of every run here and no user can or should act on."""
     for message in (
         "LightningCLI's args parameter is intended",  # they are those of the command line, completed

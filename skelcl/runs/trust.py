@@ -28,29 +28,33 @@ CONFIG_KEY = "skelcl_config"
 """Where a checkpoint carries the config of its run, as text."""
 ALLOWED = ("skelcl", "torch.optim", "lightning.pytorch.cli.ReduceLROnPlateau")
 """Packages and classes that the config of any checkpoint may name."""
-TRAINING = tuple(f"lightning.pytorch.{part}" for part in ("callbacks", "loggers", "profilers", "strategies"))
+ALLOWED_ON_RESUME = tuple(f"lightning.pytorch.{part}" for part in ("callbacks", "loggers", "profilers", "strategies"))
 """What it may name besides where a run goes on."""
-LOOKING = (
+KEPT_TRAINER_KEYS = (
     "accelerator", "precision", "limit_val_batches", "limit_test_batches", "limit_predict_batches", "deterministic",
     "benchmark", "enable_progress_bar", "enable_model_summary",
 )  # fmt: skip
 """What is taken of the trainer where a run does not go on: how much, how precisely, how loudly."""
 SECTIONS = ("model", "data", "stream", "trainer", "knn", "evaluation", "supervised", "checkpoint", "features")
 """Parts of a config that hold options by name."""
-GENERATING = ("skelcl.data.Synthetic", "skelcl.data.synthetic.Synthetic", "skelcl.data.synthetic.datamodule.Synthetic")
+GENERATED_DATA = (
+    "skelcl.data.Synthetic",
+    "skelcl.data.synthetic.Synthetic",
+    "skelcl.data.synthetic.datamodule.Synthetic",
+)
 """Data whose ``root`` is not only read: a store that is missing there is made."""
 MOVED = {"skelcl.artifacts.CheckpointArtifacts": "skelcl.runs.callbacks.CheckpointArtifacts"}
 """Class paths that stored configs name, and where these classes are."""
-LENGTH = 1 << 20
+MAX_CHARACTERS = 1 << 20
 """Most characters of a stored config; those of real runs have some ten thousand."""
-PLACES = 50_000
+MAX_VALUES = 50_000
 """Most values of a stored config; those of real runs have a few hundred."""
 _GROUPS = {"trainer": Trainer, "checkpoint": ModelCheckpoint}
-_INERT = (str, int, float, bool, type(None), Path, timedelta)
+_PLAIN_TYPES = (str, int, float, bool, type(None), Path, timedelta)
 
 
 def stored_config(
-    path: Path, trust: str | Sequence[str] | None = None, words: Sequence[str] = (), training: bool = False
+    path: Path, trust: str | Sequence[str] | None = None, args: Sequence[str] = (), training: bool = False
 ) -> dict[str, Any]:
     """The resolved config that a checkpoint carries, without what belongs to the verb that wrote it.
 
@@ -58,7 +62,7 @@ def stored_config(
         path: The checkpoint.
         trust: Modules, packages or classes that it may name beside those of skelcl and torch.optim; a text separates
             them by commas.
-        words: Words of a command line, which may be named too, and whose options need no second look.
+        args: Words of a command line, which may be named too, and whose options need no second look.
         training: Its run goes on: it may name Lightning's callbacks, loggers, profilers and strategies, which write
             where it says, but not outside the working folder and the folder that the checkpoint lies in.
 
@@ -78,13 +82,13 @@ def stored_config(
     for key in ("accept_changed", "accept_seen"):  # what one command accepted, the next is asked again
         config["data"]["init_args"].pop(key, None)
     if not training:
-        config["trainer"] = {name: config["trainer"][name] for name in LOOKING if name in config["trainer"]}
+        config["trainer"] = {name: config["trainer"][name] for name in KEPT_TRAINER_KEYS if name in config["trainer"]}
         config.pop("checkpoint", None)
-    values = [word.partition("=")[2] if word.startswith("--") else word for word in words]
+    values = [word.partition("=")[2] if word.startswith("--") else word for word in args]
     given = {name for value in values for name in re.findall(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+", value)}
     trusted = {name.strip() for name in (trust.split(",") if isinstance(trust, str) else trust or ())} | given
     _Check(path, trusted - {""}, training).group(config, "", None)
-    options = {word.lstrip("-").partition("=")[0] for word in words if word.startswith("--")}
+    options = {word.lstrip("-").partition("=")[0] for word in args if word.startswith("--")}
     for place, value in _written(config):
         if place not in options and _outside(value, path):
             raise InputError(
@@ -136,7 +140,7 @@ def plain_yaml(text: object) -> Any:
     Raises:
         Exception: It is no YAML, or not of plain values; :func:`~skelcl.errors.yaml_problem` says why.
     """
-    if not isinstance(text, str) or len(text) > LENGTH:
+    if not isinstance(text, str) or len(text) > MAX_CHARACTERS:
         return None
     return yaml.load(text, _PlainLoader)
 
@@ -151,7 +155,7 @@ class _Check:
     def __init__(self, path: Path, trusted: Iterable[str], training: bool) -> None:
         self.path = path
         self.trusted = tuple(trusted)
-        self.allowed = (*ALLOWED, *(TRAINING if training else ()), *self.trusted)
+        self.allowed = (*ALLOWED, *(ALLOWED_ON_RESUME if training else ()), *self.trusted)
         self.count = 0
 
     def group(self, value: Mapping[Any, Any], place: str, hints: Mapping[str, Any] | None) -> None:
@@ -166,8 +170,8 @@ class _Check:
     def value(self, value: object, place: str, hint: Any) -> None:
         """Any value of an option of the type ``hint``."""
         self.count += 1
-        if self.count > PLACES:
-            raise InputError(f"{self.path}: the config in it holds more than {PLACES} values")
+        if self.count > MAX_VALUES:
+            raise InputError(f"{self.path}: the config in it holds more than {MAX_VALUES} values")
         if isinstance(value, Mapping):
             if "class_path" in value:
                 made = self.named(value["class_path"], place)
@@ -177,12 +181,12 @@ class _Check:
                 self.group(inner, f"{place}.init_args", _hints(made))
                 self.group({k: v for k, v in value.items() if k not in ("class_path", "init_args")}, place, None)
             else:
-                hints = dict.fromkeys(value, hint) if _inert(hint) else None
+                hints = dict.fromkeys(value, hint) if _is_plain(hint) else None
                 self.group(value, place, hints)
         elif isinstance(value, (list, tuple, set)):
             for number, part in enumerate(value):
                 self.value(part, f"{place}[{number}]", hint)
-        elif isinstance(value, str) and not _inert(hint) and not _plain(value):
+        elif isinstance(value, str) and not _is_plain(hint) and not _plain(value):
             self.named(value, place)
 
     def named(self, name: object, place: str) -> object:
@@ -238,16 +242,16 @@ def _hints(made: object) -> dict[str, Any]:
     return found
 
 
-def _inert(hint: Any) -> bool:
+def _is_plain(hint: Any) -> bool:
     """Whether a text that is given for this type stays a text or becomes a plain value."""
-    if hint in _INERT or typing.get_origin(hint) is typing.Literal:
+    if hint in _PLAIN_TYPES or typing.get_origin(hint) is typing.Literal:
         return True
     if isinstance(hint, type) and issubclass(hint, (enum.Enum, int, float)):
         return True
     parts = typing.get_args(hint)
     origin = typing.get_origin(hint)
     if origin in (typing.Union, types.UnionType) or (isinstance(origin, type) and issubclass(origin, Iterable)):
-        return bool(parts) and all(part is Ellipsis or _inert(part) for part in parts)
+        return bool(parts) and all(part is Ellipsis or _is_plain(part) for part in parts)
     return False
 
 
@@ -259,7 +263,7 @@ def _written(config: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     for name in _GROUPS:
         yield from _texts(config.get(name), name)
     root = config["data"]["init_args"].get("root")
-    if config["data"]["class_path"] in GENERATING and isinstance(root, str) and not Path(root).is_dir():
+    if config["data"]["class_path"] in GENERATED_DATA and isinstance(root, str) and not Path(root).is_dir():
         yield "data.root", root
 
 

@@ -50,7 +50,7 @@ class Sweep:
     run_cap: int | None
     content: Mapping[str, Any]
 
-    def words(self, values: Mapping[str, Any]) -> list[str]:
+    def arguments(self, values: Mapping[str, Any]) -> list[str]:
         """The command line of a trial after ``skelcl``; values are written as W&B's agent writes them."""
         options = [f"--{key}={value}" for key, value in values.items()]
         return [word for one in self.command for word in (options if one == "${args}" else [one])]
@@ -167,12 +167,12 @@ def check_options(sweep: Sweep) -> None:
 def _resolved(sweep: Sweep, values: Mapping[str, Any]) -> dict[str, Any]:
     from skelcl.runs.config import resolved_config
 
-    told = io.StringIO()
+    stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(told):
-            text = resolved_config(with_run_files(sweep.words(values)[1:]))
+        with contextlib.redirect_stderr(stderr):
+            text = resolved_config(with_run_files(sweep.arguments(values)[1:]))
     except SystemExit:
-        lines = told.getvalue().splitlines() or ["cannot be parsed"]
+        lines = stderr.getvalue().splitlines() or ["cannot be parsed"]
         fail(f"{sweep.path}: {lines[-1].removeprefix('skelcl: error: ')}", 2)
     config: dict[str, Any] = yaml.safe_load(text)
     return config

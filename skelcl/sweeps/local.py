@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 POLL = 0.2
 """Seconds between two looks at the trials."""
-HOPELESS = 3
+MAX_FIRST_FAILURES = 3
 """So many failed trials before any succeeded end the sweep."""
 
 
@@ -126,7 +126,7 @@ class LocalSweep:
                 while len(running) < jobs and (trial := self._next(total, running)) is not None:
                     values = self._values(self._draw(trial))
                     self.say(f"trial {trial.number}: {' '.join(f'{key}={value}' for key, value in values.items())}")
-                    run = TrialRun(self._folder(trial.number), self.sweep.words(values))
+                    run = TrialRun(self._folder(trial.number), self.sweep.arguments(values))
                     running[trial.number] = trial, run
                 if not running:
                     return
@@ -174,7 +174,7 @@ class LocalSweep:
         import optuna
 
         trials = self._study.get_trials(deepcopy=False)
-        if len(self.failed) >= HOPELESS and not any(trial.state.name == "COMPLETE" for trial in trials):
+        if len(self.failed) >= MAX_FIRST_FAILURES and not any(trial.state.name == "COMPLETE" for trial in trials):
             return None
         for trial in trials:
             if trial.state.name == "RUNNING" and trial.number not in running and trial.number not in self.failed:

@@ -58,7 +58,7 @@ class StructureMask(Mask):
         score = _walks(skeleton, self.hops, x.device)[seed].sum(1)
         # Scores are whole numbers: half a unit of chance decides between equal ones only.
         score = score + torch.rand(n, v, device=x.device, generator=generator) / 2
-        return _highest(score, hidden) & _coins(n, self.probability, x.device, generator)
+        return _highest(score, hidden) & _bernoulli(n, self.probability, x.device, generator)
 
     def augment(self, x: Tensor, params: Tensor) -> Tensor:
         """Zeroes the joints ``params`` (N, V) of x (N, C, T, V, M)."""
@@ -103,7 +103,7 @@ class CubeMask(Augmentation[Tensor], Mask):
                 f"lower its argument cubes"
             )
         hidden = _highest(torch.rand(n, stretches, device=x.device, generator=generator), cubes)
-        hidden = hidden & _coins(n, self.probability, x.device, generator)
+        hidden = hidden & _bernoulli(n, self.probability, x.device, generator)
         return hidden.repeat_interleave(self.size, 1)[:, :frames]
 
     def augment(self, x: Tensor, params: Tensor) -> Tensor:
@@ -124,6 +124,6 @@ def _highest(score: Tensor, count: int) -> Tensor:
     return torch.zeros_like(score, dtype=torch.bool).scatter_(1, best, True)
 
 
-def _coins(n: int, probability: float, device: torch.device, generator: Generator | None) -> Tensor:
+def _bernoulli(n: int, probability: float, device: torch.device, generator: Generator | None) -> Tensor:
     """(N, 1) bool, true with the given probability."""
     return torch.rand(n, 1, device=device, generator=generator) < probability

@@ -19,7 +19,7 @@ Scale = Literal["none", "torso"]
 Moved = tuple[Tensor, Tensor | None]
 """x (N, C, T, V, M), and the matrix (N, 3, 3) that every joint of it is still to be multiplied by, if any."""
 
-FORMER: dict[str, tuple[str, ...]] = {"agcn": ("turned the left shoulder to +x, not the right one",)}
+HISTORY: dict[str, tuple[str, ...]] = {"agcn": ("turned the left shoulder to +x, not the right one",)}
 """Recipe → what each earlier version of it did otherwise; a recipe that is not here is at its first."""
 
 _TINY = 1e-6
@@ -80,14 +80,14 @@ class Normalize(nn.Module):
 
     def move(self, x: Tensor, clips: Clips, generator: Generator | None = None) -> Moved:
         """As :meth:`forward`, short of the last product, which a view folds into those of its augmentations."""
-        x, matrix = _RECIPES[_remaining(self.recipe, clips.recipe)](x, clips)
+        x, matrix = _RECIPES[_steps_left(self.recipe, clips.recipe)](x, clips)
         if self.scale == "none":
             return x, matrix
         size = _torso(clips)[:, None, None]
         return (x / size[..., None, None], None) if matrix is None else (x, matrix / size)
 
 
-def _remaining(recipe: Recipe, past: str) -> Recipe:
+def _steps_left(recipe: Recipe, past: str) -> Recipe:
     """What is left to do to clips that went through the recipe ``past``."""
     if past in ("none", recipe) or recipe == "none":
         return "none" if past == recipe else recipe
@@ -102,7 +102,7 @@ def _remaining(recipe: Recipe, past: str) -> Recipe:
 
 def versions() -> dict[str, int]:
     """Version of every recipe, as a checkpoint carries them."""
-    return {recipe: 1 + len(FORMER.get(recipe, ())) for recipe in get_args(Recipe)}
+    return {recipe: 1 + len(HISTORY.get(recipe, ())) for recipe in get_args(Recipe)}
 
 
 def check_versions(module: nn.Module, known: Mapping[str, int], past: str = "none") -> None:
@@ -129,7 +129,7 @@ def check_versions(module: nn.Module, known: Mapping[str, int], past: str = "non
             )
         if then < now:
             raise InputError(
-                f"trained under version {then} of the recipe {part.recipe!r}, which {FORMER[part.recipe][then - 1]}: "
+                f"trained under version {then} of the recipe {part.recipe!r}, which {HISTORY[part.recipe][then - 1]}: "
                 f"under version {now} the features would mean nothing; train again, or import again what others trained"
             )
 

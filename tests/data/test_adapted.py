@@ -116,7 +116,7 @@ def test_clips_are_mapped_before_they_are_resampled(people, imported):
     same(found.preload(2), resample(mapped.preload(2), frame_step(25, 30)))
     assert found.meta["fps"] == 30
     assert found.index["n_frames"].tolist() == found.preload().frames.tolist()
-    assert found.told[-1] == "25 → 30 frames per second, linearly interpolated"
+    assert found.changes[-1] == "25 → 30 frames per second, linearly interpolated"
     assert found.recording(3).shape == (2, found.index["n_frames"][3], 25, 3)
 
 
@@ -125,7 +125,7 @@ def test_nothing_is_done_where_nothing_differs(people, imported):
     plain = imported("npy", layout="coco17", fps=30.0)
     assert type(open_store(plain.path)) is SkeletonStore
     found = open_store(plain.path, layout=COCO17.to_dict(), fps=30)
-    assert found.told == []
+    assert found.changes == []
     same(found.preload(2), plain.preload(2))
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from skelcl.data.convert import convert
 from skelcl.data.inspection import check, statistics
-from skelcl.data.plausibility import BEYOND, BODIES, METRES, SIZES, are_far, find_defects, limits
+from skelcl.data.plausibility import BODIES, MAX_COORDINATE, MAX_SIZE_RATIO, METRES, are_far, find_defects, limits
 from skelcl.data.recording import DatasetInfo, Recording, Source
 from skelcl.data.synthetic.datamodule import Synthetic
 from skelcl.skeleton import NTU25
@@ -49,7 +49,9 @@ def twin(joints, limit):
                 if limit is METRES:
                     far |= bool(np.abs(frame[v]).max() > limit.far)
                 else:
-                    far |= bool(np.linalg.norm(frame[v] - middle) > limit.far * unit or np.abs(frame[v]).max() > BEYOND)
+                    far |= bool(
+                        np.linalg.norm(frame[v] - middle) > limit.far * unit or np.abs(frame[v]).max() > MAX_COORDINATE
+                    )
     for a in range(len(joints)):
         for b in range(a):
             for t in range(1, joints.shape[1]):
@@ -159,7 +161,7 @@ def test_check_names_the_first_clip_of_each_defect(units, tmp_path, capsys):
         (f"coordinates > {where}", "in 2 sequences, the first is far"),
         (f"bones > {limit.long:g} {limit.unit}",
          f"in {3 if units == 'm' else 2} sequences, the first is far"),
-        (f"bodies {SIZES:g} times larger or smaller than most", "in 2 sequences, the first is huge"),
+        (f"bodies {MAX_SIZE_RATIO:g} times larger or smaller than most", "in 2 sequences, the first is huge"),
         ("bodies that swap between two frames", "in 1 sequences, the first is swap"),
     ]  # fmt: skip
     assert check("mine", tmp_path) == 0

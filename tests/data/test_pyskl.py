@@ -65,7 +65,7 @@ def test_clips_of_ntu(protocol, tmp_path):
     given = content()
     opened = open_pyskl(write(tmp_path, given, protocol))
     assert (opened.kind, opened.recipe, opened.channels, opened.skeleton, opened.fps) == ("pyskl", "none", 3, NTU25, 30)
-    assert opened.told == "PYSKL pickle: 3 clips, 60 classes, 25 joints in 3D, splits xsub, xview, recipe none"
+    assert opened.summary == "PYSKL pickle: 3 clips, 60 classes, 25 joints in 3D, splits xsub, xview, recipe none"
     assert opened.classes == ntu.info("ntu60").classes
     store = store_of(opened, tmp_path)
     assert store.ids.tolist() == NAMES

@@ -84,7 +84,7 @@ def test_sgn_tracks_become_what_prepare_makes_of_the_text(protocol, raw, prepare
     (tmp_path / "raw_skes_data.pkl").write_bytes(pickle.dumps(first_step(raw), protocol))
     opened = open_sgn(tmp_path / "raw_skes_data.pkl")
     assert (opened.kind, opened.recipe, opened.fps) == ("sgn", "none", 30)
-    assert opened.told == "SGN raw_skes_data: 54 clips with all body tracks, 60 classes, recipe none"
+    assert opened.summary == "SGN raw_skes_data: 54 clips with all body tracks, 60 classes, recipe none"
     assert opened.classes == ntu.info("ntu60").classes
     store = store_of(opened, tmp_path)
     same_index(store, prepared)
@@ -238,7 +238,7 @@ def test_npy_files_become_what_prepare_makes_of_the_text(raw, prepared, tmp_path
             moved += changes_places(content.bodies)
     opened = open_ntu_npy(tmp_path / "raw_npy")
     assert (opened.kind, opened.recipe, opened.classes) == ("ntu-npy", "none", ntu.info("ntu60").classes)
-    assert opened.told == "npy files of NTU RGB+D's Python tool: 54 clips, 60 classes, recipe none"
+    assert opened.summary == "npy files of NTU RGB+D's Python tool: 54 clips, 60 classes, recipe none"
     store = store_of(opened, tmp_path)
     same_index(store, prepared, "n_frames")
     assert len(whole) > 30

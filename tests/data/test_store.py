@@ -20,7 +20,7 @@ from skelcl.data.convert import convert
 from skelcl.data.datamodule import ClipDataset
 from skelcl.data.formats import nw_ucla
 from skelcl.data.recording import DatasetInfo, Recording, Source
-from skelcl.data.store import SkeletonStore, StoreError, fill_joints, leaked
+from skelcl.data.store import SkeletonStore, StoreError, fill_joints, train_duplicates
 from skelcl.skeleton import KINECT20
 
 V = 20
@@ -372,7 +372,7 @@ def test_the_advice_of_a_foreign_store_is_one_harmless_command(own_root):
     edit_meta(lambda meta: meta.update(parameters={"format": "x; touch marker\n", "max_bodies": "$(touch marker)"}))(
         folder
     )
-    again = SkeletonStore(folder).again
+    again = SkeletonStore(folder).rebuild_hint
     assert "--format 'x; touch marker' " in again
     assert "--max_bodies '$(touch marker)'" in again
 
@@ -389,7 +389,7 @@ def test_checksums_find_a_flipped_bit(own_root):
 def test_leaked_compares_content_across_the_split_only():
     content = np.array(["a", "b", "a", "c", "c", "b"])
     train = np.array([True, True, False, False, False, True])
-    assert leaked(content, train).tolist() == [False, False, True, False, False, False]
+    assert train_duplicates(content, train).tolist() == [False, False, True, False, False, False]
 
 
 def replaced(path, seed):

@@ -17,7 +17,7 @@ from skelcl.data import NWUCLA
 from skelcl.data.store import npy_header, sha256
 from skelcl.data.subsets import digest
 from skelcl.errors import InputError
-from skelcl.evaluation.provenance import DATA_KEY, Seen, read_facts, refuse_seen, seen_clips, training_facts
+from skelcl.evaluation.provenance import DATA_KEY, TrainOverlap, read_facts, refuse_seen, train_overlap, training_facts
 from skelcl.runs.trust import stored_config
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -109,23 +109,23 @@ def test_clips_are_known_by_name_in_their_data_set_and_by_coordinates_in_any():
         copied = {n for n in test if content.count(content[n]) > sum(content[m] == content[n] for m in test)}
         alike = {n for n in test if content[n] in {content[m] for m in train}} - copied
         same_name = len((set(test) & set(train)) | alike)
-        assert seen_clips(trained(data, True), data, test) == Seen(15, same_name, 0, True)
-        assert seen_clips(trained(data, False), data, test) == Seen(15, 0, same_name, True)
+        assert train_overlap(trained(data, True), data, test) == TrainOverlap(15, same_name, 0, True)
+        assert train_overlap(trained(data, False), data, test) == TrainOverlap(15, 0, same_name, True)
         other = data_module([f"other {n}" for n in range(40)], content, train, test, dataset="other")
-        assert seen_clips(trained(other, True), data, test).labelled == len(alike)
-        assert seen_clips(trained(data, True, steps=0), data, test).labelled == 0, "was built, and not trained"
+        assert train_overlap(trained(other, True), data, test).labelled == len(alike)
+        assert train_overlap(trained(data, True, steps=0), data, test).labelled == 0, "was built, and not trained"
 
 
 def test_what_came_before_a_training_counts_and_labels_outweigh():
     first = data_module("abcdef", "abcdef", [0, 1, 2], [3, 4, 5])
     second = data_module("abcdef", "abcdef", [2, 3], [0, 1, 4, 5])
     pretrained = trained(first, False)
-    assert seen_clips(trained(second, True, [pretrained]), second, np.arange(6)) == Seen(6, 2, 2, True)
-    unknown = seen_clips(trained(second, True, [{}]), second, np.array([4]))
-    assert (unknown, str(unknown)) == (Seen(1, 0, 0, False), "not known")
-    assert str(seen_clips({}, second, np.array([2]))) == "not known"
-    assert str(Seen(9, 2, 3, False)) == "2 with labels, 3 without labels"
-    assert str(Seen(9, 0, 0, True)) == "none"
+    assert train_overlap(trained(second, True, [pretrained]), second, np.arange(6)) == TrainOverlap(6, 2, 2, True)
+    unknown = train_overlap(trained(second, True, [{}]), second, np.array([4]))
+    assert (unknown, str(unknown)) == (TrainOverlap(1, 0, 0, False), "not known")
+    assert str(train_overlap({}, second, np.array([2]))) == "not known"
+    assert str(TrainOverlap(9, 2, 3, False)) == "2 with labels, 3 without labels"
+    assert str(TrainOverlap(9, 0, 0, True)) == "none"
 
 
 @pytest.mark.parametrize(

@@ -338,7 +338,7 @@ class Store:
             assert (clips.first < clips.frames).all()
             store.recording(len(store) - 1)
             statistics(store)
-            assert isinstance(store.again, str)
+            assert isinstance(store.rebuild_hint, str)
             assert store.report["summary"] is not None
         finally:
             (self.path / name).write_bytes(self.valid[name])

@@ -24,7 +24,7 @@ from skelcl.plotting import (
     severity_curves,
 )
 from skelcl.plotting.maps import by_part
-from skelcl.plotting.style import COLOURS, DISTINCT, GAIN, LOSS, look
+from skelcl.plotting.style import COLOURS, DISTINCT, GAIN, LOSS, colour_and_marker
 from skelcl.skeleton import KINECT20, LAYOUTS, NTU25
 
 
@@ -77,7 +77,7 @@ def test_tsne_keeps_distant_clusters_apart_and_many_classes_are_numbered() -> No
 
 
 def test_classes_differ_in_colour_or_marker_and_unknown_ones_are_grey() -> None:
-    assert len({look(n) for n in range(DISTINCT)}) == DISTINCT
+    assert len({colour_and_marker(n) for n in range(DISTINCT)}) == DISTINCT
     label = np.arange(60) % 10 - 1
     figure = embedding(np.random.default_rng(0).normal(size=(60, 5)), label, [f"class {c}" for c in range(9)])
     points = [c for c in figure.axes[0].collections if len(c.get_offsets()) > 0]

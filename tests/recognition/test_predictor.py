@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import skelcl as package
 from skelcl import Predictor
 from skelcl.cli import run
-from skelcl.commands.predict import _tell, guess_format
+from skelcl.commands.predict import _print_summary, guess_format
 from skelcl.data.convert import convert
 from skelcl.data.poses.in_memory import clips_in_memory
 from skelcl.data.poses.layouts import map_layout
@@ -480,7 +480,7 @@ def test_names_of_others_are_shown_as_text(capsys, windows):
     name, features = "a\x1b[2J\nb", np.zeros(1, np.float32)
     near = (Neighbour(name, name, 0.5),)
     shown = tuple(Prediction(n, n + 1, ((f"{name}{n}", 1.0),), features, near) for n in range(windows))
-    _tell(name, Recognition("knn", shown, (f"{name} is odd",)))
+    _print_summary(name, Recognition("knn", shown, (f"{name} is odd",)))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + windows  # the clip, its neighbour or its segments, a remark
     assert lines[0].startswith("a [2J b: ")

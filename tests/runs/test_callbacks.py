@@ -26,7 +26,7 @@ from skelcl.encoders import HCN, STGCN
 from skelcl.errors import InputError, OptionError
 from skelcl.methods import ASCAL, SkeletonCLR, Supervised
 from skelcl.runs import callbacks
-from skelcl.runs.callbacks import FiniteLoss, WholeCheckpoints, forked_processes
+from skelcl.runs.callbacks import AtomicCheckpointIO, FiniteLoss, forked_processes
 from skelcl.transforms import Normalize, Resize, Truncate, View
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -125,7 +125,7 @@ class Line(pl.LightningModule):
 def fit(module, folder, *callbacks, **options):
     saved = ModelCheckpoint(folder, "last", enable_version_counter=False, save_on_train_epoch_end=True)
     options = {"max_epochs": 5, **QUIET, **options}
-    trainer = pl.Trainer(**options, callbacks=[saved, *callbacks], plugins=[WholeCheckpoints()])
+    trainer = pl.Trainer(**options, callbacks=[saved, *callbacks], plugins=[AtomicCheckpointIO()])
     trainer.fit(module, torch.utils.data.DataLoader(torch.zeros(10, 1), batch_size=1))
     return trainer
 
@@ -164,11 +164,11 @@ class Device:
 
     def __init__(self, monkeypatch):
         self.looks = 0
-        monkeypatch.setattr(FiniteLoss, "_answer", self.counted(FiniteLoss._answer))
+        monkeypatch.setattr(FiniteLoss, "_finish_check", self.counted(FiniteLoss._finish_check))
 
     def counted(self, answer):
         def count(guard, *rest):
-            self.looks += guard._asked is not None
+            self.looks += guard._in_flight is not None
             return answer(guard, *rest)
 
         return count
@@ -178,7 +178,7 @@ class Device:
 def test_other_processes_and_accelerators_are_asked_now_and_then_and_before_anything_is_saved(tmp_path, monkeypatch):
     """In place of an accelerator: the losses lie on a device whose name is another."""
     looks = Device(monkeypatch)
-    monkeypatch.setattr("skelcl.runs.callbacks.at_hand", lambda loss, trainer: False)
+    monkeypatch.setattr("skelcl.runs.callbacks.needs_no_sync", lambda loss, trainer: False)
     trainer = fit(Line(), tmp_path, FiniteLoss(every=4))
     assert trainer.global_step == 50
     assert looks.looks == 5 * 3  # after 4 and 8 of 10 steps, and at the end of each epoch
@@ -262,7 +262,7 @@ def test_a_loss_of_one_process_ends_all_and_the_clips_are_its_own(ucla, tmp_path
         (tmp_path / str(trainer.global_rank)).write_text(told)
         raise SystemExit(1)
 
-    monkeypatch.setattr("skelcl.runs.callbacks._end", end)
+    monkeypatch.setattr("skelcl.runs.callbacks._abort", end)
     data = NWUCLA(ucla, batch_size=10)
     method = ASCAL(STGCN(data.skeleton, 1, widths=(4, 4), strides=(1, 2)), VIEW, VIEW, queue_size=32)
     options = {**QUIET, "max_epochs": 4, "enable_checkpointing": False, "devices": 2, "strategy": "ddp_fork"}
@@ -342,7 +342,7 @@ def test_a_checkpoint_takes_its_place_whole_and_nothing_lies_elsewhere(skelcl, u
 
     monkeypatch.setattr(torch, "save", half)
     with pytest.raises(KeyboardInterrupt):
-        WholeCheckpoints().save_checkpoint({}, LAST)
+        AtomicCheckpointIO().save_checkpoint({}, LAST)
     assert LAST.read_bytes() == before
     assert [path.name for path in LAST.parent.iterdir()] == ["last.ckpt"]
 

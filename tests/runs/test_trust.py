@@ -14,7 +14,7 @@ from skelcl.errors import InputError
 from skelcl.recognition.predictor import Predictor
 from skelcl.runs.callbacks import CheckpointArtifacts
 from skelcl.runs.checkpoints import mismatch, read_checkpoint, read_file
-from skelcl.runs.trust import CONFIG_KEY, PLACES, stored_config
+from skelcl.runs.trust import CONFIG_KEY, MAX_VALUES, stored_config
 
 INTRUDER = """
 from pathlib import Path
@@ -237,7 +237,7 @@ def test_where_a_run_may_write(stored, intruder, tmp_path):
     ):
         logger = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": str(place)}}
         save(stored, put(logger, "trainer", "logger"))
-        assert stored_config(Path("x.ckpt"), words=words, training=True)["trainer"]["logger"] == logger
+        assert stored_config(Path("x.ckpt"), args=words, training=True)["trainer"]["logger"] == logger
     logger["init_args"]["save_dir"] = str(tmp_path)
     save(stored, put(logger, "trainer", "logger"))
     work = Path("work")
@@ -307,7 +307,7 @@ def test_a_config_of_another_version_names_the_file(stored, intruder):
 def test_a_config_that_unfolds_without_end_is_refused_at_once(stored, intruder):
     levels = "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 30))
     torch.save({**stored, CONFIG_KEY: f"{stored[CONFIG_KEY]}\na0: &a0 [x, x]\n{levels}\n"}, "x.ckpt")
-    with pytest.raises(InputError, match=f"holds more than {PLACES} values"):
+    with pytest.raises(InputError, match=f"holds more than {MAX_VALUES} values"):
         stored_config(Path("x.ckpt"))
 
 

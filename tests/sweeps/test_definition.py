@@ -75,7 +75,7 @@ def test_words_are_those_of_wandbs_agent(tmp_path):
     parameters = {key: {"value": value} for key, value in values.items()}
     sweep = read_sweep(written(tmp_path, parameters=parameters))
     theirs = create_sweep_command_args({"args": parameters})["args"]
-    assert sweep.words(values) == ["fit", "--config", "experiments/pretrain/as_cal-nw_ucla.yaml", *theirs]
+    assert sweep.arguments(values) == ["fit", "--config", "experiments/pretrain/as_cal-nw_ucla.yaml", *theirs]
 
 
 @pytest.mark.parametrize(

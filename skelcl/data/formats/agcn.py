@@ -14,11 +14,11 @@ from skelcl.data.formats import pickles
 from skelcl.data.formats.arrays import (
     CAMERA,
     PARTS,
-    Opened,
+    OpenedDataset,
     as_float32,
-    beginnings,
     check_names,
     class_names,
+    id_prefixes,
     is_ntu,
     recording,
     trimmed,
@@ -112,7 +112,7 @@ class _Part(NamedTuple):
     frames: np.ndarray | None
 
 
-def open_agcn(path: Path, names: Sequence[str] | None = None) -> Opened | None:
+def open_agcn(path: Path, names: Sequence[str] | None = None) -> OpenedDataset | None:
     """Opens the arrays of a protocol.
 
     What they are is read from them: ``aimclr`` when the centre joint of every body is zero in every frame, ``agcn``
@@ -133,12 +133,12 @@ def open_agcn(path: Path, names: Sequence[str] | None = None) -> Opened | None:
     if not files:
         return None
     every = [_part(file) for file in files]
-    kept = beginnings([part.name for part in every], False)[0]
+    kept = id_prefixes([part.name for part in every], False)[0]
     parts = [part for part in every if part.name in kept or not part.name]
     kinds = {part.array.place: _kind(part.array) for part in parts}
     if len(set(kinds.values())) > 1:
-        told = ", ".join(f"{Path(place).name}: {_KINDS[kind][0]}" for place, kind in kinds.items())
-        raise InputError(f"{path}: its arrays went through different recipes ({told}): import them one by one")
+        summary = ", ".join(f"{Path(place).name}: {_KINDS[kind][0]}" for place, kind in kinds.items())
+        raise InputError(f"{path}: its arrays went through different recipes ({summary}): import them one by one")
     (kind,) = set(kinds.values())
     ids, said = _ids(parts, names)
     labels = np.concatenate([part.labels for part in parts])
@@ -154,15 +154,15 @@ def open_agcn(path: Path, names: Sequence[str] | None = None) -> Opened | None:
         Source(name, clip._replace(id=name), f"{clip.array.fingerprint}:{clip.row}:{clip.label}:{clip.frames}")
         for name, clip in zip(ids, clips, strict=True)
     ]
-    told = " + ".join(f"{len(part.labels):,} {part.name or 'unnamed'}" for part in parts)
+    summary = " + ".join(f"{len(part.labels):,} {part.name or 'unnamed'}" for part in parts)
     lengths = {
         "agcn": "true lengths from num_frame" if all(part.frames is not None for part in parts) else "lengths by period"
     }
-    told = f"{title}: {told} clips, {len(classes)} classes, recipe {recipe}"
-    told += f", {lengths[kind]}" if kind in lengths else ""
-    notices = beginnings([part.name for part in every], is_ntu(ids))[1]
+    summary = f"{title}: {summary} clips, {len(classes)} classes, recipe {recipe}"
+    summary += f", {lengths[kind]}" if kind in lengths else ""
+    notices = id_prefixes([part.name for part in every], is_ntu(ids))[1]
     notices += [] if said is None else [Notice(id="", outcome="warning", reason="names", message=said, line=None)]
-    return Opened(told, kind, sources, _Reader(kind), classes, recipe=recipe, axes=axes, notices=notices)
+    return OpenedDataset(summary, kind, sources, _Reader(kind), classes, recipe=recipe, axes=axes, notices=notices)
 
 
 def _files(path: Path) -> list[Path]:

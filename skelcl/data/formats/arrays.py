@@ -23,7 +23,7 @@ _PKU_CLASSES = 51
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedDataset:
     """A processed data set that was recognised and checked, but not read.
 
     Args:
@@ -42,7 +42,7 @@ class Opened:
         notices: Lines for ``report.json`` on what was left out.
     """
 
-    told: str
+    summary: str
     kind: str
     sources: list[Source]
     read: Reader
@@ -60,7 +60,7 @@ class Opened:
 # --- names and labels -------------------------------------------------------------------------------------------------
 
 
-def beginnings(parts: Collection[str], named: bool) -> tuple[dict[str, str], list[Notice]]:
+def id_prefixes(parts: Collection[str], named: bool) -> tuple[dict[str, str], list[Notice]]:
     """How the ids of the parts begin that are imported.
 
     What codes call ``val`` is their test part when there is no other. Beside a test part it is neither: it is left out,

@@ -49,9 +49,9 @@ def reading(place: Path | str, what: str = "") -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # json, zipfile and numpy raise some twenty kinds, most of them undocumented
-        told = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+        message = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
         kind = f" as {what}" if what else ""
-        raise ReadError("damaged", f"{place}: cannot be read{kind} ({' '.join(told.split())[:120]})") from error
+        raise ReadError("damaged", f"{place}: cannot be read{kind} ({' '.join(message.split())[:120]})") from error
 
 
 def bounded(size: int, place: Path | str, limit: int = LARGEST) -> int:
@@ -65,13 +65,13 @@ def bounded(size: int, place: Path | str, limit: int = LARGEST) -> int:
     return size
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """A value out of somebody's file, for a message: short, however large or deep it is."""
-    return _SHOWN.repr(value)
+    return _SHORT_REPR.repr(value)
 
 
-_SHOWN = reprlib.Repr()
-_SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxlong = 2, 60, 40
+_SHORT_REPR = reprlib.Repr()
+_SHORT_REPR.maxlevel, _SHORT_REPR.maxstring, _SHORT_REPR.maxlong = 2, 60, 40
 
 
 def read_bytes(file: Path, limit: int = LARGEST) -> bytes:
@@ -140,8 +140,8 @@ def read_yaml(file: Path) -> Any:
             if node is None:
                 return None
             if (size := _values(node, {})) > _LAYOUT_VALUES:
-                told = f"expand to {size:,} values" if size < math.inf else "hold themselves"
-                raise ReadError("size", f"{file}: its anchors {told}")
+                message = f"expand to {size:,} values" if size < math.inf else "hold themselves"
+                raise ReadError("size", f"{file}: its anchors {message}")
             return loader.construct_document(node)
         finally:
             loader.dispose()
@@ -194,7 +194,7 @@ def npy_header(stream: IO[bytes], place: Path | str) -> Header:
             raise ValueError(f"npy format {version[0]}.{version[1]}")
         shape, fortran, dtype = _HEADERS[version](stream)
         if not all(type(n) is int and n >= 0 for n in shape) or len(shape) > 32:
-            raise ValueError(f"its header says {shown(shape)}, which is no shape")
+            raise ValueError(f"its header says {short_repr(shape)}, which is no shape")
     return Header(tuple(shape), fortran, dtype)
 
 

@@ -14,11 +14,11 @@ import numpy as np
 from skelcl.data.formats import ntu_release as ntu
 from skelcl.data.formats.arrays import (
     PARTS,
-    Opened,
+    OpenedDataset,
     as_float32,
-    beginnings,
     check_names,
     class_names,
+    id_prefixes,
     is_ntu,
     recording,
     trimmed,
@@ -69,7 +69,7 @@ class _Reader:
 # --- in ---------------------------------------------------------------------------------------------------------------
 
 
-def open_ctr_gcn(path: Path, scratch: Path, names: Sequence[str] | None = None) -> Opened | None:
+def open_ctr_gcn(path: Path, scratch: Path, names: Sequence[str] | None = None) -> OpenedDataset | None:
     """Opens an archive.
 
     Ids come from ``names``, else from the order of the complete data set that CTR-GCN's scripts leave behind, else they
@@ -90,7 +90,7 @@ def open_ctr_gcn(path: Path, scratch: Path, names: Sequence[str] | None = None) 
     if not path.is_file() or not starts_with(path, *ZIP):
         return None
     archive = Archive(path)
-    parts = list(beginnings([part for part in PARTS if f"x_{part}" in archive.names], False)[0])
+    parts = list(id_prefixes([part for part in PARTS if f"x_{part}" in archive.names], False)[0])
     if not parts:
         return None
     arrays: dict[str, Array] = {}
@@ -109,7 +109,7 @@ def open_ctr_gcn(path: Path, scratch: Path, names: Sequence[str] | None = None) 
     total = next(iter(counts), None)
     ids, said = _ids(path, names, parts, sizes, every, total)
     classes = class_names(ids if is_ntu(ids) else (), every, total)
-    notices = beginnings([part for part in PARTS if f"x_{part}" in archive.names], is_ntu(ids))[1]
+    notices = id_prefixes([part for part in PARTS if f"x_{part}" in archive.names], is_ntu(ids))[1]
     share = _at_origin(arrays.values())
     recipe = "sgn" if share == 1 else "none"
     notices += [] if said is None else [Notice(id="", outcome="warning", reason="names", message=said, line=None)]
@@ -121,9 +121,9 @@ def open_ctr_gcn(path: Path, scratch: Path, names: Sequence[str] | None = None) 
         Source(name, clip._replace(id=name, label=int(label)), f"{clip.array.fingerprint}:{clip.row}:{label}")
         for clip, name, label in zip(rows, ids, every, strict=True)
     ]
-    told = " + ".join(f"{size:,} {part}" for part, size in zip(parts, sizes, strict=True))
-    told = f"CTR-GCN/MAMP npz: {told} clips, {len(classes)} classes, recipe {recipe}"
-    return Opened(told, "ctr-gcn", sources, _Reader(recipe), classes, recipe=recipe, notices=notices)
+    summary = " + ".join(f"{size:,} {part}" for part, size in zip(parts, sizes, strict=True))
+    summary = f"CTR-GCN/MAMP npz: {summary} clips, {len(classes)} classes, recipe {recipe}"
+    return OpenedDataset(summary, "ctr-gcn", sources, _Reader(recipe), classes, recipe=recipe, notices=notices)
 
 
 def _checked(array: Array, labels: int) -> Array:

@@ -117,15 +117,15 @@ class Archive:
 
     def describe(self) -> str:
         """Names, shapes and types of the members, for people."""
-        told = []
+        members = []
         for name in list(self._members)[:8]:
             array = name.removesuffix(".npy")
             if array == name:
-                told.append(name)
+                members.append(name)
             else:
                 header = self._peek(array)
-                told.append(f"{array} {header.shape} {header.dtype}")
-        return ", ".join(told) + (", …" if len(self._members) > 8 else "")
+                members.append(f"{array} {header.shape} {header.dtype}")
+        return ", ".join(members) + (", …" if len(self._members) > 8 else "")
 
     def read(self, name: str) -> np.ndarray:
         """A small member as a whole.

@@ -59,7 +59,7 @@ def prepare(
     Raises:
         StoreError: There are no such files, too many of them are damaged, or two of one name differ.
     """
-    skip, described = _listed(missing)
+    skip, described = _missing_ids(missing)
     sources, notices = find([Path(path) for path in raw], release, skip)
     store = convert(
         root,
@@ -78,7 +78,7 @@ def prepare(
     return store
 
 
-def _listed(missing: str) -> tuple[frozenset[str], str]:
+def _missing_ids(missing: str) -> tuple[frozenset[str], str]:
     """Names to leave out and how ``meta.json`` describes them."""
     if missing in ("default", "none"):
         return missing_skeletons() if missing == "default" else frozenset(), missing

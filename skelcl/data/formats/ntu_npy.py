@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from skelcl.data.bodies import BodyFrames, select
 from skelcl.data.formats import pickles
-from skelcl.data.formats.arrays import Opened, class_names, is_ntu, recording
+from skelcl.data.formats.arrays import OpenedDataset, class_names, is_ntu, recording
 from skelcl.data.formats.containers import bounded, reading
 from skelcl.data.formats.folders import files_below, fingerprint
 from skelcl.data.formats.pickles import described
@@ -34,7 +34,7 @@ TRACKS = "tracks"
 # --- in ---------------------------------------------------------------------------------------------------------------
 
 
-def open_ntu_npy(path: Path) -> Opened | None:
+def open_ntu_npy(path: Path) -> OpenedDataset | None:
     """Opens a folder of such files, at any depth, or a single one.
 
     The files do not tell which bodies of two frames are one person. They are found again by distance, and then chosen
@@ -70,9 +70,9 @@ def open_ntu_npy(path: Path) -> Opened | None:
     names = [name for name in found if name not in listed]
     sources = _sources({name: found[name] for name in names}, notices)
     classes = class_names(names, np.array([ntu_label(name) for name in names]))
-    told = f"npy files of NTU RGB+D's Python tool: {len(names):,} clips, {len(classes)} classes, recipe none"
+    summary = f"npy files of NTU RGB+D's Python tool: {len(names):,} clips, {len(classes)} classes, recipe none"
     parameters = {"bodies": "sgn", "tracks": "by distance"}
-    return Opened(told, "ntu-npy", sources, read, classes, parameters=parameters, notices=notices)
+    return OpenedDataset(summary, "ntu-npy", sources, read, classes, parameters=parameters, notices=notices)
 
 
 def _header(file: Path) -> tuple[tuple[int, ...], str] | None:
@@ -229,8 +229,8 @@ def write_ntu_npy(store: SkeletonStore, folder: Path, splits: dict[str, np.ndarr
         with (folder / f"{name}.skeleton.npy").open("wb") as stream:
             np.lib.format.write_array_header_1_0(stream, {"descr": "|O", "fortran_order": False, "shape": ()})
             pickles.dump(_boxed(_content_of(name, joints)), stream)
-    told = [f"{len(store)} files, recipe none"]
-    return told + (
+    lines = [f"{len(store)} files, recipe none"]
+    return lines + (
         [f"lost: {more} clips have more than {PLACES} bodies, of which {PLACES} were written"] if more else []
     )
 

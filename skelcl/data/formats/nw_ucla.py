@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from skelcl.data.convert import convert
-from skelcl.data.formats.containers import decode, members, open_zip, parse_json, read_bytes, read_member, shown
+from skelcl.data.formats.containers import decode, members, open_zip, parse_json, read_bytes, read_member, short_repr
 from skelcl.data.formats.folders import files_below, fingerprint
 from skelcl.data.recording import DatasetInfo, Notice, ReadError, Recording, Source
-from skelcl.data.store import SkeletonStore, StoreError, leaked
+from skelcl.data.store import SkeletonStore, StoreError, train_duplicates
 from skelcl.skeleton import KINECT20
 
 ACTIONS = {
@@ -124,7 +124,7 @@ def summary(store: SkeletonStore) -> str:
     published = ", as published" if counts == PUBLISHED else ""
     lines = []
     for name, train in splits(store.index).items():
-        test, copies = int((~train).sum()), int(leaked(store.index["content"], train).sum())
+        test, copies = int((~train).sum()), int(train_duplicates(store.index["content"], train).sum())
         lines.append(
             f"{name}: train {int(train.sum())} / test {test}{published}; {copies} test sequences are copies of "
             f"training sequences (test_clean: {test - copies})"
@@ -244,15 +244,15 @@ def parse(data: bytes, stem: str, place: str) -> Recording:
         raise ReadError("empty", f"{place}: the file is empty")
     content = _decode(data, place)
     if not isinstance(content, dict) or set(content) != {"file_name", "label", "skeletons"}:
-        found = shown(sorted(content)) if isinstance(content, dict) else f"a {type(content).__name__}"
+        found = short_repr(sorted(content)) if isinstance(content, dict) else f"a {type(content).__name__}"
         raise ReadError("keys", f"{place}: expected the keys file_name, label and skeletons, found {found}")
     label = _LABELS[action]
-    found = shown(content["label"])
+    found = short_repr(content["label"])
     if type(content["label"]) is not int or content["label"] != label + 1:
         raise ReadError("label", f"{place}: label is {found}, but action a{action:02d} has {label + 1}")
     warnings = []
     if content["file_name"] != stem:
-        warnings.append(f"file_name says {shown(content['file_name'])}; the name of the file is trusted")
+        warnings.append(f"file_name says {short_repr(content['file_name'])}; the name of the file is trusted")
     joints = _coordinates(content["skeletons"], place)
     return Recording(
         stem, joints, label, subject, camera=view, replication=episode, label_original=action - 1, warnings=warnings
@@ -283,12 +283,14 @@ def _coordinates(frames: object, place: str) -> np.ndarray:
     for n, joint in enumerate(joints):
         if not isinstance(joint, list) or len(joint) != 3:
             t, v = divmod(n, num_joints)
-            raise ReadError("coordinates", f"{place}: frame {t} joint {v} is {shown(joint)}, not three numbers")
+            raise ReadError("coordinates", f"{place}: frame {t} joint {v} is {short_repr(joint)}, not three numbers")
     numbers = list(chain.from_iterable(joints))
     if not set(map(type, numbers)) <= {int, float}:
         n = next(n for n, number in enumerate(numbers) if type(number) not in (int, float))
         t, v = divmod(n // 3, num_joints)
-        raise ReadError("coordinates", f"{place}: frame {t} joint {v} holds {shown(numbers[n])}, which is no number")
+        raise ReadError(
+            "coordinates", f"{place}: frame {t} joint {v} holds {short_repr(numbers[n])}, which is no number"
+        )
     try:
         wide = np.array(numbers, np.float64)
     except OverflowError as error:

@@ -15,11 +15,11 @@ from skelcl.data.formats.arrays import (
     CAMERA,
     TEST,
     TRAIN,
-    Opened,
+    OpenedDataset,
     as_float32,
-    beginnings,
     check_names,
     class_names,
+    id_prefixes,
     is_ntu,
     recording,
     whole_labels,
@@ -73,7 +73,7 @@ def _origins(clips: Iterable[_Clip]) -> tuple[int, ...]:
 # --- in ---------------------------------------------------------------------------------------------------------------
 
 
-def open_pyskl(path: Path, split: str | None = None) -> Opened | None:
+def open_pyskl(path: Path, split: str | None = None) -> OpenedDataset | None:
     """Opens a pickle, which is loaded whole, as PYSKL does: it takes about its size in memory.
 
     A joint at zero was not seen, unless it is at zero in every frame of the file that shows anybody; where there are
@@ -115,9 +115,11 @@ def open_pyskl(path: Path, split: str | None = None) -> Opened | None:
     if splits and not known:
         chosen = split or next(iter(splits))
         parameters["split"] = chosen
-        begins, notices = beginnings(set(splits[chosen].values()), named=False)
+        begins, notices = id_prefixes(set(splits[chosen].values()), named=False)
         ids = {name: begins[part] + name for name, part in splits[chosen].items() if part in begins}
-        notices += _told([name for name in names if splits[chosen].get(name) != "val" or name in ids], ids, chosen)
+        notices += _split_notices(
+            [name for name in names if splits[chosen].get(name) != "val" or name in ids], ids, chosen
+        )
     sizes = {_size(item) for item in listed} if channels == 2 else set()
     if len(sizes) == 1 and None not in sizes:
         parameters["img_shape"] = list(*sizes)
@@ -129,7 +131,7 @@ def open_pyskl(path: Path, split: str | None = None) -> Opened | None:
     ]
     if not sources:
         raise InputError(f"{path}: the split {parameters['split']!r} names none of the {len(clips)} clips")
-    return Opened(
+    return OpenedDataset(
         f"PYSKL pickle: {len(clips):,} clips, {len(classes)} classes, {joints} joints in {channels}D, "
         f"splits {', '.join(splits) or 'none'}, recipe none",
         "pyskl",
@@ -214,7 +216,7 @@ def _splits(given: Any, path: Path) -> dict[str, dict[str, str]]:
     return out
 
 
-def _told(names: list[str], ids: dict[str, str], split: str) -> Iterator[Notice]:
+def _split_notices(names: list[str], ids: dict[str, str], split: str) -> Iterator[Notice]:
     for reason, what, some in (
         ("no_part", "clips are in no part of", sorted(set(names) - ids.keys())),
         ("no_clip", "names have no clip in", sorted(ids.keys() - set(names))),
@@ -260,14 +262,14 @@ def write_pyskl(store: SkeletonStore, folder: Path, splits: dict[str, np.ndarray
     file = folder / f"{store.meta['dataset']}_{store.channels}danno.pkl"
     with file.open("wb") as stream:
         pickles.dump({"split": parts, "annotations": list(annotations)}, stream)
-    told = [f"{file.name}: {len(names)} clips, splits {', '.join(parts)}, recipe none"]
+    lines = [f"{file.name}: {len(names)} clips, splits {', '.join(parts)}, recipe none"]
     if store.channels == 3:
-        told.append("lost: float16 keeps 2 mm at a distance of 2 to 4 m")
+        lines.append("lost: float16 keeps 2 mm at a distance of 2 to 4 m")
         what = "frames were written as zeros, joints interpolated"
     else:
-        told.append("lost: float16 keeps 1 px up to 2048 px")
+        lines.append("lost: float16 keeps 1 px up to 2048 px")
         what = "their scores are 0, all others 1"
-    return told + ([f"lost: {gaps} clips have missing frames or joints: {what}"] if gaps else [])
+    return lines + ([f"lost: {gaps} clips have missing frames or joints: {what}"] if gaps else [])
 
 
 def _annotation(store: SkeletonStore, position: int, name: str) -> tuple[dict[str, Any], bool]:

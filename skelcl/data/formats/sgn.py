@@ -11,7 +11,7 @@ import numpy as np
 from skelcl.data.bodies import BodyFrames, select
 from skelcl.data.formats import ntu_release as ntu
 from skelcl.data.formats import pickles
-from skelcl.data.formats.arrays import Opened, as_float32, check_names, class_names, is_ntu, recording
+from skelcl.data.formats.arrays import OpenedDataset, as_float32, check_names, class_names, is_ntu, recording
 from skelcl.data.formats.containers import bounded
 from skelcl.data.formats.folders import crc32
 from skelcl.data.formats.pickles import described
@@ -38,7 +38,7 @@ class _Clip(NamedTuple):
 # --- in ---------------------------------------------------------------------------------------------------------------
 
 
-def open_sgn(path: Path) -> Opened | None:
+def open_sgn(path: Path) -> OpenedDataset | None:
     """Opens a pickle, which is loaded whole, as SGN does: it takes about its size in memory.
 
     Bodies are chosen with ``sgn`` as by ``skelcl data prepare``.
@@ -77,8 +77,8 @@ def open_sgn(path: Path) -> Opened | None:
         if name not in listed
     ]
     classes = class_names(names, labels)
-    told = f"SGN raw_skes_data: {len(names):,} clips with all body tracks, {len(classes)} classes, recipe none"
-    return Opened(told, "sgn", sources, _read, classes, parameters={"bodies": "sgn"}, notices=notices)
+    summary = f"SGN raw_skes_data: {len(names):,} clips with all body tracks, {len(classes)} classes, recipe none"
+    return OpenedDataset(summary, "sgn", sources, _read, classes, parameters={"bodies": "sgn"}, notices=notices)
 
 
 def _arrays(item: Any) -> Iterator[np.ndarray]:
@@ -197,8 +197,8 @@ def write_sgn(store: SkeletonStore, folder: Path, splits: dict[str, np.ndarray])
         clips.append({"name": name, "num_frames": int(there.sum()), "data": bodies, CHOSEN: True})
     with (folder / "raw_skes_data.pkl").open("wb") as stream:
         pickles.dump(clips, stream)
-    told = [f"raw_skes_data.pkl: {len(store)} clips, recipe none", "lost: places of the joints in the image are NaN"]
-    return told + ([f"lost: {cut} clips have frames without a body, which were cut out"] if cut else [])
+    lines = [f"raw_skes_data.pkl: {len(store)} clips, recipe none", "lost: places of the joints in the image are NaN"]
+    return lines + ([f"lost: {cut} clips have frames without a body, which were cut out"] if cut else [])
 
 
 _FIRST_ID = 72057594037900000

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from skelcl.data.formats.containers import bounded, read_json, shown
+from skelcl.data.formats.containers import bounded, read_json, short_repr
 from skelcl.data.poses.contents import MOST_BODIES, Poses, as_numbers, positions
 from skelcl.data.poses.tracking import track
 from skelcl.data.recording import ReadError
@@ -69,7 +69,7 @@ def _landmarks(person: Any, channels: int, place: str) -> np.ndarray:
     out = []
     for landmark in person if isinstance(person, list) else [None]:
         if not isinstance(landmark, dict) or not set("xyz"[:channels]) <= landmark.keys():
-            raise ReadError("landmarks", f"{place}: a landmark is {shown(landmark)}, not x, y, z, visibility")
+            raise ReadError("landmarks", f"{place}: a landmark is {short_repr(landmark)}, not x, y, z, visibility")
         out.append([*(landmark[axis] for axis in "xyz"[:channels]), landmark.get("visibility", 1.0)])
     return as_numbers(out, place, "landmarks")
 
@@ -137,7 +137,7 @@ def person_list(file: Path, channels: int | None, tracked: bool) -> Poses:
         digits = re.findall(r"\d+", str(person.get("image_id", "")))
         if not digits:
             raise ReadError(
-                "keys", f"{file}: image_id of person {n} is {shown(person.get('image_id'))}, which has no number"
+                "keys", f"{file}: image_id of person {n} is {short_repr(person.get('image_id'))}, which has no number"
             )
         numbers.append(int(digits[-1]))
     frame = positions(numbers, file)
@@ -156,7 +156,7 @@ def person_list(file: Path, channels: int | None, tracked: bool) -> Poses:
 def _flat(values: Any, width: int, place: str) -> np.ndarray:
     """(V, width) of a flat list."""
     if not isinstance(values, list) or not values or len(values) % width:
-        found = f"{len(values)} numbers" if isinstance(values, list) else shown(values)
+        found = f"{len(values)} numbers" if isinstance(values, list) else short_repr(values)
         raise ReadError("keypoints", f"{place}: holds {found}, not a multiple of {width}")
     return as_numbers(values, place, "keypoints").reshape(-1, width)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from skelcl.data.convert import convert
-from skelcl.data.formats.containers import shown
+from skelcl.data.formats.containers import short_repr
 from skelcl.data.formats.folders import files_below, fingerprint
 from skelcl.data.official_splits import check_store_name
 from skelcl.data.poses.contents import MOST_BODIES, Poses
@@ -166,7 +166,7 @@ def convert_poses(
         channels=poses.channels,
     )
     if change is not None:
-        print(change.told)
+        print(change.summary)
     parameters = {
         "format": format,
         "layout": source.to_dict(),
@@ -300,8 +300,8 @@ def _labelled(clips: Sequence[_Clip], file: Path) -> tuple[list[_Clip], list[Not
         label, subject, camera = known[key]
         out.append(replace(clip, label=label, subject=subject, camera=camera))
     if not out:
-        raise InputError(f"{file}: names none of the clips; its ids look like {shown(next(iter(known)))}, theirs like "
-                         f"{clips[0].id!r}")  # fmt: skip
+        first = short_repr(next(iter(known)))
+        raise InputError(f"{file}: names none of the clips; its ids look like {first}, theirs like {clips[0].id!r}")
     for key in sorted(known.keys() - found):
         message = f"{file}: there is no clip {key!r}"
         notices.append(Notice(id=key, outcome="skipped", reason="no_clip", message=message, line=None))
@@ -320,17 +320,19 @@ def read_labels(file: Path) -> dict[str, tuple[str | None, int, int]]:
     except ReadError as error:
         raise InputError(f"{error}") from error
     if wrong := [name for name in header if name not in _LABEL_COLUMNS]:
-        raise InputError(f"{file}: unknown column {shown(wrong[0])}; the columns are {', '.join(_LABEL_COLUMNS)}")
+        raise InputError(f"{file}: unknown column {short_repr(wrong[0])}; the columns are {', '.join(_LABEL_COLUMNS)}")
     if "id" not in header or "label" not in header:
         raise InputError(f"{file}: the column {'id' if 'id' not in header else 'label'!r} is missing")
     for line, row in rows:
         if row["id"] in out or not row["id"]:
-            raise InputError(f"{file}, line {line}: id {shown(row['id'])} is {'given twice' if row['id'] else 'empty'}")
+            raise InputError(
+                f"{file}, line {line}: id {short_repr(row['id'])} is {'given twice' if row['id'] else 'empty'}"
+            )
         numbers = []
         for column in ("subject", "camera"):
             text = row.get(column, "")
             if text and not re.fullmatch(r"\d{1,3}", text):
-                raise InputError(f"{file}, line {line}: {column} {shown(text)} is no number of 0–999")
+                raise InputError(f"{file}, line {line}: {column} {short_repr(text)} is no number of 0–999")
             numbers.append(int(text) if text else -1)
         if numbers[1] > 127:
             raise InputError(f"{file}, line {line}: camera {numbers[1]} is no number of 0–127")

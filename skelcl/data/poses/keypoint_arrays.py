@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from skelcl.data.formats.containers import LARGEST, ZIP, npz_names, read_json, read_npy, read_npz, reading, shown
+from skelcl.data.formats.containers import LARGEST, ZIP, npz_names, read_json, read_npy, read_npz, reading, short_repr
 from skelcl.data.poses.contents import Poses, as_numbers
 from skelcl.data.recording import ReadError
 
@@ -95,7 +95,7 @@ def _members(file: Path, format: Container, keys: Sequence[str]) -> dict[str, An
 
 def _check_keys(names: Iterable[str], file: Path) -> None:
     if unknown := sorted(set(names) - set(_KEYS)):
-        raise ReadError("keys", f"{file}: unknown key {shown(unknown[0])}; the keys are {', '.join(_KEYS)}")
+        raise ReadError("keys", f"{file}: unknown key {short_repr(unknown[0])}; the keys are {', '.join(_KEYS)}")
 
 
 def _scalar(known: dict[str, Any], key: str, kind: type[str] | type[float], file: Path) -> Any:
@@ -107,11 +107,11 @@ def _scalar(known: dict[str, Any], key: str, kind: type[str] | type[float], file
         return None
     if type(value) not in (int, float, kind):
         name = "number" if kind is float else "name"
-        raise ReadError("keys", f"{file}: {key} holds {shown(value)}, not one {name}")
+        raise ReadError("keys", f"{file}: {key} holds {short_repr(value)}, not one {name}")
     if kind is float:
         return float(value) if abs(value) < _LARGE else math.inf
     if not str(value).isprintable() or len(str(value)) > _LARGE_NAME:  # lists of clips have a line for each
-        raise ReadError("keys", f"{file}: {key} {shown(value)} is not one short line of text")
+        raise ReadError("keys", f"{file}: {key} {short_repr(value)} is not one short line of text")
     return str(value)
 
 

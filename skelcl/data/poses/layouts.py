@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from skelcl.data.formats.containers import read_json, read_yaml, shown
+from skelcl.data.formats.containers import read_json, read_yaml, short_repr
 from skelcl.errors import InputError
 from skelcl.skeleton import LAYOUTS, Skeleton
 
@@ -66,25 +66,27 @@ def _described(values: Mapping[str, Any], file: Path | str) -> Skeleton:
     for key in values:
         if key not in allowed:
             close = difflib.get_close_matches(key[:40] if isinstance(key, str) else "", allowed, 1)
-            raise InputError(f"{file}: unknown key {shown(key)}: {f'did you mean {close[0]!r}' if close else allowed}")
+            raise InputError(
+                f"{file}: unknown key {short_repr(key)}: {f'did you mean {close[0]!r}' if close else allowed}"
+            )
     for key in ("keep",) if "base" in values else _WHOLE:
         if key not in values:
             raise InputError(f"{file}: the key {key!r} is missing")
     try:
-        return _subset(values, file) if "base" in values else _whole(values, file)
+        return _subset(values, file) if "base" in values else _layout(values, file)
     except InputError:
         raise
     except ValueError as error:
         raise InputError(f"{file}: {error}") from error
 
 
-def _whole(values: Mapping[str, Any], file: Path | str) -> Skeleton:
+def _layout(values: Mapping[str, Any], file: Path | str) -> Skeleton:
     names = _texts(values["joints"], file, "joints")
     parents = _parents(values["parents"], names, file)
     roots = [joint for joint, parent in enumerate(parents) if joint == parent]
     root = roots[0] if roots else 0
     if "pairs" in values:
-        pairs = tuple(_two(pair, names, file, "pairs") for pair in _listed(values["pairs"], file, "pairs"))
+        pairs = tuple(_pair(pair, names, file, "pairs") for pair in _as_list(values["pairs"], file, "pairs"))
     else:
         swapped = [name.replace("left", "\0").replace("right", "left").replace("\0", "right") for name in names]
         pairs = tuple(
@@ -102,24 +104,24 @@ def _whole(values: Mapping[str, Any], file: Path | str) -> Skeleton:
         parents=parents,
         pairs=pairs,
         parts={
-            str(part): tuple(_joint(joint, names, file, f"parts.{part}") for joint in _listed(listed, file, "parts"))
+            str(part): tuple(_joint(joint, names, file, f"parts.{part}") for joint in _as_list(listed, file, "parts"))
             for part, listed in parts.items()
         },
         center=_joint(values.get("center", root), names, file, "center"),
         origin=_joint(values.get("origin", root), names, file, "origin"),
-        up=_two(values["up"], names, file, "up"),
-        across=_two(values["across"], names, file, "across"),
+        up=_pair(values["up"], names, file, "up"),
+        across=_pair(values["across"], names, file, "across"),
     )
 
 
 def _subset(values: Mapping[str, Any], file: Path | str) -> Skeleton:
     base = LAYOUTS.get(_text(values["base"], file, "base"))
     if base is None:
-        raise InputError(f"{file}: base names {shown(values['base'])}, but the layouts are {', '.join(LAYOUTS)}")
+        raise InputError(f"{file}: base names {short_repr(values['base'])}, but the layouts are {', '.join(LAYOUTS)}")
     joints = list(base.joints)
-    keep = [joints[_joint(joint, joints, file, "keep")] for joint in _listed(values["keep"], file, "keep")]
+    keep = [joints[_joint(joint, joints, file, "keep")] for joint in _as_list(values["keep"], file, "keep")]
     single = {key: joints[_joint(values[key], joints, file, key)] for key in ("center", "origin") if key in values}
-    double = {key: _two(values[key], joints, file, key) for key in ("up", "across") if key in values}
+    double = {key: _pair(values[key], joints, file, key) for key in ("up", "across") if key in values}
     named = {key: (joints[first], joints[second]) for key, (first, second) in double.items()}
     return base.subset(keep, _text(values.get("name", Path(file).stem), file, "name"), **single, **named)  # type: ignore[arg-type]
 
@@ -128,7 +130,7 @@ def _parents(given: Any, names: list[str], file: Path | str) -> tuple[int, ...]:
     if isinstance(given, dict):
         known = {_joint(child, names, file, "parents"): parent for child, parent in given.items()}
         given = [known.get(joint) for joint in range(len(names))]  # a joint without a parent is a root
-    listed = _listed(given, file, "parents")
+    listed = _as_list(given, file, "parents")
     if len(listed) != len(names):
         raise InputError(f"{file}: parents has {len(listed)} entries for {len(names)} joints")
     return tuple(j if parent is None else _joint(parent, names, file, "parents") for j, parent in enumerate(listed))
@@ -141,16 +143,16 @@ def _joint(given: Any, names: list[str], file: Path | str, key: str) -> int:
         return given
     close = difflib.get_close_matches(given[:40] if isinstance(given, str) else "", names, 1)
     hint = f"did you mean {close[0]!r}?" if close else f"joints are names or places 0…{len(names) - 1}"
-    raise InputError(f"{file}: {key} names {shown(given)}, which is no joint: {hint}")
+    raise InputError(f"{file}: {key} names {short_repr(given)}, which is no joint: {hint}")
 
 
-def _two(given: Any, names: list[str], file: Path | str, key: str) -> tuple[int, int]:
+def _pair(given: Any, names: list[str], file: Path | str, key: str) -> tuple[int, int]:
     if not isinstance(given, (list, tuple)) or len(given) != 2:
-        raise InputError(f"{file}: {key} holds {shown(given)}, not two joints")
+        raise InputError(f"{file}: {key} holds {short_repr(given)}, not two joints")
     return _joint(given[0], names, file, key), _joint(given[1], names, file, key)
 
 
-def _listed(given: Any, file: Path | str, key: str) -> Sequence[Any]:
+def _as_list(given: Any, file: Path | str, key: str) -> Sequence[Any]:
     if not isinstance(given, (list, tuple)):
         raise InputError(f"{file}: {key} must be a list, not a {type(given).__name__}")
     if len(given) > _MOST_JOINTS:
@@ -160,12 +162,12 @@ def _listed(given: Any, file: Path | str, key: str) -> Sequence[Any]:
 
 def _text(given: Any, file: Path | str, key: str) -> str:
     if not isinstance(given, str) or not given or not given.isprintable():
-        raise InputError(f"{file}: {key} holds {shown(given)}, which is no name")
+        raise InputError(f"{file}: {key} holds {short_repr(given)}, which is no name")
     return given
 
 
 def _texts(given: Any, file: Path | str, key: str) -> list[str]:
-    return [_text(item, file, key) for item in _listed(given, file, key)]
+    return [_text(item, file, key) for item in _as_list(given, file, key)]
 
 
 # --- from one layout to another ---------------------------------------------------------------------------------------
@@ -221,7 +223,7 @@ class LayoutMap:
     unused: tuple[str, ...]
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """What happens to the joints, in three lines."""
         made = "; ".join(self.synthesised) or "none"
         unused = ", ".join(self.unused) or "none"

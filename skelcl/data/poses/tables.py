@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skelcl.data.formats.containers import bounded, decode, read_bytes, reading, shown
+from skelcl.data.formats.containers import bounded, decode, read_bytes, reading, short_repr
 from skelcl.data.poses.contents import MOST_BODIES, Poses, positions
 from skelcl.data.recording import ReadError
 from skelcl.skeleton import Skeleton
@@ -76,19 +76,19 @@ def _joint(text: str, names: dict[str, int], file: Path, line: int) -> int:
     # Python refuses to convert thousands of digits; a joint has three.
     if re.fullmatch(r"\d{1,3}", text) and int(text) < len(names):
         return int(text)
-    raise ReadError("joint", f"{file}: the layout has no joint {shown(text)}", line)
+    raise ReadError("joint", f"{file}: the layout has no joint {short_repr(text)}", line)
 
 
 def _real(text: str, file: Path, line: int, column: str) -> float:
     try:
         return float(text) if text else np.nan
     except ValueError:
-        raise ReadError("number", f"{file}: {column} holds {shown(text)}, which is no number", line) from None
+        raise ReadError("number", f"{file}: {column} holds {short_repr(text)}, which is no number", line) from None
 
 
 def _whole(text: str, file: Path, line: int, column: str) -> int:
     if not re.fullmatch(r"\d{1,9}", text):
-        raise ReadError("number", f"{file}: {column} holds {shown(text)}, which is no whole number", line)
+        raise ReadError("number", f"{file}: {column} holds {short_repr(text)}, which is no whole number", line)
     return int(text)
 
 

@@ -21,13 +21,13 @@ STAND = (3.0, 5.0, 4.0)
 def start_pose(draw: Draw, seated: bool = False) -> Array:
     """How somebody waits, (D,) degrees: standing or seated; arms hanging, hands folded, on the hip, in a pocket."""
     arms = []
-    folded = draw.chance(0.12)
+    folded = draw.bernoulli(0.12)
     for _ in range(2):
         hanging = (draw(-5, 12), draw(40, 110), draw(-10, 25), draw(5, 30), 5.0)
         folded_arm = (draw(15, 30), draw(0, 30), draw(45, 65), draw(65, 95), 0.0)
         hip = (draw(35, 50), draw(100, 125), draw(45, 65), draw(80, 100), 0.0)
         pocket = (draw(5, 15), draw(120, 150), draw(15, 30), draw(35, 55), 0.0)
-        choice = draw.below(20)
+        choice = draw.integers(20)
         arms.append(folded_arm if folded else hip if choice == 0 else pocket if choice in (1, 2) else hanging)
     legs = (draw(78, 96), draw(78, 100), draw(3, 12)) if seated else STAND
     start = pose(right=arms[0], left=arms[1], legs=legs, turn=0.0, side=0.0, twist=0.0, look=0.0, tilt=0.0)
@@ -49,7 +49,7 @@ def _walk(
         size: Factor on the length of the steps; below 0 they lead backwards.
     """
     pace, stride, swing = draw(0.42, 0.60), draw(19, 27) * size, draw(10, 30)
-    lift, first = draw(40, 60), draw.below(2)
+    lift, first = draw(40, 60), draw.integers(2)
     through, stance = (12.0 if size > 0 else 5.0, lift, 2.0), (1.0, 5.0, 2.0)
     ahead, behind = (stride, 10.0, 2.0), (-0.8 * stride, 14.0, 2.0)
     hanging = (2.0, 10.0, 10.0, 18.0)
@@ -77,7 +77,7 @@ def _walk(
 
 def _approach(draw: Draw, probability: float = 0.35) -> Script:
     """Sometimes a step or two before the action itself."""
-    return _walk(draw, 1 + draw.below(2), turn=draw(-25, 25), size=0.8) if draw.chance(probability) else []
+    return _walk(draw, 1 + draw.integers(2), turn=draw(-25, 25), size=0.8) if draw.bernoulli(probability) else []
 
 
 def _reach_down(draw: Draw, hands: int) -> Script:
@@ -116,8 +116,8 @@ def _drop_trash(draw: Draw) -> Script:
 
 
 def _walk_around(draw: Draw) -> Script:
-    steps, turn, bow = 3 + draw.below(3), draw(-130, 130), draw(0, 8)
-    return _walk(draw, steps, None if draw.chance(0.7) else (), turn, bow)
+    steps, turn, bow = 3 + draw.integers(3), draw(-130, 130), draw(0, 8)
+    return _walk(draw, steps, None if draw.bernoulli(0.7) else (), turn, bow)
 
 
 def _sit_down(draw: Draw) -> Script:
@@ -167,7 +167,7 @@ def _doffing(draw: Draw) -> Script:
 
 def _throw(draw: Draw) -> Script:
     twist, bow = draw(15, 40), draw(8, 30)
-    if draw.chance(0.3):  # underarm
+    if draw.bernoulli(0.3):  # underarm
         back = (-draw(25, 50), draw(0, 20), 0.0, draw(5, 25))
         release = (draw(50, 85), draw(-5, 15), 0.0, draw(5, 25))
         end = (release[0] + draw(15, 40), draw(-10, 10), 0.0, draw(20, 50))
@@ -186,7 +186,7 @@ def _throw(draw: Draw) -> Script:
 
 def _carry(draw: Draw) -> Script:
     arms = (draw(5, 35), draw(0, 20), draw(0, 30), draw(45, 100), 0.0)
-    script = _walk(draw, 3 + draw.below(3), arms=arms, turn=draw(-130, 130), bow=draw(-6, 10))
+    script = _walk(draw, 3 + draw.integers(3), arms=arms, turn=draw(-130, 130), bow=draw(-6, 10))
     return [(0.0, pose(both=arms, legs=STAND)), *script]
 
 
@@ -194,7 +194,7 @@ def _wave(draw: Draw) -> Script:
     up, plane, elbow = draw(55, 120), draw(50, 95), draw(60, 110)
     centre, width, beat = -draw(65, 95), draw(12, 28), draw(0.16, 0.28)
     script = [(draw(0.4, 0.6), pose(right=(up, plane, centre + width, elbow)))]
-    for n in range(2 * (2 + draw.below(3))):
+    for n in range(2 * (2 + draw.integers(3))):
         roll = centre + (width if n % 2 else -width)
         script.append((beat, pose(right=(up, plane, roll, elbow + (8 if n % 2 else -8)))))
     return [*script, (draw(0.4, 0.6), pose())]
@@ -216,7 +216,7 @@ def _call(draw: Draw) -> Script:
 def _clap(draw: Draw) -> Script:
     up, elbow, beat = draw(20, 50), draw(70, 100), draw(0.12, 0.2)
     script = [(draw(0.4, 0.6), pose(both=(up, 10.0, 5.0, elbow)))]
-    for n in range(2 * (2 + draw.below(4))):
+    for n in range(2 * (2 + draw.integers(4))):
         script.append((beat, pose(both=(up, 10.0, 5.0 if n % 2 else 38.0, elbow))))
     return [*script, (draw(0.4, 0.6), pose())]
 
@@ -246,11 +246,11 @@ def _length(script: Script) -> float:
 def _stagger(draw: Draw, after: float) -> Script:
     back = (draw(5, 35), draw(30, 70), draw(-10, 20), draw(20, 60))
     hit = pose(both=back, bow=-draw(8, 25), nod=draw(-10, 20))
-    return [(after, pose()), (draw(0.15, 0.25), hit), *_walk(draw, 1 + draw.below(2), size=-0.6, bow=-4.0)]
+    return [(after, pose()), (draw(0.15, 0.25), hit), *_walk(draw, 1 + draw.integers(2), size=-0.6, bow=-4.0)]
 
 
 def _handshake(draw: Draw) -> tuple[Script, Script, float]:
-    beat, shakes, late = draw(0.13, 0.2), 2 * (1 + draw.below(3)), draw(0.0, 0.3)
+    beat, shakes, late = draw(0.13, 0.2), 2 * (1 + draw.integers(3)), draw(0.0, 0.3)
     pair: list[Script] = []
     for delay in (0.0, late):
         up, elbow = draw(30, 48), draw(35, 65)
@@ -271,7 +271,7 @@ def _high_five(draw: Draw) -> tuple[Script, Script, float]:
 
 
 def _hug(draw: Draw) -> tuple[Script, Script, float]:
-    steps = draw.below(3)
+    steps = draw.integers(3)
     hold = draw(0.4, 0.9)
     pair: list[Script] = []
     for _ in range(2):

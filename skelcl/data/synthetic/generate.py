@@ -103,8 +103,8 @@ def generate_mediapipe(
         InputError: An argument lies outside its range, or the folder holds other files.
     """
     count = poses.write_mediapipe(output, subjects, episodes, seed)
-    told = f"--format mediapipe --input {quote(str(output))} --name my-data"
-    print(f"{output}: {count} clips; next: skelcl data import poses {told}")
+    options = f"--format mediapipe --input {quote(str(output))} --name my-data"
+    print(f"{output}: {count} clips; next: skelcl data import poses {options}")
 
 
 @bounded

@@ -30,15 +30,15 @@ class Draw:
         """One number from U(low, high)."""
         return low + (high - low) * float(self._rng.random())
 
-    def chance(self, probability: float) -> bool:
+    def bernoulli(self, probability: float) -> bool:
         """True with this probability."""
         return bool(self._rng.random() < probability)
 
-    def below(self, count: int) -> int:
+    def integers(self, count: int) -> int:
         """One integer from 0 … count − 1."""
         return min(int(self._rng.random() * count), count - 1)
 
-    def bell(self, *shape: int) -> Array:
+    def normal(self, *shape: int) -> Array:
         """Bell-shaped numbers of mean 0 and variance 1 (sums of four uniform ones), within ±3.5."""
         u = self._rng.random((4, *shape))
         total: Array = u[0] + u[1] + u[2] + u[3]
@@ -111,10 +111,10 @@ def subject(seed: int, number: int) -> Subject:
         bones[j] = np.array(bone) * share[group]
     return Subject(
         bones=bones,
-        left_handed=draw.chance(0.2),
+        left_handed=draw.bernoulli(0.2),
         tempo=draw(0.8, 1.25),
         amplitude=draw(0.85, 1.12),
-        posture=draw.bell(len(ANGLES)) * SPREAD * 0.8,
+        posture=draw.normal(len(ANGLES)) * SPREAD * 0.8,
     )
 
 

@@ -38,29 +38,29 @@ def sensor_log(joints: NDArray[np.float32], draw: Draw) -> tuple[BodyFrames, lis
     bodies = [*joints]
     tracks = [np.full(frames, number) for number in range(people)]
     for number in range(people):
-        if draw.chance(0.3):
-            lost, gap = frames // 3 + draw.below(frames // 3), draw.below(3)
+        if draw.bernoulli(0.3):
+            lost, gap = frames // 3 + draw.integers(frames // 3), draw.integers(3)
             bodies[number] = bodies[number].copy()
             bodies[number][lost : lost + gap] = np.nan
             tracks[number][lost:] = people + number
-    if draw.chance(0.3):
+    if draw.bernoulli(0.3):
         still = joints[0, int(np.argmin(np.isnan(joints[0]).all((1, 2))))]
         other = np.full_like(joints[0], np.nan)
-        if draw.chance(0.5):
+        if draw.bernoulli(0.5):
             other[:] = np.nan_to_num(still) * np.array([3.0, 0.5, 1.0], np.float32)  # wide and low: a chair
         else:
-            first, length = draw.below(frames - 11), 3 + draw.below(9)
+            first, length = draw.integers(frames - 11), 3 + draw.integers(9)
             other[first : first + length] = np.nan_to_num(still) + np.array([1.0, 0.0, 1.0], np.float32)
         bodies.append(other)
         tracks.append(np.full(frames, 2 * people))
-    swap = draw.below(frames) if draw.chance(0.3) else frames
+    swap = draw.integers(frames) if draw.bernoulli(0.3) else frames
     rows = []
     for t in range(frames):
         there = [n for n, body in enumerate(bodies) if not np.isnan(body[t]).all()]
         rows += [(t, slot, n) for slot, n in enumerate(there[::-1] if t >= swap else there)]
     # Numbers of tracks follow their first appearance, as in a file.
     order = {number: n for n, number in enumerate(dict.fromkeys(int(tracks[n][t]) for t, _, n in rows))}
-    first_id = _FIRST_ID + 16 * draw.below(1000)
+    first_id = _FIRST_ID + 16 * draw.integers(1000)
     log = BodyFrames(
         joints=np.array([bodies[n][t] for t, _, n in rows], np.float32).reshape(-1, NTU25.num_joints, 3),
         frame=np.array([t for t, _, _ in rows], np.int64),

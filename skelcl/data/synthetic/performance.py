@@ -50,11 +50,11 @@ def _angles(
         keys[0] = keys[1]
     keys[1:] = keys[0] + actor.amplitude * draw(0.88, 1.1) * (keys[1:] - keys[0])
     keys += actor.posture + habit
-    keys[1:] += 0.5 * SPREAD * draw.bell(*keys[1:].shape)
+    keys[1:] += 0.5 * SPREAD * draw.normal(*keys[1:].shape)
     times = np.cumsum([0.0, wait, *(max(tempo * seconds, 1e-3) for seconds, _ in script)])
     angles = interpolate(times, np.concatenate([keys[:1], keys]), at)
     knots = np.arange(0.0, at[-1] + 1.0, 0.5)
-    angles += interpolate(knots, 0.3 * SPREAD * draw.bell(len(knots), len(ANGLES)), at)
+    angles += interpolate(knots, 0.3 * SPREAD * draw.normal(len(knots), len(ANGLES)), at)
     for side in ("right", "left"):
         for joint in ("elbow", "knee"):
             angles[:, AT[f"{side} {joint}"]] = np.clip(angles[:, AT[f"{side} {joint}"]], 0.0, 150.0)
@@ -81,27 +81,27 @@ def perform(action: str, actor: int, *, seed: int = 0, setup: int = 1, replicati
     if action in DUO:
         one, two, distance = DUO[action](draw)
         scripts = [one, two]
-        people.append(subject(seed, 1000 + draw.below(1000)))
+        people.append(subject(seed, 1000 + draw.integers(1000)))
     else:
         scripts, distance = [SOLO[action](draw)], 0.0
-    left_handed = people[0].left_handed != draw.chance(0.1)
+    left_handed = people[0].left_handed != draw.bernoulli(0.1)
     tempo, wait, tail = people[0].tempo * draw(0.6, 1.15), draw(0.05, 0.7), draw(0.0, 0.6)
     end = wait + tail + tempo * max(sum(seconds for seconds, _ in script) for script in scripts)
     frames = min(max(round(end * FPS), 3 * MIN_FRAMES // 2), MAX_FRAMES)
     at = end * (np.arange(frames) / (frames - 1))
     # What needs no legs is also done on a chair.
-    seated = action in SOLO and draw.chance(0.3) and all(np.isnan(angles[LEGS]).all() for _, angles in scripts[0])
+    seated = action in SOLO and draw.bernoulli(0.3) and all(np.isnan(angles[LEGS]).all() for _, angles in scripts[0])
     bodies = []
     for number, (person, script) in enumerate(zip(people, scripts, strict=True)):
         own = Draw(*key, number)
-        habit = 0.5 * SPREAD * Draw(seed, 2, actor, ACTIONS.index(action), number).bell(len(ANGLES))
+        habit = 0.5 * SPREAD * Draw(seed, 2, actor, ACTIONS.index(action), number).normal(len(ANGLES))
         angles = _angles(script, person, own, habit, wait, tempo, at, seated)
         bodies.append(forward_kinematics(person.bones, mirrored(angles) if left_handed else angles))
     if len(bodies) == 2:
         bodies[1] = turned(bodies[1], 180.0)
         gap = bodies[1][:, 0, 2] - bodies[0][:, 0, 2]
         bodies[1][..., 2] += distance - gap.min()
-        facing = 90.0 + 180.0 * draw.below(2) + draw(-40, 40)
+        facing = 90.0 + 180.0 * draw.integers(2) + draw(-40, 40)
     else:
         facing = 180.0 + draw(-100, 100)
     points = np.stack(bodies)
@@ -151,27 +151,27 @@ def film(points: Array, camera: Camera, skeleton: Skeleton, draw: Draw) -> NDArr
     bodies, frames = seen.shape[:2]
     hidden = seen[..., 2] - seen[:, :, JOINTS.index("mid spine"), None, 2] > 0.08
     sigma = 0.010 * np.where(_LIMBS, 1.6, 1.0) * np.where(hidden, 2.5, 1.0)
-    error = draw.bell(frames, bodies, len(JOINTS), 3)
+    error = draw.normal(frames, bodies, len(JOINTS), 3)
     for t in range(1, frames):
         error[t] = 0.7 * error[t - 1] + np.sqrt(1.0 - 0.7 * 0.7) * error[t]
-    error += draw.bell(bodies, len(JOINTS), 3)  # a sensor misjudges this body in this place all the time
+    error += draw.normal(bodies, len(JOINTS), 3)  # a sensor misjudges this body in this place all the time
     seen = seen + sigma[..., None] * error.swapaxes(0, 1)
     for body in range(bodies):
-        if draw.chance(0.35):
-            joint, first, length = draw.below(int(_LIMBS.sum())), draw.below(frames), 1 + draw.below(3)
-            seen[body, first : first + length, np.flatnonzero(_LIMBS)[joint]] += 0.25 * draw.bell(3)
-        if draw.chance(0.01):
+        if draw.bernoulli(0.35):
+            joint, first, length = draw.integers(int(_LIMBS.sum())), draw.integers(frames), 1 + draw.integers(3)
+            seen[body, first : first + length, np.flatnonzero(_LIMBS)[joint]] += 0.25 * draw.normal(3)
+        if draw.bernoulli(0.01):
             broken = [JOINTS.index(name) for name in ("spine base", "mid spine", "left hip", "right hip")]
-            seen[body, draw.below(frames), broken] = np.nan
-    if draw.chance(0.12):
-        first, length = draw.below(frames - 6), 1 + draw.below(5)
+            seen[body, draw.integers(frames), broken] = np.nan
+    if draw.bernoulli(0.12):
+        first, length = draw.integers(frames - 6), 1 + draw.integers(5)
         seen[:, first : first + length] = np.nan
     if bodies == 2:
-        if draw.chance(0.1):
+        if draw.bernoulli(0.1):
             seen = seen[:1]
-        elif draw.chance(0.15):
-            seen[1, 1 + draw.below(frames - 1) :] = np.nan
-        if draw.chance(0.35):
+        elif draw.bernoulli(0.15):
+            seen[1, 1 + draw.integers(frames - 1) :] = np.nan
+        if draw.bernoulli(0.35):
             seen = seen[::-1]
     return seen[:, :, [JOINTS.index(_NAMES.get(name, name)) for name in skeleton.joints]].astype(np.float32)
 

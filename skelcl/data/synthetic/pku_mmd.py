@@ -60,19 +60,19 @@ def untrimmed(
     for _, joints in actions:
         scene = np.full((2, *joints.shape[1:]), np.nan, np.float32)
         scene[: len(joints)] = joints
-        if len(joints) == 1 and draw.chance(0.2):
+        if len(joints) == 1 and draw.bernoulli(0.2):
             length = min(scene.shape[1], passer_by.shape[1])
             scene[1, :length] = passer_by[0, :length] + np.array([1.0, 0.0, 1.0], np.float32)
-        if draw.chance(0.06):
+        if draw.bernoulli(0.06):
             scene = scene[::-1]
-        elif draw.chance(0.03):
+        elif draw.bernoulli(0.03):
             scene = np.full_like(scene, np.nan)
         scenes.append(scene)
     pieces: list[NDArray[np.float32]] = []
     spans: list[tuple[int, int]] = []
     total = 0
     for scene, following in zip(scenes, [*scenes[1:], scenes[-1]], strict=True):
-        pause = 10 + draw.below(40) if part == 1 else draw.below(5)
+        pause = 10 + draw.integers(40) if part == 1 else draw.integers(5)
         weight = np.linspace(0.0, 1.0, pause, dtype=np.float32)[None, :, None, None]
         drift = (1 - weight) * scene[:, -1:] + weight * (following[:, :1] if following is not scene else scene[:, -1:])
         pieces += [scene, drift]
@@ -83,7 +83,7 @@ def untrimmed(
         pku_text.Interval(label, max(start - margin, 0), min(end + margin, total), 0)
         for (label, _), (start, end) in zip(actions, spans, strict=True)
     ]
-    if part == 2 and draw.chance(0.3):
+    if part == 2 and draw.bernoulli(0.3):
         intervals.reverse()
     return np.concatenate(pieces, 1), intervals
 

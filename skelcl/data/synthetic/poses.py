@@ -114,10 +114,10 @@ def _frame(body: NDArray[np.float64]) -> dict[str, list[dict[str, float]]]:
         ],
         axis=1,
     )
-    told = {}
+    result = {}
     for name, points in (("landmarks", image), ("world_landmarks", world)):
-        told[name] = [
+        result[name] = [
             {"x": round(float(x), 4), "y": round(float(y), 4), "z": round(float(z), 4), "visibility": 0.99}
             for x, y, z in points
         ]
-    return told
+    return result
