@@ -165,7 +165,7 @@ def test_first_screen_moves_and_has_real_results():
     assert (TOP / picture).stat().st_size < 400_000
     with Image.open(TOP / picture) as moving:
         assert moving.n_frames > 20
-    (table,) = re.findall(r"^<!-- results:nw_ucla -->\n((?:\|.*\n)+)<!-- /results -->$", top, re.MULTILINE)
+    (table,) = re.findall(r"^<!-- results: .+ -->\n((?:\|.*\n)+)\nAll rows: .+\n<!-- /results -->$", top, re.MULTILINE)
     for run in ("as_cal-nw_ucla", "scd_net-nw_ucla-small", "sds_cl-nw_ucla-small"):
         assert run in table
         assert (TOP / "experiments" / "pretrain" / f"{run}.yaml").is_file()
