@@ -1,4 +1,4 @@
-"""Numbers that may take some values only: types for signatures, which the command line reads and Python checks."""
+"""Types of bounded numbers for signatures: the command line reads them, and calls from Python are checked."""
 
 from __future__ import annotations
 

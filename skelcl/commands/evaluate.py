@@ -51,7 +51,7 @@ COLLAPSE, FEW_SHOT, ROBUSTNESS = CollapseOptions(), FewShotOptions(), Robustness
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What one checkpoint was found to be.
+    """What the evaluation of one checkpoint gave.
 
     Args:
         folder: With ``results.json``, ``table.md`` and ``report.html``.

@@ -46,7 +46,7 @@ WANDB = "WandbLogger"
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes the resolved config into the run folder, every logger and every checkpoint, which tell the time, too."""
+    """Writes the resolved config to the run folder, loggers and checkpoints; these also get the training time."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -78,12 +78,12 @@ class SaveConfig(SaveConfigCallback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """A resumed run counts on."""
+        """Take over the training time of the run that is resumed."""
         seconds = run_facts(checkpoint).get("seconds")
         self._seconds = float(seconds) if isinstance(seconds, (int, float)) else 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """What went before is no training."""
+        """Start the clock: what went before is no training."""
         self._since = time.monotonic()
 
 

@@ -302,7 +302,7 @@ def how_to_make(path: Path, meta: Mapping[str, Any] | None, there: bool = True) 
 
 
 def bodies_of(clips: Clips, n: int) -> np.ndarray:
-    """The coordinates of one of some clips in main memory, (M, T, V, C), sharing their memory."""
+    """The coordinates of one clip of a batch in main memory, (M, T, V, C); a view, not a copy."""
     first, bodies, frames = (int(numbers[n]) for numbers in (clips.offsets, clips.bodies, clips.frames))
     rows: np.ndarray = clips.joints[first : first + bodies * frames].numpy()
     return rows.reshape(bodies, frames, *rows.shape[1:])

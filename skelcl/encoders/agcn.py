@@ -102,7 +102,7 @@ class AdaptiveGraphConv(nn.Module):
         return (self.bn(y) + self.shortcut(x)).relu()
 
     def mixing(self, x: Tensor) -> Tensor:
-        """Sum of the three graphs of each subset, (N, 3, V, V), transposed: this network collects along columns."""
+        """Sum of the three graphs of each subset, (N, 3, V, V), transposed: column w of a graph weighs joint w."""
         return self._graph(x).mT
 
     def _graph(self, x: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class Encoder(nn.Module, ABC):
 
     @torch.enable_grad()  # else absent bodies share one pass, see BodyEncoder
     def maps(self, x: Tensor, over: Literal["joints", "frames"] = "joints") -> dict[str, Tensor]:
-        """What joints, or frames, of clips collect from each other: the graphs and attention maps of a forward pass.
+        """Graphs and attention maps of a forward pass: the weights with which joints, or frames, are aggregated.
 
         Layers that mix joints by a map have an attribute ``mixes`` (``joints`` or ``frames``) and a method ``mixing``,
         which takes what ``forward`` takes and gives the map that ``forward`` uses, (B, S, …, L, L) with S heads or

@@ -250,7 +250,7 @@ class Squeezed(NamedTuple):
 
 
 class SDSCLNetwork(nn.Module):
-    """An encoder for both streams and the attention that relates them, without projection heads: SDS-CL's training.
+    """An encoder for both streams and the attention between them: what SDS-CL trains, without projection heads.
 
     The streams pass the encoder as one batch, so they share its batch statistics.
 
@@ -284,7 +284,7 @@ class SDSCLNetwork(nn.Module):
 
 
 def presence(x: Tensor) -> Tensor:
-    """Weights of the bodies (N, M) of clips ``x`` (N, C, T, V, M): zero for nobody, equal for the others, sum one.
+    """Weights of the bodies (N, M) of clips ``x`` (N, C, T, V, M): zero for absent ones, equal for the others, sum one.
 
     A body that is zero throughout the clip is nobody; in a clip without anybody all weigh the same.
     """

@@ -181,7 +181,7 @@ class TokenMaximum(nn.Module):
 
 
 class TokenLayer(nn.TransformerEncoderLayer):
-    """PyTorch's layer, which also tells its attention.
+    """PyTorch's transformer encoder layer, which also gives its attention weights.
 
     Args:
         mixes: What the tokens are.

@@ -102,12 +102,12 @@ class SupervisedEvaluation(pl.Callback):
             confusion = report.write_confusion(directory / "confusion.csv", label, predicted, names)
             report.write_scores(directory / "scores.npz", trainer, pl_module, logits, label, index, subsets, remarks)
             if self.figures and importlib.util.find_spec("matplotlib") is not None:
-                report.draw(trainer, directory, features, label, confusion, names)
+                report.save_figures(trainer, directory, features, label, confusion, names)
         kinds = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class"}
-        columns = [f"{kind} {report.short(subset)}".strip() for subset in subsets for kind in kinds.values()]
+        columns = [f"{kind} {report.subset_suffix(subset)}".strip() for subset in subsets for kind in kinds.values()]
         row = [scores[subset][key] for subset in subsets for key in kinds]
         table = report.percent_table(columns, {type(pl_module).__name__: row})
-        report.tell(pl_module, f"accuracies in %, {len(label)} test clips", table, remarks, directory)
+        report.print_report(pl_module, f"accuracies in %, {len(label)} test clips", table, remarks, directory)
 
     def _gathered(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Logits (N, K), features (N, D), labels and store positions of all processes, on the CPU, in store order."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from skelcl.evaluation.families import MUST_AGREE, Family
 from skelcl.evaluation.probe import PRESETS
 from skelcl.evaluation.record import remarks
-from skelcl.evaluation.report import short
+from skelcl.evaluation.report import subset_suffix
 from skelcl.evaluation.spread import plus_minus
 from skelcl.files import cell, markdown_table, one_line
 
@@ -138,7 +138,7 @@ def _columns(rows: Sequence[Family]) -> list[Column]:
             having = [row for row in rows if row.values(metric)]
             settings = list(dict.fromkeys(row.shared(kind.setting) if kind.setting else None for row in having))
             for one in settings:
-                title = [kind.title, str(one) if len(settings) > 1 else "", short(subset)]
+                title = [kind.title, str(one) if len(settings) > 1 else "", subset_suffix(subset)]
                 columns.append(Column(" ".join(filter(None, title)), metric, kind.setting, one))
     return columns
 

@@ -37,7 +37,7 @@ def corrupt(
     fill: Fill = "root",
     seed: int = 0,
 ) -> Clips:
-    """Damage clips before anything else sees them: before sampling and normalisation, so streams are of what is left.
+    """Damage clips before sampling and normalisation, so that bones and motion are derived from damaged joints.
 
     Args:
         clips: N clips in main memory, of any length and number of bodies.

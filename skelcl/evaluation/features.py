@@ -124,7 +124,7 @@ class FeatureBank(Metric):
         self.index.append(index.long())
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
-        """As :meth:`split`, but for torchmetrics, which takes the dimension from whatever holds a single number."""
+        """As :meth:`split`, but for torchmetrics, which turns tensors with a single element into scalars."""
         features, label, index = dim_zero_cat(self.features), dim_zero_cat(self.label), dim_zero_cat(self.index)
         order = index.argsort(stable=True)
         index = index[order]

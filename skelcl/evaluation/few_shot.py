@@ -115,7 +115,7 @@ def episode_accuracies(features: Tensor, episodes: Episodes) -> Tensor:
 
 
 def interval(accuracies: Tensor) -> tuple[float, float]:
-    """Mean and half-width of its 95 % interval over episodes, (E,): how exactly one encoder was measured, no more.
+    """Mean and half-width of its 95 % interval over episodes, (E,): the error of measuring one encoder.
 
     What another training would give is the business of seeds of the training.
     """

@@ -40,7 +40,7 @@ class Judged:
         label, knn = self.label[which], self.knn[which]
         linear = report.logit_scores(label, self.probe.logits[which])
         return {
-            "knn_top1": report.mean(knn == label),
+            "knn_top1": report.accuracy(knn == label),
             "knn_mean_class": report.mean_class(label, knn),
             **{f"linear_{name}": value for name, value in linear.items()},
         }
@@ -206,13 +206,13 @@ class FrozenEvaluation(pl.Callback):
                 remarks,
             )
             if self.figures and importlib.util.find_spec("matplotlib") is not None:
-                report.draw(trainer, directory, learned.features, learned.label, confusion, class_names)
+                report.save_figures(trainer, directory, learned.features, learned.label, confusion, class_names)
         shown = [encoder for encoder in ("random", "learned") if encoder in judged]
-        columns = [f"{kind} {report.short(subset)}".strip() for subset in subsets for kind in ("kNN", "linear")]
+        columns = [f"{kind} {report.subset_suffix(subset)}".strip() for subset in subsets for kind in ("kNN", "linear")]
         keys = ("knn_top1", "linear_top1")
         rows = {names[e]: [scores[e, subset][key] for subset in subsets for key in keys] for e in shown}
         head = f"top-1 in %: {self.k}-NN (cosine) and linear probe {self.probe!r} (last epoch)"
-        report.tell(pl_module, head, report.percent_table(columns, rows), remarks, directory)
+        report.print_report(pl_module, head, report.percent_table(columns, rows), remarks, directory)
         return metrics
 
     def _judge(self, train: Split, test: Split, num_classes: int) -> Judged:

@@ -115,7 +115,7 @@ class Judge:
                 label = self._label[which]
                 name = "knn" if k == 1 else f"knn{k}"
                 scores = {
-                    f"{name}_top1": report.mean(predicted[which] == label),
+                    f"{name}_top1": report.accuracy(predicted[which] == label),
                     f"{name}_mean_class": report.mean_class(label, predicted[which]),
                 }
                 self.scores.add(subset, scores)
@@ -179,7 +179,7 @@ class Judge:
         if exemplars:
             right = one_shot(*self.train.pair, self.test.features).cpu() == self._label
             for subset, which in self.subsets.items():
-                self.scores.add(subset, {"one_shot_top1": report.mean(right[which])})
+                self.scores.add(subset, {"one_shot_top1": report.accuracy(right[which])})
         if options.novel_from is not None:
             for k in options.neighbours:
                 asked, predicted = novel_predict(*self.train.pair, *self.test.pair, options.novel_from, k)
@@ -188,7 +188,7 @@ class Judge:
                 right[asked] = predicted.cpu() == self._label[asked]
                 for subset, which in self.subsets.items():
                     if (which & asked).any():
-                        self.scores.add(subset, {f"novel_knn{k}_top1": report.mean(right[which & asked])})
+                        self.scores.add(subset, {f"novel_knn{k}_top1": report.accuracy(right[which & asked])})
 
     def _add_logits(self, logits: Tensor, prefix: str) -> None:
         for subset, which in self.subsets.items():

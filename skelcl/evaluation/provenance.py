@@ -158,7 +158,7 @@ def training_facts(data: SplitClips, supervised: bool, before: Sequence[Mapping[
 
 
 def read_facts(path: str | Path | None, content: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The facts that a checkpoint carries; empty for one of others, or of a version that noted none.
+    """The facts that a checkpoint carries; empty where other software wrote it, or a version that noted none.
 
     Args:
         path: The file.

@@ -325,7 +325,7 @@ def _tested_only(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def file_digest(path: object) -> str | None:
-    """SHA-256 of a file, None where there is none: the name that it has on every machine."""
+    """SHA-256 of a file, which identifies it on every machine; None where there is no file."""
     if not isinstance(path, str) or not Path(path).is_file():
         return None
     with Path(path).open("rb") as file:

@@ -41,7 +41,7 @@ def tested_subsets(trainer: pl.Trainer, index: Tensor) -> dict[str, Tensor]:
     return subsets
 
 
-def mean(right: Tensor) -> float:
+def accuracy(right: Tensor) -> float:
     """Share of true values of (N,) bool."""
     return float(right.double().mean())
 
@@ -50,14 +50,14 @@ def logit_scores(label: Tensor, logits: Tensor) -> dict[str, float]:
     """Top-1, top-5 (or top-K of fewer classes) and mean-class accuracy (0…1) of logits (N, K) with labels (N,)."""
     top5 = logits.topk(min(5, logits.shape[1]), dim=1).indices
     return {
-        "top1": mean(top5[:, 0] == label),
-        "top5": mean((top5 == label[:, None]).any(1)),
+        "top1": accuracy(top5[:, 0] == label),
+        "top5": accuracy((top5 == label[:, None]).any(1)),
         "mean_class": mean_class(label, top5[:, 0]),
     }
 
 
 def mean_class(label: Tensor, predicted: Tensor) -> float:
-    """Mean over the classes that occur of the share of their clips, of labels (N,), that are predicted (N,) right."""
+    """Mean accuracy over the classes that occur in ``label`` (N,), for predicted classes (N,)."""
     support = label.bincount()
     right = label[predicted == label].bincount(minlength=len(support))
     return float((right.double() / support)[support > 0].mean())
@@ -84,7 +84,7 @@ def write_per_class(
             for which in subsets.values():
                 mine = which & (label == c)
                 row.append(int(mine.sum()))
-                row += [f"{mean(one[mine] == c):.4f}" if mine.any() else "" for one in predicted.values()]
+                row += [f"{accuracy(one[mine] == c):.4f}" if mine.any() else "" for one in predicted.values()]
             table.writerow(row)
 
 
@@ -140,7 +140,7 @@ def write_scores(
     )
 
 
-def draw(
+def save_figures(
     trainer: pl.Trainer, directory: Path, features: Tensor, label: Tensor, confusion: Tensor, names: Sequence[str]
 ) -> None:
     """Draw a test into a folder, and for each logger that takes images (W&B).
@@ -177,7 +177,9 @@ def percent_table(columns: Sequence[str], rows: Mapping[str, Sequence[float]]) -
     return "\n".join(lines)
 
 
-def tell(pl_module: pl.LightningModule, head: str, table: str, remarks: Sequence[str], directory: Path | None) -> None:
+def print_report(
+    pl_module: pl.LightningModule, head: str, table: str, remarks: Sequence[str], directory: Path | None
+) -> None:
     """Print the table of a test.
 
     Args:
@@ -191,6 +193,6 @@ def tell(pl_module: pl.LightningModule, head: str, table: str, remarks: Sequence
     pl_module.print("\n" + "\n".join([head, table, *(f"! {remark}" for remark in remarks), *where]) + "\n")
 
 
-def short(subset: str) -> str:
-    """How a subset is called beside a column's name: ``test`` goes without saying, ``test_clean`` is ``clean``."""
+def subset_suffix(subset: str) -> str:
+    """Name of a subset in the title of a column: empty for ``test``, ``clean`` for ``test_clean``."""
     return subset.removeprefix("test").removeprefix("_")

@@ -42,7 +42,7 @@ def build(
 
 
 def lstm_state(state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The LSTM of a state dict under the names of ``torch.nn.LSTM``, whatever stands before them; else the authors'.
+    """The LSTM of a state dict, under the names of ``torch.nn.LSTM``; of several LSTMs, the authors' ``bi_lstm``.
 
     Raises:
         InputError: There is none, or there are several.

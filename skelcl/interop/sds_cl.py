@@ -16,7 +16,7 @@ from skelcl.skeleton import Skeleton
 
 
 class SDSCLCheckpoint(nn.Module):
-    """All that a checkpoint of the authors holds; its output is theirs, which heads and classifier have no part in.
+    """All that a checkpoint of the authors holds. ``forward`` gives theirs, without heads and classifier.
 
     Args:
         network: Encoder and attention.

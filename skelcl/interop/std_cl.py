@@ -11,7 +11,7 @@ HEADS = tuple(f"std.{layer}.{part}" for layer in ("conv1", "conv2", "convs", "co
 
 
 def network(state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The network of a file, without the heads of its training where these are whole."""
+    """The network of a file, without STD-CL's projection heads, where it holds all of them."""
     if not all(name in state_dict for name in HEADS):
         return state_dict
     return {name: value for name, value in state_dict.items() if name not in HEADS}

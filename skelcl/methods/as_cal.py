@@ -112,7 +112,7 @@ class ASCAL(Method):
         optimizer: Optimizer | LightningOptimizer,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Step; in warm-up epochs weights and twin stay as they are."""
+        """Step; in warm-up epochs the weights of query and key encoder stay as they are."""
         if epoch >= self.warmup_epochs:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
             return
@@ -124,7 +124,7 @@ class ASCAL(Method):
         inner.step()
 
     def on_after_optimizer_step(self) -> None:
-        """Let the twin follow: θ_k ← m·θ_k + (1 − m)·θ_q."""
+        """Update the key encoder: θ_k ← m·θ_k + (1 − m)·θ_q."""
         self.key.update(self.query)
 
     def on_after_backward(self) -> None:

@@ -48,7 +48,7 @@ class Batches(Protocol):
 
 
 class Method(pl.LightningModule):
-    """Base of all methods. A subclass adds its parts in ``__init__`` and tells the paper's story in ``training_step``.
+    """Base of all methods. A subclass adds its parts in ``__init__`` and computes its loss in ``training_step``.
 
     Args:
         encoder: Maps views to features; the part that is kept after pre-training.
@@ -154,14 +154,14 @@ class Method(pl.LightningModule):
         self.on_after_optimizer_step()
 
     def on_after_optimizer_step(self) -> None:
-        """What has to follow the weights, a momentum twin for example; does nothing by default.
+        """Update what follows the weights, a momentum encoder for example; does nothing by default.
 
         Called after each step of the optimiser, so once for the batches whose gradients are accumulated, and also
         where the gradient scaler of float16 skips the step.
         """
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Tell under which versions of the normalisation recipes the weights were learned."""
+        """Store the versions of the normalisation recipes that the weights were learned under."""
         checkpoint[RECIPES_KEY] = versions()
 
     def check_recipes(self, checkpoint: Mapping[str, Any], path: object, past: str | None = None) -> None:

@@ -195,7 +195,7 @@ class SCDNet(Method):
         return {level: gather(keys)[back] for level, keys in mine.items()}
 
     def on_after_optimizer_step(self) -> None:
-        """Let the twin follow: θ_k ← m·θ_k + (1 − m)·θ_q; the release does so within the next step."""
+        """Update the key encoder: θ_k ← m·θ_k + (1 − m)·θ_q; the release does so within the next step."""
         self.key.update(self.query)
 
     def enqueue(self, keys: dict[str, Tensor], index: Tensor) -> None:

@@ -179,7 +179,7 @@ class SDSCL(Method):
         return TwoStreamHead(self.encoder.classifier(num_classes))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """A group that decays and one that does not, or one that does."""
+        """One group with weight decay and one without; one group alone with ``decay_all``."""
         return super().parameter_groups() if self.decay_all else decay_groups(self)
 
     @torch.no_grad()

@@ -97,7 +97,7 @@ class SkeletonCLR(Method):
         return {"loss": loss}
 
     def on_after_optimizer_step(self) -> None:
-        """Let the twin follow: θ_k ← m·θ_k + (1 − m)·θ_q; the release does so within the next step."""
+        """Update the key encoder: θ_k ← m·θ_k + (1 − m)·θ_q; the release does so within the next step."""
         self.key.update(self.query)
 
     def on_after_backward(self) -> None:

@@ -269,14 +269,14 @@ class STDCL(Supervised):
         return rows.sum() * len(counts) / counts.sum().clamp(min=1), valid, counts.sum()
 
     def on_train_epoch_start(self) -> None:
-        """Once the banks serve every anchor, no step has to look any more whether one of its own was valid."""
+        """Once the banks have slots for every anchor, steps need not check the validity of theirs any more."""
         positives = self.num_positives + self.exclude_self if self.banks else 0
         self._banks_serve = self.current_epoch >= self.contrast_start_epoch and all(
             cast(Bank, bank).serves(positives, self.negatives) for bank in self.banks.values()
         )
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Heads whose gradient is that of no anchor have none at all, so weight decay and momentum pass them by."""
+        """Drop the gradient of heads that no anchor used, so that weight decay and momentum do not move them."""
         if not self._banks_serve and not self._anchors:
             for parameter in self.heads.parameters():
                 parameter.grad = None

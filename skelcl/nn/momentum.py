@@ -50,7 +50,7 @@ class _Gather(torch.autograd.Function):
 
 @bounded
 class Ema(nn.Module):
-    """A frozen twin whose weights follow another module as an exponential moving average.
+    """A frozen copy of a module whose weights are an exponential moving average of the module's.
 
     Buffers are the twin's own: its batch norms see its own batches.
 

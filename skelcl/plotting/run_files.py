@@ -90,7 +90,7 @@ def read_per_class(run: Path, metric: str | None = None) -> tuple[list[str], dic
 
 
 def read_metric(run: Path, metric: str, x: str = "epoch") -> tuple[Numbers, Numbers]:
-    """Where (n,) and what (n,) a run measured of one metric.
+    """Steps or epochs (n,) and values (n,) of one metric of a run.
 
     Args:
         run: Folder of a run, or its ``metrics.csv``.

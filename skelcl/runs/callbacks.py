@@ -40,7 +40,7 @@ MAX_NAMES = 3
 
 
 class StepLoss(NamedTuple):
-    """A training step whose loss was not looked at yet."""
+    """The loss of a training step that was not checked yet."""
 
     epoch: int
     batch: int
@@ -158,7 +158,7 @@ class FiniteLoss(pl.Callback):
 
 
 def needs_no_sync(loss: Tensor, trainer: pl.Trainer) -> bool:
-    """Whether nothing has to be waited for when a loss is looked at."""
+    """Whether a loss can be read without waiting for an accelerator or for other processes."""
     return loss.device.type == "cpu" and trainer.world_size == 1
 
 
@@ -244,7 +244,7 @@ class Interruptions(pl.Callback):
     """
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """By now the other processes are started, and the handlers are not in place yet."""
+        """Replace Lightning's handlers: the other processes are started by now, and its handlers are not set yet."""
         launcher = trainer.strategy.launcher
         if isinstance(launcher, _SubprocessScriptLauncher) and launcher.procs:
             PROGRAM.ranks = launcher.procs

@@ -94,12 +94,12 @@ class Program:
                 process.kill()
 
     def leave_with_first(self) -> None:
-        """Where the process that started this one ends in a moment, which has said why: end without another word."""
+        """End silently if the process that started this one is ending: it has printed why."""
         if self._first is not None and self._alone(wait=HANG_SECONDS):
             os._exit(128 + signal.SIGTERM)
 
     def close(self) -> None:
-        """Give the signals back."""
+        """Restore the former signal handlers."""
         self._running = False
         for signum, handler in self._before.items():
             signal.signal(signum, handler)

@@ -65,7 +65,7 @@ class _Viewer(ConfigCLI):
         self.config = whole
 
     def instantiate_trainer(self, **kwargs: Any) -> None:  # type: ignore[override]  # looking at a run needs none
-        """None is made: the machine that it was trained on may be another, and its loggers would write."""
+        """Make no trainer: its machine may be another one, and its loggers would write."""
 
 
 def load_method(

@@ -34,7 +34,7 @@ CALLERS = {"skelcl.commands.lightning", "skelcl.runs.config", __name__}
 
 
 def prefer_int_to_float(parser: LightningArgumentParser) -> None:
-    """Reads a whole number where the Trainer takes counts and shares as one: 1 batch is not 1.0, all of them.
+    """Reads whole numbers as int in options of the Trainer that take int or float: 1 is one batch, 1.0 all of them.
 
     The parser tries the types of a union one after the other, and Python may hand it a union of an integer and a float
     in the order in which some other module wrote it first.
@@ -47,7 +47,7 @@ def prefer_int_to_float(parser: LightningArgumentParser) -> None:
 
 
 def check_options(config: Mapping[str, Any]) -> None:
-    """Refuses what Lightning takes from the command line and fails of later, or what leaves nothing of a run.
+    """Refuses options that Lightning accepts and fails on later, and those under which a run would save nothing.
 
     Args:
         config: Arguments of the Trainer.
@@ -152,7 +152,7 @@ def dump(config: Any) -> str:
 
 @contextmanager
 def lightning_silenced() -> Iterator[None]:
-    """Lightning silenced, and afterwards as it was."""
+    """A block in which Lightning is silent."""
     with warnings.catch_warnings():
         logger = logging.getLogger(_ADVERTISER)
         before = list(logger.filters)
