@@ -62,7 +62,7 @@ def plot_skeleton(
     elif store is not None:
         content = SkeletonStore(store)
         names = [clip] if isinstance(clip, str) else clip
-        positions = [content.position(name) for name in names or [content.ids[content.index["n_frames"].argmax()]]]
+        positions = [content.position(name) for name in names or ()] or [int(content.index["n_frames"].argmax())]
         clips = [content.recording(position)[:max_bodies] for position in positions]
         titles = [str(content.ids[position]) for position in positions]
         if len(positions) > 1:  # as ids they would not fit side by side, and whoever named them knows them

@@ -89,7 +89,7 @@ def save_animation(animation: SkeletonAnimation, path: str | Path) -> None:
 
 
 def _write_gif(animation: SkeletonAnimation, path: Path) -> None:
-    """One palette for all frames, so that what rests costs next to nothing: a quarter to a half of the file."""
+    """One palette for all frames: what rests costs next to nothing, and files are a quarter to a half smaller."""
     canvas = FigureCanvasAgg(animation.figure)
 
     def picture(frame: int) -> Image.Image:
