@@ -64,7 +64,7 @@ class Pretraining(Ours):
         super().__init__(method, batches)
         self.network = Both(method.network)
 
-    def weight_and_bias(self, batch_idx: int) -> Iterator[str]:
+    def parts(self, batch_idx: int) -> Iterator[str]:
         method, clips = self.method, self.clips(batch_idx)
         joint, motion = method.view.with_motion(clips, method.step_generator(batch_idx), True, True)
         yield "views"
@@ -100,7 +100,7 @@ class Released(Plain):
             for i, clips in enumerate(ours.batches)
         ]
 
-    def weight_and_bias(self, batch_idx: int) -> Iterator[str]:
+    def parts(self, batch_idx: int) -> Iterator[str]:
         with cast(self.device, self.mode):
             outputs = self.form(*self.views[batch_idx % BATCHES])
         self.optimizer.zero_grad()
