@@ -6,7 +6,7 @@ from pathlib import Path
 
 from skelcl.errors import InputError
 from skelcl.evaluation.fusion import Space, chosen_weights, fuse_scores, fused_result, read_scores
-from skelcl.evaluation.report import percent_table, subset_suffix
+from skelcl.evaluation.report import CLASSIFICATION, percent_table, subset_suffix
 from skelcl.evaluation.tested_runs import record_text
 from skelcl.files import atomic_write
 
@@ -34,10 +34,11 @@ def fuse(runs: list[Path], weights: str = "equal", space: Space = "logits", outp
     chosen = chosen_weights(weights, scores)
     fused = fuse_scores(scores, chosen, space)
     rows = [one.accuracies() for one in [*scores, fused]]
-    kinds = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class"}
     # What only some of the files tell cannot be compared.
     columns = [key for key in rows[-1] if all(key in row for row in rows)]
-    heads = [f"{kinds[kind]} {subset_suffix(part)}".strip() for part, kind in (key.split("/") for key in columns)]
+    heads = [
+        f"{CLASSIFICATION[kind]} {subset_suffix(part)}".strip() for part, kind in (key.split("/") for key in columns)
+    ]
     titles = [f"{one.stream} × {weight:g}" for one, weight in zip(scores, chosen, strict=True)]
     numbered = [f"{i + 1} {title}" if titles.count(title) > 1 else title for i, title in enumerate(titles)]
     table = {title: [row[key] for key in columns] for title, row in zip([*numbered, "fused"], rows, strict=True)}

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skelcl.evaluation.report import subset_suffix
+from skelcl.evaluation.report import CLASSIFICATION, subset_suffix
 from skelcl.evaluation.spread import mean_sd, plus_minus
 from skelcl.files import atomic_write
 
 PRETRAINED, SCRATCH = "pretrained", "scratch"
 TITLES = {PRETRAINED: "pre-trained", SCRATCH: "from scratch", "gain": "gain"}
-METRICS = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class"}
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,10 @@ def gain_table(runs: Sequence[Run], ckpt_path: Path, config: Mapping[str, Any]) 
 def gain_text(table: Mapping[str, Any]) -> str:
     """The table of :func:`gain_table` for people, in percent."""
     rows = table["summary"]
-    names = [name for name in rows[PRETRAINED] if name.split("/")[1] in METRICS]
-    heads = [f"{METRICS[kind]} {subset_suffix(part)}".strip() for part, kind in (name.split("/") for name in names)]
+    names = [name for name in rows[PRETRAINED] if name.split("/")[1] in CLASSIFICATION]
+    heads = [
+        f"{CLASSIFICATION[kind]} {subset_suffix(part)}".strip() for part, kind in (name.split("/") for name in names)
+    ]
     amounts = sorted({run["labels"] for run in table["runs"] if run["labels"] is not None})
     labels = f"{'–'.join(map(str, amounts))} labelled clips" if amounts else "all training clips labelled"
     spread = "mean ± sd of" if len(table["seeds"]) > 1 else "of"

@@ -15,6 +15,9 @@ from skelcl.evaluation.features import named_clips, write_npz
 from skelcl.evaluation.record import stream_name
 from skelcl.files import atomic_write, cell
 
+CLASSIFICATION = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class"}
+"""What :func:`logit_scores` gives, and the heads of its columns."""
+
 
 def class_names(trainer: pl.Trainer, num_classes: int) -> list[str]:
     """Names of the classes by label; numbers where no data module names them."""

@@ -18,6 +18,7 @@ from skelcl.evaluation.page import Confusion, Curves, Map, Table
 from skelcl.evaluation.probe import ProbeName, ProbeResult
 from skelcl.evaluation.projection import project
 from skelcl.evaluation.record import describe_overlap, remarks
+from skelcl.evaluation.report import CLASSIFICATION
 from skelcl.evaluation.robustness import Reading, severity_curves
 from skelcl.evaluation.spread import mean_sd, plus_minus
 from skelcl.files import markdown_table, one_line
@@ -26,9 +27,7 @@ from skelcl.transforms import Normalize, Resize, View
 MAP_CLIPS, MAP_FRAMES = 500, 32
 TITLES = {
     "knn": "kNN",
-    "top1": "top-1",
-    "top5": "top-5",
-    "mean_class": "mean class",
+    **CLASSIFICATION,
     "map": "mAP",
     "acc": "ACC",
     "nmi": "NMI",

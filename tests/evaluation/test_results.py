@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import shutil
+import string
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from skelcl.commands.results import results
 from skelcl.data.subsets import digest, read_labels
 from skelcl.errors import InputError
+from skelcl.evaluation.comparison import KINDS
 from skelcl.evaluation.families import families
 from skelcl.evaluation.record import config_digest, file_digest
 from skelcl.evaluation.tested_runs import read_results
@@ -489,6 +491,20 @@ def test_an_entry_of_a_record_of_another_kind_is_a_row_or_one_line(tmp_path, mix
     assert refused
     for line in refused:
         assert re.fullmatch(r"bad\.json: result 2: .+", line)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.metric)
+def test_every_column_has_its_note(write, collect, kind):
+    """Alone as well, and a note names no fact but the one that parts its columns."""
+    fields = {field for _, field, _, _ in string.Formatter().parse(kind.note) if field}
+    assert fields <= {kind.setting}
+    protocols = {kind.setting: {"version": 3, "shots": 7}} if kind.setting not in (None, "knn", "probe") else {}
+    write("a", record({f"test/{kind.metric}": 0.5}, protocols=protocols, judge_seeds=[0]))
+    (row,), out = collect()
+    assert row[kind.title] == "50.0"
+    setting = {"knn": "k=1 cosine", "probe": "as_cal", "linear": "v3, shots 7, seeds 0"}
+    setting["clustering"] = setting["linear"]
+    assert kind.note.format(**{kind.setting or "": setting.get(kind.setting, "v3, shots 7")}) in out.splitlines()
 
 
 @pytest.fixture
