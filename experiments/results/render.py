@@ -17,7 +17,7 @@ from pathlib import Path
 from skelcl.evaluation.comparison import KINDS, MAY_DIFFER
 from skelcl.evaluation.families import MUST_AGREE, Family, families
 from skelcl.evaluation.record import remarks
-from skelcl.evaluation.report import short
+from skelcl.evaluation.report import subset_suffix
 from skelcl.evaluation.spread import mean_sd, plus_minus
 from skelcl.evaluation.tested_runs import read_results
 from skelcl.files import markdown_table
@@ -57,7 +57,7 @@ def table(patterns: list[str], facts: list[str], accuracies: list[str]) -> str:
         if len(shared[fact]) > 1:
             raise ValueError(f"{' '.join(patterns)}: rows differ in {fact}, so it wants a column: {shared[fact]}")
     parts = [(kind, part) for part in ("test", "test_clean") for kind in kinds]
-    columns = {f"{kind.title} {short(part)}".strip(): f"{part}/{kind.metric}" for kind, part in parts}
+    columns = {f"{kind.title} {subset_suffix(part)}".strip(): f"{part}/{kind.metric}" for kind, part in parts}
     lines = [["run", *facts, "seeds", *columns]]
     for row in rows:
         known = [*(_cell(row, fact) for fact in facts), row.seeds.replace(",", ", ")]

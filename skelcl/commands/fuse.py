@@ -6,7 +6,7 @@ from pathlib import Path
 
 from skelcl.errors import InputError
 from skelcl.evaluation.fusion import Space, chosen_weights, fuse_scores, fused_result, read_scores
-from skelcl.evaluation.report import CLASSIFICATION, percent_table, subset_suffix
+from skelcl.evaluation.report import column_heads, percent_table
 from skelcl.evaluation.tested_runs import record_text
 from skelcl.files import atomic_write
 
@@ -36,9 +36,7 @@ def fuse(runs: list[Path], weights: str = "equal", space: Space = "logits", outp
     rows = [one.accuracies() for one in [*scores, fused]]
     # What only some of the files tell cannot be compared.
     columns = [key for key in rows[-1] if all(key in row for row in rows)]
-    heads = [
-        f"{CLASSIFICATION[kind]} {subset_suffix(part)}".strip() for part, kind in (key.split("/") for key in columns)
-    ]
+    heads = column_heads(columns)
     titles = [f"{one.stream} × {weight:g}" for one, weight in zip(scores, chosen, strict=True)]
     numbered = [f"{i + 1} {title}" if titles.count(title) > 1 else title for i, title in enumerate(titles)]
     table = {title: [row[key] for key in columns] for title, row in zip([*numbered, "fused"], rows, strict=True)}

@@ -103,10 +103,9 @@ class SupervisedEvaluation(pl.Callback):
             report.write_scores(directory / "scores.npz", trainer, pl_module, logits, label, index, subsets, remarks)
             if self.figures and importlib.util.find_spec("matplotlib") is not None:
                 report.save_figures(trainer, directory, features, label, confusion, names)
-        titles = report.CLASSIFICATION
-        columns = [f"{title} {report.subset_suffix(subset)}".strip() for subset in subsets for title in titles.values()]
-        row = [scores[subset][key] for subset in subsets for key in titles]
-        table = report.percent_table(columns, {type(pl_module).__name__: row})
+        shown = [f"{subset}/{key}" for subset in subsets for key in report.CLASSIFICATION]
+        row = [metrics[name] for name in shown]
+        table = report.percent_table(report.column_heads(shown), {type(pl_module).__name__: row})
         report.print_report(pl_module, f"accuracies in %, {len(label)} test clips", table, remarks, directory)
 
     def _gathered(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:

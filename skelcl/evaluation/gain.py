@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skelcl.evaluation.report import CLASSIFICATION, subset_suffix
+from skelcl.evaluation.report import CLASSIFICATION, column_heads
 from skelcl.evaluation.spread import mean_sd, plus_minus
 from skelcl.files import atomic_write
 
@@ -92,9 +92,7 @@ def gain_text(table: Mapping[str, Any]) -> str:
     """The table of :func:`gain_table` for people, in percent."""
     rows = table["summary"]
     names = [name for name in rows[PRETRAINED] if name.split("/")[1] in CLASSIFICATION]
-    heads = [
-        f"{CLASSIFICATION[kind]} {subset_suffix(part)}".strip() for part, kind in (name.split("/") for name in names)
-    ]
+    heads = column_heads(names)
     amounts = sorted({run["labels"] for run in table["runs"] if run["labels"] is not None})
     labels = f"{'–'.join(map(str, amounts))} labelled clips" if amounts else "all training clips labelled"
     spread = "mean ± sd of" if len(table["seeds"]) > 1 else "of"

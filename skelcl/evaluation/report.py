@@ -19,6 +19,13 @@ CLASSIFICATION = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class"}
 """What :func:`logit_scores` gives, and the heads of its columns."""
 
 
+def column_heads(names: Sequence[str]) -> list[str]:
+    """Heads of columns of accuracies that :func:`logit_scores` gives: ``test_clean/top1`` is ``top-1 clean``."""
+    return [
+        f"{CLASSIFICATION[kind]} {subset_suffix(part)}".strip() for part, kind in (name.split("/") for name in names)
+    ]
+
+
 def class_names(trainer: pl.Trainer, num_classes: int) -> list[str]:
     """Names of the classes by label; numbers where no data module names them."""
     data = named_clips(trainer)
