@@ -57,8 +57,8 @@ def test_the_wheel_holds_what_verbs_and_readers_use_and_no_more(wheel):
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     shipped = {name.removeprefix("skelcl/experiments/") for name in held if name.startswith("skelcl/experiments/")}
     assert shipped >= set(run_files())
-    others = {Path(name).suffix: name.partition("/")[0] for name in shipped - set(run_files())}
-    assert others == {".ipynb": "notebooks", ".md": "guides", ".sh": "scale"}
+    others = {(Path(name).parent.name, Path(name).suffix) for name in shipped - set(run_files())}
+    assert others == {("", ".md"), ("guides", ".md"), ("notebooks", ".ipynb"), ("scale", ".sh")}
     kinds = "py", "typed", "json", "js", "css", "html"
     package = {path.relative_to(TOP).as_posix() for kind in kinds for path in (TOP / "skelcl").rglob(f"*.{kind}")}
     assert held - {f"skelcl/experiments/{name}" for name in shipped} == package
