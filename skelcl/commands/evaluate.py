@@ -17,7 +17,7 @@ from skelcl.bounds import PositiveInt, bounded
 from skelcl.commands.parsing import call
 from skelcl.data import SkeletonDataModule
 from skelcl.data.formats.containers import read_yaml
-from skelcl.errors import InputError, OptionError
+from skelcl.errors import InputError, OptionError, printable
 from skelcl.evaluation import summary
 from skelcl.evaluation.clustering import ClusteringOptions, require_clustering
 from skelcl.evaluation.collapse import CollapseOptions
@@ -36,6 +36,7 @@ from skelcl.evaluation.session import Session
 from skelcl.files import atomic_write
 from skelcl.methods import Supervised
 from skelcl.runs.loading import load
+from skelcl.runs.matching import matching_options
 from skelcl.runs.shipped import run_file
 from skelcl.runs.trust import stored_config
 from skelcl.seeding import run_seed, untouched, use_seed
@@ -142,10 +143,10 @@ def evaluate(
         output: Folder for results.json, table.md and report.html, by default ``evaluation`` in the folder of the run,
             ``evaluation-X`` for a checkpoint X.ckpt other than the last. They are replaced when all is done: a killed
             command leaves the old ones, and starts anew.
-        data: File with the data block of another data set of the same joints, experiments/data/ntu60-xview.yaml for
-            example; or options that are laid over those of the run's data, and over such a block: ``--data.fraction
-            0.05``, in Python ``{"fraction": 0.05}``. With a block, or options of the split or the classes, the encoder
-            alone is judged, never a classifier.
+        data: File with the data block of another data set, experiments/data/ntu60-xview.yaml for example, whose joints
+            and frames per second are made those of the run's; or options that are laid over those of the run's data,
+            and over such a block: ``--data.fraction 0.05``, in Python ``{"fraction": 0.05}``. With a block, or options
+            of the split or the classes, the encoder alone is judged, never a classifier.
         root: Folder of the stores, where it is not that of the run.
         device: ``auto`` is a GPU where there is one, else the CPU.
         batch_size: Clips that are encoded at once.
@@ -178,6 +179,11 @@ def evaluate(
     seed = config.get("seed_everything")
     use_seed(seed if isinstance(seed, int) else 0)
     changes = _changes(config, data, root) if data or root is not None else {}
+    if changes:
+        matched, line = matching_options(changes["data"], ckpt_path)
+        changes["data"]["init_args"] = {**(changes["data"].get("init_args") or {}), **matched}
+        if line:
+            print(printable(line))
     other = bool(data) and not (isinstance(data, dict) and set(data) <= SAME_CLASSES)
     model, source = load(ckpt_path, changes=changes, encoder_only=other, trust=trust)
     source.require_labels("train_all", "test")

@@ -12,12 +12,13 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from skelcl.commands.lightning import run_lightning
 from skelcl.commands.parsing import OptionParser
-from skelcl.errors import InputError
+from skelcl.errors import InputError, printable
 from skelcl.evaluation.gain import PRETRAINED, SCRATCH, TITLES, gain_table, gain_text, write_gain
 from skelcl.methods import FineTune
 from skelcl.runs.config import resolved_config
 from skelcl.runs.interruption import PROGRAM
 from skelcl.runs.loading import needed_data
+from skelcl.runs.matching import matching_options
 from skelcl.runs.study import finish, finished, method_class, run_config, starting_point, study_folder
 from skelcl.runs.trust import stored_config
 from skelcl.runs.versions import LAST_CHECKPOINT, newest_file
@@ -80,12 +81,16 @@ def fine_tune(
     config = yaml.safe_load(resolved_config(["--config", yaml.safe_dump(start), *args]))
     if not issubclass(method_class(config["model"]["class_path"]), FineTune):
         raise InputError(f"model {config['model']['class_path']}: this command trains FineTune; leave the class out")
+    options, line = matching_options(config["data"], ckpt_path)
+    config["data"]["init_args"] |= options  # of the twins from scratch as well
     folder = study_folder(config, ckpt_path)
     variants = [PRETRAINED, SCRATCH] if scratch else [PRETRAINED]
     rank_zero_only(print)(
         f"fine-tuning {ckpt_path}: {' and '.join(TITLES[variant] for variant in variants)}, "
         f"seeds {', '.join(map(str, seeds))}, in {folder}"
     )
+    if line:
+        rank_zero_only(print)(printable(line))
     runs = []
     for seed in seeds:
         for variant in variants:

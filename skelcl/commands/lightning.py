@@ -26,6 +26,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from skelcl.data import SkeletonDataModule
 from skelcl.data.facts import FACTS_KEY
+from skelcl.data.poses.layouts import find_layout, layout_keys
 from skelcl.errors import InputError, OptionError, fail, printable
 from skelcl.evaluation.provenance import TrainedOn
 from skelcl.evaluation.record import RUN_KEY, environment, run_facts
@@ -34,6 +35,7 @@ from skelcl.runs.checkpoints import check_run, mismatch, read_checkpoint
 from skelcl.runs.config import ConfigCLI
 from skelcl.runs.interruption import PROGRAM, RERUN_HINT
 from skelcl.runs.loading import needed_data
+from skelcl.runs.matching import matching_options
 from skelcl.runs.trainer_options import (
     check_options,
     check_trainer,
@@ -41,6 +43,7 @@ from skelcl.runs.trainer_options import (
     silence_lightning,
 )
 from skelcl.runs.trust import CONFIG_KEY, stored_config
+from skelcl.skeleton import LAYOUTS
 
 WANDB = "WandbLogger"
 
@@ -115,6 +118,25 @@ class SkelCLI(ConfigCLI):
                 if key in chosen and chosen[key] != value:
                     message = f"{key}: {value} in the checkpoint, {chosen[key]} on the command line"
                     rank_zero_only(print)(printable(message))
+        if self.subcommand is not None:
+            config = self.config[self.subcommand]
+            if isinstance(layout := config.data.init_args.get("layout"), (str, Path)) and str(layout) not in LAYOUTS:
+                config.data.init_args["layout"] = layout_keys(find_layout(layout))  # a checkpoint goes without the file
+            self._match_data(config)
+
+    def _match_data(self, config: Any) -> None:
+        """Read other data as the network knows its own: joints, frames per second, bodies."""
+        fits = self.subcommand == "fit"
+        path = config.model.init_args.get("checkpoint") if fits else config.get("ckpt_path")
+        block = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False))["data"]
+        own = not fits and self.stored is not None and self.stored["data"] == block
+        if path is None or own or not Path(path).is_file():
+            return
+        options, line = matching_options(block, Path(path))
+        for name, value in options.items():
+            config.data.init_args[name] = value
+        if line:
+            rank_zero_only(print)(printable(line))
 
     def instantiate_classes(self) -> None:
         """Build all that the config names.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -22,6 +22,7 @@ from skelcl.clips import Clips
 from skelcl.data.adapted import AdaptedStore, open_store
 from skelcl.data.batches import BalancedBatches, ClipDataset, ClipLoader, FirstBatches, OrderedBatches, ShuffledBatches
 from skelcl.data.facts import DataFacts
+from skelcl.data.poses.layouts import LayoutKeys
 from skelcl.data.store import StoreError, train_duplicates
 from skelcl.data.subsets import LabelSubset, choose_classes, digest, validation_queries, write_labels
 from skelcl.errors import InputError, OptionError
@@ -131,7 +132,7 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         sampling: Literal["shuffled", "balanced"] = "shuffled",
         accept_changed: bool = False,
         accept_seen: bool = False,
-        layout: str | Path | dict[str, Any] | None = None,
+        layout: LayoutKeys | str | Path | None = None,
         fps: PositiveFloat | None = None,
     ) -> None:
         super().__init__()

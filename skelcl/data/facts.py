@@ -15,6 +15,7 @@ from skelcl.skeleton import Skeleton
 FACTS_KEY = "skelcl_facts"
 """Where a checkpoint carries the facts of its data."""
 _MOST_PERSONS = 1000
+_DEEPEST = 5
 
 
 @dataclass(frozen=True)
@@ -99,13 +100,16 @@ class DataFacts:
 
 
 def _are_parameters(value: Any) -> bool:
-    def plain(one: Any) -> bool:
+    """Options by name: plain values, or lists and mappings of them, such as the layout that poses had."""
+
+    def plain(one: Any, depth: int = 0) -> bool:
+        if isinstance(one, dict) and depth < _DEEPEST:
+            return all(is_text(name) and plain(part, depth + 1) for name, part in one.items())
+        if isinstance(one, (list, tuple)) and depth < _DEEPEST:
+            return all(plain(part, depth + 1) for part in one)
         return one is None or type(one) in (str, int, float, bool)
 
-    return isinstance(value, dict) and all(
-        is_text(name) and (plain(one) or (isinstance(one, (list, tuple)) and all(map(plain, one))))
-        for name, one in value.items()
-    )
+    return isinstance(value, dict) and plain(value)
 
 
 _ENTRIES: Entries = {

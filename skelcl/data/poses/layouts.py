@@ -20,6 +20,23 @@ _OPTIONAL = ("name", "pairs", "parts", "center", "origin")
 _MOST_JOINTS = 1000
 _SUBSET = ("base", "keep", "name", "center", "origin", "up", "across")
 
+LayoutKeys = dict[
+    str, str | int | list[str | int | list[str | int] | None] | dict[str, str | int | list[str | int] | None]
+]
+"""What a layout file holds."""
+
+
+def layout_keys(layout: Skeleton) -> LayoutKeys:
+    """The inverse of :func:`find_layout`, for YAML and JSON."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: plain(one) for key, one in value.items()}
+        return [plain(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+    found: LayoutKeys = plain(layout.to_dict())
+    return found
+
 
 def find_layout(name: str | Path | Mapping[str, Any]) -> Skeleton:
     """A known layout by its name, or one of your own from a YAML or JSON file, or from what such a file would hold.

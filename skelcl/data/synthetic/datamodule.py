@@ -17,6 +17,7 @@ import numpy as np
 from skelcl.bounds import NonNegativeInt, PositiveInt, bounded
 from skelcl.data.convert import convert
 from skelcl.data.datamodule import SkeletonDataModule
+from skelcl.data.poses.layouts import LayoutKeys
 from skelcl.data.recording import DatasetInfo, Recording, Source
 from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.data.synthetic.actions import ACTIONS
@@ -66,7 +67,7 @@ class Synthetic(SkeletonDataModule):
         replications: PositiveInt = 2,
         actions: list[str] | None = None,
         seed: NonNegativeInt = 0,
-        layout: str | Path | dict[str, Any] | None = "ntu25",
+        layout: LayoutKeys | str | Path | None = "ntu25",
         num_persons: PositiveInt = 2,
         **loader: Any,
     ) -> None:
