@@ -7,7 +7,7 @@ import yaml
 
 from skelcl.runs.config import ConfigCLI
 from skelcl.runs.shipped import EXPERIMENTS
-from skelcl.runs.trainer_options import hushed
+from skelcl.runs.trainer_options import lightning_silenced
 
 PROTOCOLS = {
     "ntu60": ["ntu60-xsub", "ntu60-xview"],
@@ -58,7 +58,7 @@ class OnlyParser(ConfigCLI):
 @pytest.fixture(scope="module")
 def parse():
     """``parse(*words)`` gives the resolved config of a run."""
-    with hushed():
+    with lightning_silenced():
         parser = OnlyParser(save_config_callback=None, run=False).parser
         yield lambda *words: parser.parse_args([str(word) for word in words]).as_dict()
 
