@@ -12,7 +12,7 @@ import yaml
 from skelcl.commands.evaluate import _block
 from skelcl.errors import InputError
 from skelcl.evaluation.fusion import read_scores
-from skelcl.evaluation.gallery import load_gallery
+from skelcl.evaluation.gallery import read_gallery
 from skelcl.evaluation.tested_runs import read_result
 from skelcl.interop.detection import find_state
 from skelcl.plotting.run_files import read_features, read_robustness
@@ -44,11 +44,10 @@ def damaged(way):
 def test_archives_of_results(way, tmp_path):
     file = tmp_path / "x.npz"
     file.write_bytes(damaged(way))
-    for read in (read_scores, read_features):
-        with pytest.raises(InputError, match=r"x\.npz: not ") as caught:
+    for read in (read_scores, read_features, read_gallery):
+        with pytest.raises(InputError, match=r"x\.npz: (not |no gallery)") as caught:
             read(file)
         assert "\n" not in str(caught.value)
-    assert load_gallery(file, "k", 2) is None
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "7" * 5000, "{", "\ud800"], ids=["depth", "digits", "cut", "no text"])

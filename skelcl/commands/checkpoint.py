@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +17,20 @@ from torch import Tensor
 
 from skelcl.bounds import PositiveInt, bounded
 from skelcl.commands.parsing import Commands
+from skelcl.data import SkeletonDataModule
+from skelcl.data.facts import FACTS_KEY, DataFacts
 from skelcl.errors import InputError, printable
 from skelcl.evaluation import summary
 from skelcl.evaluation.provenance import read_facts, without_tensors
 from skelcl.evaluation.record import REFERENCE_KEY
-from skelcl.files import atomic_write
+from skelcl.files import atomic_write, one_line
 from skelcl.interop import as_cal, load_reference, scd_net, sds_cl
 from skelcl.interop.detection import Origin, count_parameters, find_state, recognise
 from skelcl.interop.reference import find_skeleton
 from skelcl.methods.base import RECIPES_KEY
 from skelcl.runs.checkpoints import read_file
 from skelcl.runs.config import resolved_config
+from skelcl.runs.loading import read_data_facts
 from skelcl.runs.shipped import run_file
 from skelcl.runs.trust import CONFIG_KEY, parsed
 from skelcl.skeleton import KINECT20, NTU25, Skeleton
@@ -161,7 +165,8 @@ def import_reference(
     target = TARGETS[origin.name]
     run = run_file(run or f"{target.run}-{target.ucla if layout == KINECT20.name else target.ntu}.yaml")
     config = _config(run, origin, stream, judged="classifier.weight" in state)
-    _save(output, origin, state, config)
+    facts = _data_facts(config, origin, layout)
+    _save(output, origin, state, config, facts)
     print(f"{input}: {_describe(origin)}")
     print(f"wrote {output}, with data and views of {run}")
     print(f"judge it: skelcl test --ckpt_path {output}, on other data with --data FILE")
@@ -248,11 +253,44 @@ def _config(run: Path, origin: Origin, stream: str, judged: bool) -> str:
     return resolved_config(["--config", yaml.safe_dump(supervised)])
 
 
-def _save(path: Path, origin: Origin, state: dict[str, Tensor], config: str) -> None:
+def _data_facts(config: str, origin: Origin, layout: str) -> DataFacts | None:
+    """What is known of the data that the network was trained on; None where the run file's data are nobody's."""
+    chosen = yaml.safe_load(config)["data"]
+    module, _, name = chosen["class_path"].rpartition(".")
+    kind: type[SkeletonDataModule] = getattr(importlib.import_module(module), name)
+    arguments = chosen["init_args"]
+    info = kind.published(arguments)
+    if info is None:
+        return None
+    classes = tuple(arguments.get("classes") or info.classes)
+    if origin.num_classes not in (None, len(classes)):
+        lacking = f"{info.name} has {len(classes)}; with --run FILE of a run on its data, they have names"
+        print(f"its {origin.num_classes} classes are numbered, since {lacking}")
+        classes = tuple(f"class {number}" for number in range(origin.num_classes))
+    return DataFacts(
+        dataset=info.name,
+        split=kind.describe_split(arguments),
+        skeleton=find_skeleton(layout),
+        channels=info.channels,
+        num_persons=arguments["num_persons"],
+        class_names=classes,
+        recipe=info.recipe,
+        units=info.units,
+        axes=info.axes,
+        fps=info.fps,
+        counts={},
+        digest="",
+        source="",
+        parameters={},
+    )
+
+
+def _save(path: Path, origin: Origin, state: dict[str, Tensor], config: str, facts: DataFacts | None) -> None:
     """Write what Lightning restores for a test: the whole file or none of it."""
     content = {
         "state_dict": state,
         CONFIG_KEY: config,
+        **({} if facts is None else {FACTS_KEY: facts.to_plain()}),
         REFERENCE_KEY: origin.name,
         RECIPES_KEY: versions(),  # which compute what the published programs do
         "epoch": 0,
@@ -274,11 +312,32 @@ def _ours(path: Path, content: Mapping[str, Any]) -> dict[str, str]:
     return {
         "what": f"checkpoint of skelcl: {_short(model)} with {_short(model['init_args']['encoder'])}",
         "data": f"{_short(data)}: {', '.join(f'{key} {value}' for key, value in chosen.items())}",
+        **_facts_told(read_data_facts(path, content)),
         "stream": config.get("stream", {}).get("kind", "joint"),
         "trained": trained,
         "trained on": summary.trained_on(without_tensors(read_facts(path, content))),
         "use": f"skelcl test --ckpt_path {path}",
     }
+
+
+def _facts_told(facts: DataFacts | None) -> dict[str, str]:
+    """What a checkpoint says of its data."""
+    if facts is None:
+        return {"store": "not told; it is asked wherever the checkpoint is used"}
+    skeleton = facts.skeleton
+    rate = "" if facts.fps is None else f", {facts.fps:g} frames per second"
+    parts = {part: ", ".join(skeleton.joints[joint] for joint in joints) for part, joints in skeleton.parts.items()}
+    rows = {
+        "split": ", ".join([facts.split, *(f"{part} {count:,}" for part, count in facts.counts.items())]),
+        "store": f"{facts.dataset}, sha256 {facts.digest}" if facts.digest else f"{facts.dataset}, as published",
+        "layout": f"{skeleton.name}: {skeleton.num_joints} joints, {', '.join(skeleton.joints)}",
+        "parts": "; ".join(f"{part}: {joints}" for part, joints in parts.items()),
+        "coordinates": f"{facts.channels}, in {facts.units}, {facts.axes}, recipe {facts.recipe}{rate}",
+        "bodies": str(facts.num_persons),
+        "classes": f"{facts.num_classes}: {', '.join(facts.class_names)}",
+        "made with": ", ".join(f"{name} {value}" for name, value in facts.parameters.items()),
+    }
+    return {name: one_line(text, 10_000) for name, text in rows.items() if text}
 
 
 def _theirs(path: Path, state: Mapping[str, Tensor]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,13 @@ import torch
 from torch import nn
 
 from skelcl import __version__
-from skelcl.data import SkeletonDataModule
+from skelcl.data.examples import example_clips
+from skelcl.data.facts import DataFacts
 from skelcl.errors import InputError
+from skelcl.evaluation.features import file_digest
 from skelcl.interop.deployment import FeaturesAndLogits, Format, export
 from skelcl.methods import Method, Supervised
-from skelcl.runs.loading import load
+from skelcl.runs.loading import load_method
 from skelcl.runs.trust import stored_config
 
 
@@ -32,7 +33,7 @@ def export_checkpoint(
     JSON under ``skelcl`` in the metadata of the file. A file that does not compute what the network does is not kept.
 
     Args:
-        ckpt_path: Checkpoint of the run. Its data set must be there: classes and joints come from it.
+        ckpt_path: Checkpoint of the run. It needs neither its data set nor another file.
         format: torch-export: for torch.export.load, without skelcl. onnx: for ONNX Runtime and others. safetensors: the
             weights alone, as the state dict of the encoder or, with a classifier, of skelcl.nn.Classifier.
         output: File to write.
@@ -48,7 +49,7 @@ def export_checkpoint(
         raise InputError(f"--{lacking} is missing: {example}")
     if output.exists() and not overwrite:
         raise InputError(f"{output} exists; --overwrite true replaces it")
-    method, data = load(ckpt_path, trust=trust)
+    method, data = load_method(ckpt_path, trust=trust)
     network, x, note = exported(method, data)
     facts = {**_facts(ckpt_path, method, data, trust), "input": {"x": ["N", *x.shape[1:]]}}
     facts["outputs"] = ["features", "logits"] if isinstance(network, FeaturesAndLogits) else ["features"]
@@ -61,18 +62,17 @@ def export_checkpoint(
 
 
 @torch.no_grad()
-def exported(method: Method, data: SkeletonDataModule) -> tuple[nn.Module, torch.Tensor, str]:
+def exported(method: Method, data: DataFacts) -> tuple[nn.Module, torch.Tensor, str]:
     """What of a method is exported: its encoder, with the classifier if the method classifies what the encoder gives.
 
     Args:
         method: In eval mode.
-        data: Its data.
+        data: Facts of its data.
 
     Returns:
         The network, what it is to be traced with (N, C, T, V, M), and a remark on what was left out.
     """
-    positions = data.parts["train"][:5]
-    clips = data.store.clips(positions, data.num_persons)
+    clips = example_clips(data)
     x = method.eval_view(clips)
     alone, whole = method.encoder(x), method(clips)
     if alone.shape != whole.shape or not torch.allclose(alone, whole, 1e-4, 1e-5, equal_nan=True):
@@ -83,21 +83,22 @@ def exported(method: Method, data: SkeletonDataModule) -> tuple[nn.Module, torch
     return method.encoder, x, ""
 
 
-def _facts(path: Path, method: Method, data: SkeletonDataModule, trust: str | None) -> dict[str, Any]:
+def _facts(path: Path, method: Method, data: DataFacts, trust: str | None) -> dict[str, Any]:
     config = stored_config(path, trust)
     model = config["model"]["init_args"]
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "skelcl": __version__,
-        "checkpoint": {"name": path.name, "sha256": digest},
+        "checkpoint": {"name": path.name, "sha256": file_digest(path)},
         "method": config["model"]["class_path"],
         "encoder": model["encoder"],
-        "classes": data.class_names,
+        "classes": list(data.class_names),
         "layout": data.skeleton.to_dict(),
         "frames": method.eval_view.frames,
         "persons": data.num_persons,
-        "recipe": data.store.recipe,
+        "recipe": data.recipe,
+        "units": data.units,
+        "axes": data.axes,
+        "fps": data.fps,
         "view": model["eval_view"],
         "stream": config["stream"],
     }

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from skelcl.bounds import PositiveFloat, PositiveInt, bounded
 from skelcl.commands.parsing import Commands
 from skelcl.errors import InputError
+from skelcl.files import one_line
 
 PoseFormat = Literal["csv", "json", "npy", "npz", "mediapipe", "openpose", "coco", "alphapose"]
 """As in ``skelcl.data.poses.formats``, which is heavy."""
@@ -127,9 +128,10 @@ def plot_maps(
     Maps of channels or frames are averaged. The clip is seen through the deterministic view.
 
     Args:
-        ckpt_path: Checkpoint of the run.
+        ckpt_path: Checkpoint of the run. It needs neither its data set nor another file.
         output: Picture to write, ``.png``, ``.pdf`` or ``.svg``.
-        clip: Id of the clip; by default the longest one of the training part.
+        clip: Id of the clip; by default the longest one of the training part, or, where the data set is not there, a
+            made-up motion.
         over: Between what: joints, or frames.
         body: Body whose maps are shown, counted from 1; layers that see all bodies at once show them all.
         layer: One layer alone, large, as the picture of all layers names it.
@@ -138,17 +140,27 @@ def plot_maps(
     Raises:
         InputError: The checkpoint cannot be used, its encoder has no maps, or there is no such clip, body or layer.
     """
+    from skelcl.data.examples import example_clips
     from skelcl.plotting import FIGURES, check_target, mixing_maps, save_figure
-    from skelcl.runs.loading import load
+    from skelcl.runs.loading import MissingData, load_data, load_method
 
     if ckpt_path is None:
         raise InputError("--ckpt_path is missing: skelcl plot maps --ckpt_path FILE --output maps.png")
     check_target(output, FIGURES)
-    model, data = load(ckpt_path, trust=trust)
-    position = _chosen(data, clip)
-    if not 1 <= body <= data.num_persons:
-        raise InputError(f"--body {body}: the encoder sees {data.num_persons} bodies, counted from 1")
-    maps = model.encoder.maps(model.eval_view(data.store.clips([position], data.num_persons)), over)
+    model, facts = load_method(ckpt_path, trust=trust)
+    if not 1 <= body <= facts.num_persons:
+        raise InputError(f"--body {body}: the encoder sees {facts.num_persons} bodies, counted from 1")
+    try:
+        data = load_data(ckpt_path, facts, trust)
+    except MissingData:
+        if clip is not None:
+            raise
+        clips, seen = example_clips(facts, 1), "a made-up motion"
+        print(f"there is no store of {one_line(facts.dataset)}: the maps are those of a made-up motion")
+    else:
+        position = _chosen(data, clip)
+        clips, seen = data.store.clips([position], facts.num_persons), str(data.ids[position])
+    maps = model.encoder.maps(model.eval_view(clips), over)
     encoder = type(model.encoder).__name__
     if not maps:
         raise InputError(f"{ckpt_path}: {encoder} has no maps between {over}, there is nothing to show")
@@ -159,9 +171,9 @@ def plot_maps(
         for name, values in maps.items()
         if layer in (None, name)
     }
-    several = "" if data.num_persons == 1 else f", body {body}"
-    title = f"{encoder} on {data.ids[position]}{several}"
-    save_figure(mixing_maps(chosen, data.skeleton if over == "joints" else None, title), output)
+    several = "" if facts.num_persons == 1 else f", body {body}"
+    title = f"{encoder} on {seen}{several}"
+    save_figure(mixing_maps(chosen, facts.skeleton if over == "joints" else None, title), output)
     print(f"wrote {output}")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from skelcl.bounds import NonNegativeInt, PositiveInt, Share, bounded
+from skelcl.data import SkeletonDataModule
 from skelcl.data.poses.contents import Poses
 from skelcl.data.poses.formats import Format
 from skelcl.data.poses.formats import load as load_poses
@@ -33,7 +34,8 @@ def predict_clips(
     labels: Literal["auto", "classifier", "knn", "probe", "none"] = "auto",
     k: PositiveInt | None = None,
     top_k: PositiveInt = 5,
-    neighbours: NonNegativeInt = 3,
+    neighbours: NonNegativeInt | None = None,
+    gallery: Path | None = None,
     window: PositiveInt | None = None,
     stride: PositiveInt | None = None,
     neighbours_picture: Path | None = None,
@@ -52,7 +54,7 @@ def predict_clips(
     files are read default to those that the store was imported with, where it was.
 
     Args:
-        ckpt_path: Checkpoint of the run. Its data set must be there.
+        ckpt_path: Checkpoint of the run. It needs neither its data set nor another file.
         input: A clip, or a folder of clips at any depth.
         output: JSON file to write: for each clip its label, windows (classes with probabilities, nearest training
             clips, features), segments and warnings.
@@ -63,7 +65,11 @@ def predict_clips(
             by a linear probe on their features. none: no labels. auto: classifier if the run has one, else knn.
         k: Training clips that vote; by default as in the run's evaluation.
         top_k: Classes to tell of.
-        neighbours: Nearest training clips to tell of. 0: none, which spares encoding the training clips once.
+        neighbours: Nearest training clips to tell of; by default 3 where a gallery or the data set are there. 0: none,
+            which spares encoding the training clips once.
+        gallery: Features of the training clips, for labels by knn or probe and for nearest training clips where the
+            data set is not: what `skelcl predict --ckpt_path X.ckpt --data.predict_split train --features.path FILE`
+            wrote; by default X.gallery.npz beside the checkpoint.
         window: Frames of a window, for long recordings; by default a clip is judged whole.
         stride: Frames from one window to the next; by default half a window.
         neighbours_picture: The first clip beside its nearest training clips, animated: .gif, .mp4 or .html.
@@ -77,7 +83,7 @@ def predict_clips(
         trust: Modules, with commas between, whose classes the checkpoint may name beside skelcl's and torch.optim's.
 
     Raises:
-        InputError: The checkpoint, its store or a clip cannot be used.
+        InputError: The checkpoint, the gallery or a clip cannot be used.
     """
     if ckpt_path is None or input is None:
         lacking = "ckpt_path" if ckpt_path is None else "input"
@@ -89,14 +95,17 @@ def predict_clips(
         from skelcl.plotting import ANIMATIONS, check_target
 
         check_target(neighbours_picture, ANIMATIONS)
-        if not neighbours:
+        if neighbours == 0:
             raise InputError("--neighbours_picture needs --neighbours of at least 1")
     format = format or guess_format(input)
     clips, notices = find(input, format)
     for notice in notices:
         print(printable(notice["message"]))
-    predictor = Predictor(ckpt_path, device, labels, k, top_k, neighbours, window, stride, trust)
+    predictor = Predictor(ckpt_path, device, labels, k, top_k, neighbours, window, stride, trust, gallery)
     print(f"labels by {predictor.labels_by}")
+    if predictor.note:
+        print(f"note: {one_line(predictor.note, 1000)}")
+    shown = None if neighbours_picture is None else predictor.data  # told before anything is computed
     flat = predictor.source.get("y_down") if predictor.source.get("format") == format else format in IMAGE_FORMATS
     options = {
         "min_confidence": min_confidence,
@@ -111,7 +120,7 @@ def predict_clips(
     results: list[dict[str, Any]] = []
     for clip in clips:
         try:
-            poses = load_poses(format, clip.files, predictor.data.channels, given or predictor.skeleton)
+            poses = load_poses(format, clip.files, predictor.facts.channels, given or predictor.skeleton)
         except ReadError as error:
             raise InputError(str(error)) from error
         if reader is None:
@@ -121,8 +130,8 @@ def predict_clips(
         found = predictor.recognise(poses, reader, str(clip.place))
         _print_summary(clip.id, found)
         results.append({"id": clip.id, "file": str(clip.place), **found.to_dict()})
-        if neighbours_picture is not None and len(results) == 1:
-            _draw(predictor, reader, poses, found, neighbours_picture)
+        if neighbours_picture is not None and shown is not None and len(results) == 1:
+            _draw(predictor, shown, reader, poses, found, neighbours_picture)
             print(f"wrote {neighbours_picture}")
     if output is not None:
         assert reader is not None
@@ -170,17 +179,18 @@ def _print_summary(name: str, found: Recognition) -> None:
         print(f"  note: {one_line(warning, 1000)}")
 
 
-def _draw(predictor: Predictor, reader: PoseReader, poses: Poses, found: Recognition, path: Path) -> None:
+def _draw(
+    predictor: Predictor, data: SkeletonDataModule, reader: PoseReader, poses: Poses, found: Recognition, path: Path
+) -> None:
     """The window with the surest label and the training clips next to it, side by side."""
     from skelcl.plotting import animate_skeleton, save_animation
 
     window = max(found.windows, key=lambda window: (window.top[0][1] if window.top else 0.0, len(window.neighbours)))
     joints, _ = reader(poses.window(window.start, window.stop), path)
-    data = predictor.data
     place = {str(name): position for position, name in enumerate(data.ids)}
     near = [data.store.recording(place[neighbour.id]) for neighbour in window.neighbours]
     titles = ["this clip" if window.label is None else f"this clip: {window.label}"]
     titles += [f"{neighbour.label} {neighbour.similarity:.2f}" for neighbour in window.neighbours]
     bodies = [clip[: data.num_persons] for clip in (joints, *near)]
-    animation = animate_skeleton(bodies, predictor.skeleton, titles, float(data.store.meta.get("fps") or 20))
+    animation = animate_skeleton(bodies, predictor.skeleton, titles, float(predictor.facts.fps or 20))
     save_animation(animation, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from skelcl.data.adapted import AdaptedStore, open_store
 from skelcl.data.batches import BalancedBatches, ClipDataset, ClipLoader, FirstBatches, OrderedBatches, ShuffledBatches
 from skelcl.data.facts import DataFacts
 from skelcl.data.poses.layouts import LayoutKeys
+from skelcl.data.recording import DatasetInfo
 from skelcl.data.store import StoreError, train_duplicates
 from skelcl.data.subsets import LabelSubset, choose_classes, digest, validation_queries, write_labels
 from skelcl.errors import InputError, OptionError
@@ -187,12 +188,30 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
             (N,) bool.
         """
 
+    @classmethod
+    def published(cls, arguments: Mapping[str, Any]) -> DatasetInfo | None:
+        """What is known of the data without their store; None for data that nobody published.
+
+        Args:
+            arguments: Of the constructor, as far as they were given.
+        """
+        return None
+
+    @classmethod
+    def describe_split(cls, arguments: Mapping[str, Any]) -> str:
+        """How a store is divided: the arguments that a subclass adds to those of all data modules, and classes.
+
+        Args:
+            arguments: Of the constructor, as far as they are known.
+        """
+        own = [name for name in inspect.signature(cls.__init__).parameters if name not in ("self", "root")]
+        told = {name: arguments.get(name) for name in (*own, "classes")}
+        return ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
+
     @property
     def split_description(self) -> str:
-        """How the store is divided: the arguments that a subclass adds to those of all data modules, and classes."""
-        own = [name for name in inspect.signature(type(self).__init__).parameters if name not in ("self", "root")]
-        told = {name: getattr(self, name, None) for name in (*own, "classes")}
-        return ", ".join(f"{name} {value}" for name, value in told.items() if value is not None)
+        """How this store is divided, in words."""
+        return self.describe_split(vars(self))
 
     @property
     def facts(self) -> DataFacts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,8 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from skelcl.bounds import PositiveInt, bounded
 from skelcl.data.datamodule import SkeletonDataModule
-from skelcl.data.formats.ntu_release import Release, difference, one_shot, splits
+from skelcl.data.formats.ntu_release import Release, difference, info, one_shot, splits
+from skelcl.data.recording import DatasetInfo
 from skelcl.data.store import SkeletonStore, StoreError, train_duplicates
 
 
@@ -39,6 +41,11 @@ class NTU60(SkeletonDataModule):
     ) -> None:
         self.split = split
         super().__init__(root, num_persons=num_persons, **loader)
+
+    @classmethod
+    def published(cls, arguments: Mapping[str, Any]) -> DatasetInfo:
+        """The data set as it was published."""
+        return info("ntu60")
 
     def train_mask(self, index: dict[str, np.ndarray]) -> np.ndarray:
         """Clips of the training performers, or of cameras 2 and 3, (N,) bool."""
@@ -85,6 +92,11 @@ class NTU120(SkeletonDataModule):
     ) -> None:
         self.split = split
         super().__init__(root, num_persons=num_persons, **loader)
+
+    @classmethod
+    def published(cls, arguments: Mapping[str, Any]) -> DatasetInfo:
+        """The data set as it was published."""
+        return info("ntu120")
 
     def train_mask(self, index: dict[str, np.ndarray]) -> np.ndarray:
         """Clips of the training performers, of the even setups or of the auxiliary actions, (N,) bool."""

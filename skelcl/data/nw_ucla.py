@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from skelcl.data.datamodule import SkeletonDataModule
 from skelcl.data.formats.nw_ucla import INFO, splits
+from skelcl.data.recording import DatasetInfo
 
 
 class NWUCLA(SkeletonDataModule):
@@ -37,6 +39,11 @@ class NWUCLA(SkeletonDataModule):
     ) -> None:
         self.test_view = test_view
         super().__init__(root, **loader)
+
+    @classmethod
+    def published(cls, arguments: Mapping[str, Any]) -> DatasetInfo:
+        """The data set as it was published."""
+        return INFO
 
     def train_mask(self, index: dict[str, np.ndarray]) -> np.ndarray:
         """Clips of the views that are not held out, (N,) bool."""

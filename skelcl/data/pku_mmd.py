@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +12,7 @@ import numpy as np
 from skelcl.bounds import PositiveInt, bounded
 from skelcl.data.datamodule import SkeletonDataModule
 from skelcl.data.formats.pku_release import ACTIONS, INFO, splits
+from skelcl.data.recording import DatasetInfo
 
 
 @bounded
@@ -52,6 +55,12 @@ class PKUMMD(SkeletonDataModule):
     def _classes(self) -> tuple[list[str], np.ndarray]:
         # The store holds both numberings, the dense one as the label.
         return (list(ACTIONS), self.store.index["label_original"]) if self._original else super()._classes()
+
+    @classmethod
+    def published(cls, arguments: Mapping[str, Any]) -> DatasetInfo:
+        """The data set as it was published."""
+        info = INFO[arguments.get("part", 1)]
+        return replace(info, classes=tuple(ACTIONS)) if arguments.get("labels") == "original" else info
 
     def train_mask(self, index: dict[str, np.ndarray]) -> np.ndarray:
         """Clips of the videos that the official list trains on, (N,) bool."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, runtime_checkable
@@ -15,7 +16,10 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from skelcl.errors import InputError
+from skelcl.evaluation.configs import agree, config_of, parsed_config
 from skelcl.files import atomic_write
+from skelcl.runs.checkpoints import read_checkpoint
+from skelcl.runs.trust import CONFIG_KEY
 
 
 class StepFeatures(TypedDict):
@@ -143,8 +147,12 @@ class FeatureWriter(pl.Callback):
     """Writes the features of a ``predict`` run to one ``.npz`` file, gathered over processes.
 
     Arrays: ``features`` (N, D) float32, ``label`` (N,), ``index`` (N,) position in the store, ``id`` (N,) and
-    ``class_names`` strings, ``checkpoint`` the path of the weights, empty for none. ``numpy.load`` reads it without
-    pickles. Silent for methods that give no features.
+    ``class_names`` strings, ``split``, ``checkpoint`` the path of the weights, empty for none. ``numpy.load`` reads it
+    without pickles. Silent for methods that give no features.
+
+    ``store_sha256`` is the digest of the store, ``checkpoint_sha256`` of the checkpoint file, and empty where features
+    are of another network or view than it says. With these a file of the split ``train`` is a gallery for
+    ``skelcl predict --gallery``.
 
     Args:
         path: File to write; ``features-<split>.npz`` in the run's folder when None.
@@ -199,9 +207,29 @@ class FeatureWriter(pl.Callback):
             index=index,
             id=index.astype(str) if data is None else np.asarray(data.ids, dtype=str)[index],
             class_names=np.asarray([] if data is None else data.class_names, dtype=str),
+            split=np.asarray("" if data is None else data.predict_split),
             checkpoint=np.asarray(str(trainer.ckpt_path or "")),
+            checkpoint_sha256=np.asarray(_checkpoint_digest(trainer)),
+            store_sha256=np.asarray(str(getattr(getattr(data, "store", None), "digest", ""))),
         )
         pl_module.print(f"{len(features)} × {features.shape[1]} features: {self._target}")
+
+
+def file_digest(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checkpoint_digest(trainer: pl.Trainer) -> str:
+    """SHA-256 of the checkpoint whose network and views run, as it says them; empty where others run."""
+    path = None if trainer.ckpt_path is None else Path(trainer.ckpt_path)
+    if path is None or not path.is_file():
+        return ""
+    stored, now = parsed_config(read_checkpoint(path).get(CONFIG_KEY)), config_of(trainer)
+    parts = ("model", "stream")
+    same = bool(stored and now) and all(agree(stored.get(part), now.get(part)) for part in parts)
+    return file_digest(path) if same else ""
 
 
 def write_npz(path: Path, **arrays: Any) -> None:

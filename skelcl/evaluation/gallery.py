@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from skelcl.errors import InputError
 from skelcl.evaluation.features import check_features, write_npz
 from skelcl.evaluation.knn import nearest
 from skelcl.evaluation.probe import PRESETS, LinearHead, ProbeName, linear_probe
+from skelcl.files import one_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,42 +84,87 @@ class Gallery:
         return linear_probe(train, (self.features[:1], self.label[:1]), self.num_classes, PRESETS[name], seed).head
 
 
-def save_gallery(path: Path, key: str, gallery: Gallery, heads: dict[str, LinearHead]) -> None:
-    """Write a gallery and probes trained on it: the whole file or none of it.
+@dataclass(frozen=True, eq=False)
+class GalleryFile:
+    """A gallery as it travels beside its checkpoint: what the clips are of, and probes trained on them.
 
     Args:
-        path: ``.npz`` file.
-        key: What the features depend on; :func:`load_gallery` compares it.
-        gallery: The features.
+        gallery: Features of the labelled clips.
+        class_names: Names of the classes by label.
+        checkpoint: Hexadecimal SHA-256 of the checkpoint file whose encoder and deterministic view made them; empty
+            where they are of another view or of no checkpoint.
+        store: Hexadecimal SHA-256 of the store, see :attr:`~skelcl.data.SkeletonStore.digest`.
+        split: Part of the split that the clips are: ``train``, ``test`` or ``all``.
         heads: Probes by ``<preset>-<seed>``.
     """
-    arrays = {}
-    for name, head in heads.items():
-        arrays[f"probe/{name}"] = head.weight.numpy()
-        if head.statistics is not None:
-            arrays[f"statistics/{name}"] = head.statistics.numpy()
-    features, label = gallery.features.numpy(), gallery.label.numpy()
-    write_npz(path, key=np.asarray(key), features=features, label=label, id=gallery.ids, **arrays)
+
+    gallery: Gallery
+    class_names: tuple[str, ...]
+    checkpoint: str
+    store: str
+    split: str
+    heads: Mapping[str, LinearHead] = field(default_factory=dict)
+
+    def misfit(self, checkpoint: str, class_names: Sequence[str]) -> str | None:
+        """Why these cannot be the training clips of a checkpoint, in words; None when they can.
+
+        Args:
+            checkpoint: SHA-256 of its file.
+            class_names: Its classes.
+        """
+        if self.split != "train":
+            return f"holds clips of the split {one_line(self.split) or '?'}, not the training clips"
+        if self.checkpoint != checkpoint:
+            return "was made with another checkpoint, or another view of it"
+        if self.class_names != tuple(class_names):
+            return "has other classes"
+        return None if len(self.gallery) else "holds no clip with a label"
+
+    def save(self, path: Path) -> None:
+        """Write an ``.npz`` file: the whole file or none of it."""
+        arrays = {}
+        for name, head in self.heads.items():
+            arrays[f"probe/{name}"] = head.weight.numpy()
+            if head.statistics is not None:
+                arrays[f"statistics/{name}"] = head.statistics.numpy()
+        write_npz(
+            path,
+            features=self.gallery.features.numpy(),
+            label=self.gallery.label.numpy(),
+            id=self.gallery.ids,
+            class_names=np.asarray(self.class_names, dtype=str),
+            checkpoint_sha256=np.asarray(self.checkpoint),
+            store_sha256=np.asarray(self.store),
+            split=np.asarray(self.split),
+            **arrays,
+        )
 
 
-def load_gallery(path: Path, key: str, num_classes: int) -> tuple[Gallery, dict[str, LinearHead]] | None:
-    """What :func:`save_gallery` wrote; None when it is missing, damaged, or of another checkpoint or data."""
+def read_gallery(path: Path) -> GalleryFile:
+    """What :meth:`GalleryFile.save` or ``skelcl predict --features.path`` wrote; clips without a label are left out.
+
+    Raises:
+        InputError: There is no such file, it is damaged, or says not what its features are of.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such gallery")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            if str(content["key"]) != key:
-                return None
             arrays = dict(content)
-        gallery = Gallery(
-            torch.from_numpy(arrays["features"]), torch.from_numpy(arrays["label"]), arrays["id"], num_classes
-        )
-    except Exception:  # whatever a damaged file makes zipfile and numpy raise: it is made anew
-        return None
-    heads = {}
-    for full, weight in arrays.items():
-        group, _, name = full.partition("/")
-        preset = PRESETS.get(name.rpartition("-")[0])
-        if group == "probe" and preset is not None:
-            heads[name] = LinearHead(torch.from_numpy(weight), preset)
-            if f"statistics/{name}" in arrays:
-                heads[name] = replace(heads[name], statistics=torch.from_numpy(arrays[f"statistics/{name}"]))
-    return gallery, heads
+        told = {name: str(arrays[name][()]) for name in ("checkpoint_sha256", "store_sha256", "split")}
+        label = torch.from_numpy(arrays["label"]).long()
+        labelled = label >= 0
+        names = tuple(str(name) for name in arrays["class_names"].tolist())
+        features, ids = torch.from_numpy(arrays["features"]), arrays["id"][labelled.numpy()]
+        gallery = Gallery(features[labelled], label[labelled], ids, len(names))
+        heads = {}
+        for full, weight in arrays.items():
+            group, _, name = full.partition("/")
+            preset = PRESETS.get(name.rpartition("-")[0])
+            if group == "probe" and preset is not None:
+                heads[name] = LinearHead(torch.from_numpy(weight), preset)
+                if f"statistics/{name}" in arrays:
+                    heads[name] = replace(heads[name], statistics=torch.from_numpy(arrays[f"statistics/{name}"]))
+    except Exception as error:  # whatever a damaged file makes zipfile, numpy and torch raise
+        raise InputError(f"{path}: no gallery, which skelcl predict --features.path writes, or damaged") from error
+    return GalleryFile(gallery, names, told["checkpoint_sha256"], told["store_sha256"], told["split"], heads)

@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skelcl.evaluation.configs import config_of, parsed_config
 from skelcl.evaluation.features import named_clips
 from skelcl.evaluation.provenance import (
     SplitClips,
@@ -32,7 +33,7 @@ from skelcl.evaluation.provenance import (
     without_tensors,
 )
 from skelcl.files import atomic_write
-from skelcl.runs.trust import CONFIG_KEY, plain_yaml
+from skelcl.runs.trust import CONFIG_KEY
 from skelcl.seeding import run_seed
 from skelcl.transforms.normalize import versions
 from skelcl.transforms.streams import Stream
@@ -65,13 +66,6 @@ TRAINER = (
 """Keys of the trainer that have such a say."""
 
 
-@runtime_checkable
-class Configured(Protocol):
-    """A callback that knows the resolved config of the command, as text."""
-
-    text: str
-
-
 def write_results(
     directory: Path | None,
     trainer: pl.Trainer,
@@ -94,7 +88,7 @@ def write_results(
         The :func:`remarks` that belong to every table of these results.
     """
     path = str(trainer.ckpt_path) if trainer.ckpt_path else None
-    config = _config(trainer)
+    config = config_of(trainer)
     callbacks: list[object] = list(trainer.callbacks)  # type: ignore[attr-defined]  # missing from its annotations
     facts = next((one.so_far(trainer) for one in callbacks if isinstance(one, TrainedOn)), {})
     run = run_record(
@@ -232,7 +226,7 @@ def run_record(
     """
     content = read_content(path)
     trained_on = read_facts(path, content) if facts is None else facts
-    trained = _parsed(content.get(CONFIG_KEY))
+    trained = parsed_config(content.get(CONFIG_KEY))
     origin = trained or config
     start = _at(origin, "model.init_args").get("checkpoint")
     loops = content.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {}).get("current", {})
@@ -304,19 +298,6 @@ def _data(
     }
 
 
-def _config(trainer: pl.Trainer) -> dict[str, Any]:
-    callbacks: list[object] = list(trainer.callbacks)  # type: ignore[attr-defined]  # missing from its annotations
-    return next((_parsed(one.text) for one in callbacks if isinstance(one, Configured)), {})
-
-
-def _parsed(text: object) -> dict[str, Any]:
-    try:
-        config = plain_yaml(text)
-    except Exception:  # it says nothing, whatever PyYAML raises
-        return {}
-    return config if isinstance(config, dict) else {}
-
-
 def _tested_only(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a test without what tells of training alone: a test of two machines is the same test."""
     trainer = config.get("trainer") or {}
@@ -333,7 +314,7 @@ def file_digest(path: object) -> str | None:
 
 
 def _start_digest(path: str) -> str:
-    config = _parsed(read_content(path).get(CONFIG_KEY))
+    config = parsed_config(read_content(path).get(CONFIG_KEY))
     return config_digest(config) if config else path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from tqdm import tqdm
 
-from skelcl import __version__
 from skelcl.bounds import NonNegativeInt, PositiveInt, bounded
 from skelcl.clips import Clips
+from skelcl.data import SkeletonDataModule
 from skelcl.data.plausibility import MAX_COORDINATE
 from skelcl.data.poses.contents import Poses
 from skelcl.data.poses.in_memory import clips_in_memory
@@ -25,11 +23,11 @@ from skelcl.data.poses.reader import PoseReader
 from skelcl.data.recording import ReadError, Recording
 from skelcl.errors import InputError
 from skelcl.evaluation.encode import find_device
-from skelcl.evaluation.gallery import Gallery, load_gallery, save_gallery
-from skelcl.evaluation.probe import LinearHead
+from skelcl.evaluation.gallery import Gallery
 from skelcl.methods import Supervised
 from skelcl.recognition.prediction import Neighbour, Prediction, Recognition, cut
-from skelcl.runs.loading import load
+from skelcl.recognition.training_clips import TrainingClips
+from skelcl.runs.loading import load_method
 from skelcl.runs.trust import stored_config
 from skelcl.skeleton import Skeleton
 
@@ -46,32 +44,39 @@ class Predictor:
     A clip goes the way of the clips of the run's store: missing joints are filled in, normalisation, sampling and
     stream are those of the deterministic view, so a clip of the store gives the features that ``skelcl test`` judges.
 
-    Features of the training clips, wherever they are needed, are computed once and kept beside the checkpoint in
-    ``<name>.gallery.npz``, with the probe that was trained on them; a changed checkpoint or store replaces them.
+    The checkpoint needs neither its data set nor another file. Features of the training clips, wherever they are
+    needed, are those in ``<name>.gallery.npz`` beside the checkpoint, which may travel with it; where that is missing,
+    or of a changed checkpoint, they are computed once from the store and kept there, with the probe that was trained on
+    them.
 
     Args:
-        ckpt_path: Checkpoint of the run. Its data set must be there.
+        ckpt_path: Checkpoint of the run.
         device: Where the network runs; ``auto`` takes a GPU if there is one.
         labels: How labels are made. ``classifier``: by the run's own, which a self-supervised run has not. ``knn``: by
             a vote of the nearest training clips. ``probe``: by a linear probe trained on the features of the training
             clips, as ``skelcl test`` trains it. ``none``: no labels. ``auto``: classifier if there is one, else knn.
         k: Neighbours that vote; by default those of the run's evaluation.
         top_k: Classes that are told of.
-        neighbours: Nearest training clips that are told of; 0 for none.
+        neighbours: Nearest training clips that are told of; 0 for none. By default 3 where gallery or store are there.
         window: Frames of a window of a long recording; None judges recordings whole.
         stride: Frames from one window to the next; by default half a window.
         trust: Modules whose classes the checkpoint may name, beside those of skelcl and torch.optim; a text separates
             them by commas.
+        gallery: Features of the training clips, as ``skelcl predict --data.predict_split train --features.path FILE``
+            writes them with this checkpoint; by default ``<name>.gallery.npz`` beside it.
 
     Attributes:
+        facts: What the checkpoint says of its data.
         skeleton: Layout of the network's joints.
         class_names: Names of the classes.
         labels_by: How labels are made, in words.
         source: How the clips of the store were read from files, where they are poses of one's own: options of
             ``skelcl data import poses``; else empty.
+        note: Why no nearest training clips are told of, where neither gallery nor store are there; else empty.
 
     Raises:
-        InputError: The checkpoint or its store cannot be used, or a number lies outside its range.
+        InputError: The checkpoint cannot be used, training clips are needed and neither gallery nor store are there, or
+            a number lies outside its range.
     """
 
     def __init__(
@@ -81,20 +86,21 @@ class Predictor:
         labels: Labels = "auto",
         k: PositiveInt | None = None,
         top_k: PositiveInt = 5,
-        neighbours: NonNegativeInt = 3,
+        neighbours: NonNegativeInt | None = None,
         window: PositiveInt | None = None,
         stride: PositiveInt | None = None,
         trust: str | Sequence[str] | None = None,
+        gallery: str | Path | None = None,
     ) -> None:
         if stride is not None and window is None:
             raise InputError("a stride is one of windows: give a window too")
         self.path = Path(ckpt_path)
-        self.method, self.data = load(self.path, trust=trust)
+        self.method, self.facts = load_method(self.path, trust=trust)
         self.device = find_device(device)
         self.method.to(self.device)
-        self.skeleton: Skeleton = self.data.skeleton
-        self.class_names = self.data.class_names
-        self.top_k, self.neighbours, self.window, self.stride = top_k, neighbours, window, stride
+        self.skeleton: Skeleton = self.facts.skeleton
+        self.class_names = list(self.facts.class_names)
+        self.top_k, self.window, self.stride = top_k, window, stride
         evaluation = stored_config(self.path, trust).get("evaluation", {})
         self.k = k or int(evaluation.get("k", 1))
         self._probe = (evaluation.get("probe", "as_cal"), int(evaluation.get("probe_seed", 0)))
@@ -111,10 +117,17 @@ class Predictor:
             "none": "nobody: features alone",
         }
         self.labels_by = told[self.labels]
-        parameters = self.data.store.meta.get("parameters", {})
-        self.source = parameters if "format" in parameters and "max_bodies" in parameters else {}
-        self._gallery: Gallery | None = None
-        self._heads: dict[str, LinearHead] = {}
+        self.source = self.facts.import_options
+        given = None if gallery is None else Path(gallery)
+        self.training_clips = TrainingClips(self.path, self.facts, self.features, given, trust)
+        self.neighbours, self.note = 3 if neighbours is None else neighbours, ""
+        if self.neighbours or self.labels in ("knn", "probe"):
+            try:
+                self.training_clips.find()
+            except InputError as error:
+                if neighbours is not None or given is not None or self.labels in ("knn", "probe"):
+                    raise
+                self.neighbours, self.note = 0, f"no nearest training clips: {error}"
         self._frames: deque[NDArray[np.float32]] = deque(maxlen=window)
         self._count = 0
 
@@ -132,14 +145,14 @@ class Predictor:
         change: LayoutMap | None = None if source == self.skeleton else map_layout(source, self.skeleton)
         rules: dict[str, object] = {
             # What was normalised may be at zero, and was so in the store.
-            "zero_missing": self.data.store.recipe == "none",
-            "max_bodies": max(2, self.data.num_persons),
+            "zero_missing": self.facts.recipe == "none",
+            "max_bodies": max(2, self.facts.num_persons),
             "sort": bool(self.source),
         }
         known = ("zero_missing", "max_bodies", "fill_unseen", "min_confidence")
         rules |= {name: self.source[name] for name in known if name in self.source}
         rules |= {name: value for name, value in options.items() if value is not None}
-        return PoseReader(source, change, self.data.channels, **rules)  # type: ignore[arg-type]
+        return PoseReader(source, change, self.facts.channels, **rules)  # type: ignore[arg-type]
 
     def predict(
         self,
@@ -187,11 +200,11 @@ class Predictor:
             raise InputError(windows[0].problem)
         if reader.change is not None and reader.change.synthesised:
             warnings.insert(0, f"joints that were made up: {'; '.join(reader.change.synthesised)}")
-        fps = self.data.store.meta.get("fps")
+        fps = self.facts.fps
         if None not in (fps, poses.fps) and poses.fps != fps:
             warnings.append(f"{name} has {poses.fps:g} frames per second, the run's data {fps:g}")
-        if self.data.store.recipe != "none":
-            warnings.append(f"taken to be normalised already, as the run's data: recipe {self.data.store.recipe}")
+        if self.facts.recipe != "none":
+            warnings.append(f"taken to be normalised already, as the run's data: recipe {self.facts.recipe}")
         return Recognition(self.labels_by, tuple(windows), tuple(dict.fromkeys(warnings)))
 
     def push(self, frame: ArrayLike, layout: str | Path | Skeleton | None = None) -> Prediction | None:
@@ -248,7 +261,7 @@ class Predictor:
         usable: list[tuple[Recording, int]] = []
         problems: dict[int, str] = {}
         shift = 0 if now is None else now - places[-1][1]
-        size = (self.skeleton, self.data.channels, self.data.num_persons)
+        size = (self.skeleton, self.facts.channels, self.facts.num_persons)
         for number, (start, stop) in enumerate(places):
             place = name if len(places) == 1 else f"{name}, frames {start} to {stop - 1}"
             try:
@@ -266,7 +279,7 @@ class Predictor:
         found: dict[int, Prediction] = {}
         for first in range(0, len(usable), BATCH):
             some = usable[first : first + BATCH]
-            clips, notices = clips_in_memory([recording for recording, _ in some], *size, self.data.store.recipe)
+            clips, notices = clips_in_memory([recording for recording, _ in some], *size, self.facts.recipe)
             warnings += [f"{notice['id']}: {notice['message']}" for notice in notices]
             spans = [(places[number][0] + shift, places[number][1] + shift) for _, number in some]
             found |= dict(zip((number for _, number in some), self._judge(clips, spans), strict=True))
@@ -322,63 +335,25 @@ class Predictor:
             assert isinstance(self.method, Supervised)
             logits = self.method.classify(features.to(self.device)).float().cpu()
         else:
-            logits = self.head(features)
+            logits = self.training_clips.head(*self._probe)(features)
         return logits.softmax(1), logits.argsort(dim=1, descending=True, stable=True)
 
     # --- the training clips -------------------------------------------------------------------------------------------
 
     @property
-    def gallery(self) -> Gallery:
-        """Features of the labelled training clips; computed, or read from beside the checkpoint.
+    def data(self) -> SkeletonDataModule:
+        """The data module of the run.
 
         Raises:
-            InputError: No training clip has a label.
+            InputError: Its store is not there, or one of other joints or classes.
         """
-        if self._gallery is None:
-            train = self.data.parts["train_all"]
-            train = train[self.data.store.index["label"][train] >= 0]
-            if not len(train):
-                raise InputError(f"{self.path}: no training clip has a label: use labels none, without neighbours")
-            self._key = self._digest(train)
-            kept = load_gallery(self._file, self._key, self.data.num_classes)
-            self._gallery, self._heads = kept or (self._encode(train), {})
-            if kept is None:
-                self._keep()
-        return self._gallery
+        return self.training_clips.data
 
     @property
-    def head(self) -> LinearHead:
-        """The linear probe; trained, or read from beside the checkpoint."""
-        gallery = self.gallery
-        preset, seed = self._probe
-        name = f"{preset}-{seed}"
-        if name not in self._heads:
-            self._heads[name] = gallery.probe(preset, seed)
-            self._keep()
-        return self._heads[name]
+    def gallery(self) -> Gallery:
+        """Features of the labelled training clips.
 
-    @property
-    def _file(self) -> Path:
-        return self.path.with_suffix(".gallery.npz")
-
-    def _keep(self) -> None:
-        assert self._gallery is not None
-        try:
-            save_gallery(self._file, self._key, self._gallery, self._heads)
-        except OSError as error:  # of a read-only folder: slower, not wrong
-            print(f"features of the training clips are not kept: {error}")
-
-    def _encode(self, positions: NDArray[np.int64]) -> Gallery:
-        store, persons = self.data.store, self.data.num_persons
-        parts = []
-        for first in tqdm(range(0, len(positions), BATCH), desc="training clips", unit="batch", disable=None):
-            parts.append(self.features(store.clips(positions[first : first + BATCH], persons)))
-        label = torch.from_numpy(store.index["label"][positions].astype(np.int64))
-        return Gallery(torch.cat(parts), label, np.asarray(self.data.ids, str)[positions], self.data.num_classes)
-
-    def _digest(self, positions: NDArray[np.int64]) -> str:
-        """Of all that the features of the training clips depend on."""
-        with self.path.open("rb") as file:
-            weights = hashlib.file_digest(file, "sha256").hexdigest()
-        told = [__version__, weights, repr(sorted(self.data.store.meta["sha256"].items()))]
-        return hashlib.sha256("\n".join(told).encode() + positions.tobytes()).hexdigest()
+        Raises:
+            InputError: Neither the gallery's file nor the store is there, or no training clip has a label.
+        """
+        return self.training_clips.gallery

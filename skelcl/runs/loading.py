@@ -23,6 +23,10 @@ from skelcl.runs.trust import stored_config
 from skelcl.seeding import untouched, use_seed
 
 
+class MissingData(InputError):
+    """The store of a checkpoint's data is not there; the message says which data these are, and how to get them."""
+
+
 class _Viewer(ConfigCLI):
     """Builds model and data of a checkpoint and no trainer; its config is told by the file that it comes from.
 
@@ -137,6 +141,28 @@ def load(
         return cli.model.eval(), cli.datamodule
 
 
+def load_data(path: Path, facts: DataFacts, trust: str | Sequence[str] | None = None) -> SkeletonDataModule:
+    """The data module of a run, where its store is there and fits the network. Generated data are not made anew.
+
+    Args:
+        path: Checkpoint of the run.
+        facts: What it says of its data.
+        trust: As :func:`load`.
+
+    Raises:
+        MissingData: The store is not there.
+        InputError: It has other joints or classes.
+    """
+    root = stored_config(path, trust)["data"]["init_args"].get("root")
+    if root is not None and not (store := Path(root) / facts.dataset).is_dir():
+        raise MissingData(_lacking(path, facts, store))
+    _, data = load(path, weights=False, trust=trust)
+    for name in ("skeleton", "channels", "class_names"):
+        if getattr(data.facts, name) != getattr(facts, name):
+            raise InputError(f"{data.store.path}: not the data of {path}: its {name} is another")
+    return data
+
+
 def _load(method: Method, path: Path, past: str, encoder_only: bool = False) -> None:
     """Load the weights of a checkpoint; ``past`` is the recipe that its clips went through before."""
     content = read_checkpoint(path)
@@ -173,7 +199,7 @@ def needed_data(path: Path | None) -> Iterator[None]:
         path: The checkpoint; None for none.
 
     Raises:
-        InputError: In the place of :class:`~skelcl.data.store.MissingStore`: which data, and how to get them.
+        MissingData: In the place of :class:`~skelcl.data.store.MissingStore`.
     """
     try:
         yield
@@ -182,9 +208,11 @@ def needed_data(path: Path | None) -> Iterator[None]:
         while missing is not None and not isinstance(missing, MissingStore):
             missing = missing.__cause__  # which the parser wraps
         facts = None if missing is None or path is None or not path.is_file() else read_data_facts(path)
-        if missing is None or facts is None or missing.path.name != facts.dataset:
+        if path is None or missing is None or facts is None or missing.path.name != facts.dataset:
             raise
-        how = facts.how_to_make(missing.path)
-        raise InputError(
-            f"{path} needs clips of its data {facts}, but there is no store at {missing.path}: {how}"
-        ) from error
+        raise MissingData(_lacking(path, facts, missing.path)) from error
+
+
+def _lacking(path: Path, facts: DataFacts, store: Path) -> str:
+    how = facts.how_to_make(store)
+    return f"{path} needs clips of its data {facts}, but there is no store at {store}: {how}"

@@ -66,7 +66,7 @@ def test_std_cl_leaves_heads_and_banks_behind(as_cal, map_encoder):
     std_cl = STDCL(encoder, method.eval_view, method.eval_view, num_classes=3)
     std_cl.heads["spatial"] = torch.nn.Linear(2, 2)
     std_cl.banks["spatial"] = Bank(torch.zeros(4, dtype=torch.int64), 2)
-    network, x, note = exported(std_cl.eval(), data)
+    network, x, note = exported(std_cl.eval(), data.facts)
     assert note == ""
     plain = Classifier(map_encoder(), torch.nn.Linear(8, 3))
     plain.load_state_dict(network.state_dict(), strict=True)
@@ -88,7 +88,7 @@ def test_features_of_two_streams_are_told_of(drawn_checkpoint, tmp_path, capfd):
         num_classes=3,
         method=lambda encoder, view, eval_view: type(method)(encoder, view, eval_view),
     )
-    network, _, note = exported(tuned.eval(), data)
+    network, _, note = exported(tuned.eval(), data.facts)
     assert network is tuned.encoder
     assert note
 

@@ -160,7 +160,8 @@ def test_maps_of_a_checkpoint(skelcl, checkpoint, drawing, capfd, monkeypatch):
     file = checkpoint("--model.encoder=CTRGCN", "--model.encoder.widths=[8,8]", "--model.encoder.strides=[1,1]")
     skelcl("plot", "maps", "--ckpt_path", file, "--clip", CLIP)
     model, data = load(file)
-    monkeypatch.setattr("skelcl.runs.loading.load", lambda path, trust: (model, data))  # once is enough
+    monkeypatch.setattr("skelcl.runs.loading.load_method", lambda path, trust: (model, data.facts))  # once is enough
+    monkeypatch.setattr("skelcl.runs.loading.load_data", lambda path, facts, trust: data)
     maps = model.encoder.maps(model.eval_view(data.store.clips([data.store.position(CLIP)], 1)))
     order = by_part(data.skeleton)
     wanted = torch.cat([values[0, 0].mean(1) for values in maps.values()])[:, order][:, :, order]

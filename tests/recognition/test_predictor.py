@@ -22,6 +22,7 @@ from skelcl.errors import InputError
 from skelcl.evaluation import PRESETS, knn_predict, linear_probe
 from skelcl.evaluation.gallery import Gallery
 from skelcl.recognition.prediction import Neighbour, Prediction, Recognition, cut, timeline
+from skelcl.recognition.training_clips import TrainingClips
 from skelcl.runs.loading import load
 from skelcl.skeleton import COCO17, MEDIAPIPE33, NTU25
 
@@ -182,8 +183,9 @@ def test_labels_by_the_probe_of_the_test(runs):
             assert probability == pytest.approx(float(expected[predictor.class_names.index(label)]), abs=1e-2)
     assert predictor.labels_by == "a linear probe (as_cal) on the features of the training clips"
     again = Predictor(runs["as_cal"], labels="probe", neighbours=0)
-    again._encode = None  # neither encoded nor trained again
-    assert torch.equal(again.head.weight, predictor.head.weight)
+    again.training_clips._encode = None  # neither encoded nor trained again
+    heads = [each.training_clips.head("as_cal", 0).weight for each in (predictor, again)]
+    assert torch.equal(*heads)
 
 
 def test_a_training_clip_is_its_own_neighbour(as_cal):
@@ -211,8 +213,8 @@ def test_features_of_the_training_clips_are_kept_until_the_checkpoint_changes(ru
     path = tmp_path / "net.ckpt"
     path.write_bytes(runs["as_cal"].read_bytes())
     encoded = []
-    encode = Predictor._encode
-    monkeypatch.setattr(Predictor, "_encode", lambda self, rows: encoded.append(len(rows)) or encode(self, rows))
+    encode = TrainingClips._encode
+    monkeypatch.setattr(TrainingClips, "_encode", lambda self, rows: encoded.append(len(rows)) or encode(self, rows))
     first = Predictor(path).gallery
     again = Predictor(path).gallery
     assert encoded == [18]
