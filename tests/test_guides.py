@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from skelcl import Predictor
 from skelcl.data import Synthetic
 from skelcl.data.poses.layouts import find_layout
 
@@ -131,6 +132,8 @@ def test_your_data(follow, capsys):
     out = capsys.readouterr().out
     assert "| k = 1, top-1 " in out
     assert "* clips: 4 training, " in out
+    assert "ntu25: 25 joints, spine base" in out
+    assert len(Predictor("runs/hcn-ntu/version_1/checkpoints/last.ckpt").gallery) > 0
 
 
 def test_protocols(follow, capsys):
