@@ -26,7 +26,10 @@ def test_bank_sorts_by_index_and_keeps_each_clip_once() -> None:
 def check_file(path, method, data, encode, checkpoint: str = "") -> None:
     features, label, index = encode(method, data, data.test)
     with np.load(path, allow_pickle=False) as file:
-        assert sorted(file) == ["checkpoint", "class_names", "features", "id", "index", "label"]
+        told = {"checkpoint", "checkpoint_sha256", "store_sha256", "split", "class_names"}
+        assert set(file) == {"features", "id", "index", "label"} | told
+        assert str(file["split"]) == data.predict_split
+        assert str(file["checkpoint_sha256"]) == "", "no config says by which view"
         assert file["features"].dtype == np.float32
         np.testing.assert_allclose(file["features"], features, rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(file["label"], label)

@@ -30,6 +30,7 @@ from fuzzing.mutations import (
 from skelcl.data.bodies import BodyFrames
 from skelcl.data.cleaning import clean
 from skelcl.data.convert import convert
+from skelcl.data.facts import FACTS_KEY
 from skelcl.data.formats import ntu, ntu_skeleton, nw_ucla, pku_mmd, pku_text
 from skelcl.data.import_arrays import open_arrays, read_names
 from skelcl.data.inspection import statistics
@@ -40,6 +41,7 @@ from skelcl.data.recording import DatasetInfo, Recording, Source
 from skelcl.data.store import SkeletonStore
 from skelcl.interop.detection import find_state, recognise
 from skelcl.runs.checkpoints import read_checkpoint, read_file
+from skelcl.runs.loading import read_data_facts
 from skelcl.runs.trust import stored_config
 from skelcl.skeleton import COCO17, KINECT20, NTU25
 
@@ -356,6 +358,11 @@ class Checkpoints:
             "state_dict": dict.fromkeys(("encoder.weight", "fc.weight", "conv1m.0.weight", "fc8.weight"), weight),
             "skelcl_config": config, "epoch": 1, "hyper_parameters": {"a": [1, 2.5]},
             "optimizer_states": [{"state": {0: weight}}],
+            FACTS_KEY: {
+                "dataset": "nw-ucla", "split": "test_view 3", "skeleton": KINECT20.to_dict(), "channels": 3,
+                "num_persons": 1, "classes": ["a", "b"], "recipe": "none", "units": "m", "axes": "y up", "fps": None,
+                "counts": {"train": 2, "test": 1}, "digest": "0" * 64, "source": "files", "parameters": {"cut": True},
+            },
         }  # fmt: skip
 
     def __call__(self, rng):
@@ -374,6 +381,7 @@ class Checkpoints:
         else:
             read_checkpoint(self.file)
             stored_config(self.file)
+            read_data_facts(self.file)
 
     @staticmethod
     def _odd(rng, old=None):
