@@ -53,8 +53,8 @@ class Family:
 
     @property
     def seeds(self) -> str:
-        """Seeds of the runs, and of their labels where that is another one."""
-        pairs = [(result.replicate[0], result.replicate[1]) for result in self.results]
+        """Seeds of the runs, and of their labels where that is another; empty for fused streams of several."""
+        pairs = [result.replicate[:2] for result in self.results if result.replicate[0] is not None]
         return ",".join(f"{a}" if b in (None, a) else f"{a}/{b}" for a, b in pairs)
 
 

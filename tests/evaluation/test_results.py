@@ -536,7 +536,7 @@ def streams(tmp_path, monkeypatch):
 def test_a_fusion_is_a_row_beside_its_streams(streams, skelcl, judge, capsys):
     """With what its streams share, and accuracies under the names of theirs, by argmax of a sum by hand."""
     label, joint = streams("joint", record(SSL) if judge else supervised(), run__steps=100)
-    _, bone = streams("bone", record(SSL, config="d" * 64) if judge else supervised(config="d" * 64))
+    _, bone = streams("bone", record(SSL, 1, config="d" * 64) if judge else supervised(1, config="d" * 64))
     skelcl("fuse", "joint", "bone", "--weights=0.6,0.4", "--output=both.json")
     (fused,) = read_results(Path("both.json"))
     right = (0.6 * joint + 0.4 * bone).argmax(1) == label
@@ -549,9 +549,9 @@ def test_a_fusion_is_a_row_beside_its_streams(streams, skelcl, judge, capsys):
     assert facts["fusion"] == "v1, weights 0.6, 0.4, space logits"
     skelcl("results", "joint", "bone", "both.json", "--output=all.json")
     table = cells(capsys.readouterr().out)
-    assert [row["method"] for row in table] == (
-        ["ASCAL", "ASCAL", "fusion of ASCAL"] if judge else ["STDCL", "STDCL", "fusion of STDCL"]
-    )
+    method = "ASCAL" if judge else "STDCL"
+    assert [row["method"] for row in table] == [method, method, f"fusion of {method}"]
+    assert [row["seeds"] for row in table] == ["0", "1", ""]
     assert all(row["linear" if judge else "top-1"] for row in table)
     assert len(read_results(Path("all.json"))) == 3
 
