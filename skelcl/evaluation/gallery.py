@@ -14,7 +14,7 @@ from torch import Tensor
 
 from skelcl.errors import InputError
 from skelcl.evaluation.features import check_features, write_npz
-from skelcl.evaluation.knn import nearest
+from skelcl.evaluation.knn import nearest, rank_classes
 from skelcl.evaluation.probe import PRESETS, LinearHead, ProbeName, linear_probe
 from skelcl.files import one_line
 
@@ -72,11 +72,7 @@ class Gallery:
         if not 1 <= k <= len(self):
             raise InputError(f"k={k} nearest neighbours need 1 ≤ k ≤ {len(self)}, the number of training clips")
         similarity, place = self.nearest(query, k)
-        ballot = F.one_hot(self.label[place], self.num_classes)
-        count, total = ballot.sum(1), (ballot * similarity[..., None]).sum(1)
-        order = total.argsort(dim=1, descending=True, stable=True)
-        order = order.gather(1, count.gather(1, order).argsort(dim=1, descending=True, stable=True))
-        return count / k, order
+        return rank_classes(similarity, self.label[place], self.num_classes)
 
     def probe(self, name: ProbeName, seed: int = 0) -> LinearHead:
         """A linear classifier trained on these features, as ``skelcl test`` trains it."""

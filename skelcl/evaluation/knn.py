@@ -43,7 +43,8 @@ def knn_predict(
     """Class of each query by majority vote of its k nearest gallery features under cosine similarity.
 
     Computed in float32 whatever the features' type and autocast say. A tie goes to the class with the larger summed
-    similarity, then to the smallest class id.
+    similarity, then to the smallest class id; which of several equally near neighbours has the k-th vote is the choice
+    of ``torch.topk``.
 
     Args:
         gallery: Labelled features, (G, D).
@@ -92,10 +93,30 @@ def nearest(gallery: Tensor, gallery_label: Tensor, query: Tensor, k: int) -> tu
 
 
 def _vote(similarity: Tensor, label: Tensor, num_classes: int) -> Tensor:
-    ballot = F.one_hot(label, num_classes)
-    count = ballot.sum(1)
-    total = (ballot * similarity[..., None]).sum(1)
+    count, total = _count_votes(similarity, label, num_classes)
     return total.masked_fill(count < count.amax(1, keepdim=True), -torch.inf).argmax(1)
+
+
+def rank_classes(similarity: Tensor, label: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """All classes by the votes of the nearest neighbours; ties as :func:`knn_predict`, whose class is the first.
+
+    Args:
+        similarity: Of each query with its k nearest, (Q, k).
+        label: Their classes, (Q, k) int64.
+        num_classes: K.
+
+    Returns:
+        Share of the votes of each class, (Q, K), and the classes in the order of preference, (Q, K).
+    """
+    count, total = _count_votes(similarity, label, num_classes)
+    order = total.argsort(dim=1, descending=True, stable=True)
+    order = order.gather(1, count.gather(1, order).argsort(dim=1, descending=True, stable=True))
+    return count / similarity.shape[1], order
+
+
+def _count_votes(similarity: Tensor, label: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    ballot = F.one_hot(label, num_classes)
+    return ballot.sum(1), (ballot * similarity[..., None]).sum(1)
 
 
 @bounded

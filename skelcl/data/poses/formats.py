@@ -31,6 +31,17 @@ from skelcl.data.poses.contents import Poses
 from skelcl.skeleton import Skeleton
 
 Format = Literal["csv", "json", "npy", "npz", "mediapipe", "openpose", "coco", "alphapose"]
+ENDINGS: dict[Format, str] = {
+    "csv": ".csv",
+    "json": ".json",
+    "npy": ".npy",
+    "npz": ".npz",
+    "mediapipe": ".json",
+    "openpose": "_keypoints.json",
+    "coco": ".json",
+    "alphapose": ".json",
+}
+"""How the names of the files of a format end."""
 
 
 def load(format: Format, files: Sequence[Path], channels: int | None = None, layout: Skeleton | None = None) -> Poses:
@@ -56,6 +67,6 @@ def load(format: Format, files: Sequence[Path], channels: int | None = None, lay
         return tables.read(file, channels, layout)
     if format in ("npy", "npz", "json"):
         return keypoint_arrays.read(file, format, channels)
-    if format == "mediapipe":
-        return estimators.mediapipe(file, channels)
-    return estimators.person_list(file, channels, tracked=format == "alphapose")
+    if format in ("coco", "alphapose"):
+        return estimators.person_list(file, channels, tracked=format == "alphapose")
+    return estimators.mediapipe(file, channels)

@@ -16,7 +16,7 @@ from skelcl.data.formats.folders import files_below, fingerprint
 from skelcl.data.official_splits import check_store_name
 from skelcl.data.poses.contents import MOST_BODIES, Poses
 from skelcl.data.poses.estimators import OPENPOSE
-from skelcl.data.poses.formats import Format, load
+from skelcl.data.poses.formats import ENDINGS, Format, load
 from skelcl.data.poses.keypoint_arrays import Container, peek
 from skelcl.data.poses.layouts import find_layout, map_layout
 from skelcl.data.poses.reader import IMAGE_FORMATS, PoseReader, guess_layout
@@ -26,7 +26,6 @@ from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.errors import InputError
 from skelcl.skeleton import Skeleton
 
-_SUFFIX: dict[str, str] = {"csv": ".csv", "npy": ".npy", "npz": ".npz"}
 _LABEL_COLUMNS = ("id", "label", "subject", "camera")
 
 
@@ -250,7 +249,7 @@ def find(input: Path, format: Format, labels: Path | None = None) -> tuple[list[
         if format == "openpose":
             clip, fits = file.parent, OPENPOSE.fullmatch(file.name) is not None
         else:
-            clip, fits = file.with_suffix(""), file.suffix.lower() == _SUFFIX.get(format, ".json")
+            clip, fits = file.with_suffix(""), file.suffix.lower() == ENDINGS[format]
         if fits and format != "openpose" and clip.relative_to(top).as_posix() in groups:
             raise StoreError(f"{file}: there is another clip of this name beside it: rename one of them")
         if fits and re.search(r"[\x00-\x1f\ud800-\udfff]", clip.as_posix()):  # the latter: bytes that are no UTF-8
@@ -260,8 +259,7 @@ def find(input: Path, format: Format, labels: Path | None = None) -> tuple[list[
         else:
             others.append(str(file))
     if not groups:
-        wanted = "*_keypoints.json" if format == "openpose" else f"*{_SUFFIX.get(format, '.json')}"
-        raise StoreError(f"no {format} clips ({wanted}) in {input}")
+        raise StoreError(f"no {format} clips (*{ENDINGS[format]}) in {input}")
     notices = []
     if others:
         message = f"{len(others)} files of other names were ignored, for example {min(others)}"

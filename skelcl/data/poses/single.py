@@ -9,7 +9,7 @@ import numpy as np
 
 from skelcl.data.formats.containers import read_json
 from skelcl.data.poses.estimators import OPENPOSE
-from skelcl.data.poses.formats import Format, load
+from skelcl.data.poses.formats import ENDINGS, Format, load
 from skelcl.data.poses.importing import find
 from skelcl.data.poses.layouts import find_layout
 from skelcl.data.poses.reader import IMAGE_FORMATS, PoseReader, guess_layout
@@ -88,8 +88,9 @@ def guess_format(input: Path) -> Format:
             continue
         if OPENPOSE.fullmatch(file.name):
             return "openpose"
-        if file.suffix.lower() in (".csv", ".npy", ".npz") and file.name != "labels.csv":
-            return file.suffix.lower()[1:]  # type: ignore[return-value]
+        fits = [format for format, ending in ENDINGS.items() if ending == file.suffix.lower()]
+        if len(fits) == 1 and file.name != "labels.csv":
+            return fits[0]
         if file.suffix.lower() == ".json":
             content = read_json(file)
             first = content[0] if isinstance(content, list) and content else content
