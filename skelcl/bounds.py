@@ -53,6 +53,7 @@ def _plain(base: type, value: Any) -> Any:
 if TYPE_CHECKING:  # to the eye of a type checker they are plain numbers
     PositiveInt: TypeAlias = int
     NonNegativeInt: TypeAlias = int
+    Percent: TypeAlias = int
     PositiveFloat: TypeAlias = float
     NonNegativeFloat: TypeAlias = float
     Share: TypeAlias = float
@@ -63,6 +64,7 @@ if TYPE_CHECKING:  # to the eye of a type checker they are plain numbers
 else:
     PositiveInt = _number(int, (operator.ge, 1))
     NonNegativeInt = _number(int, (operator.ge, 0))
+    Percent = _number(int, (operator.ge, 1), (operator.le, 100), text="in 1…100")
     PositiveFloat = _number(float, (operator.gt, 0))
     NonNegativeFloat = _number(float, (operator.ge, 0))
     Share = _number(float, (operator.ge, 0), (operator.le, 1), text="in [0, 1]")

@@ -56,8 +56,9 @@ experiments: all but sweep take --config FILE (several are laid over each other)
                    skelcl predict --ckpt_path X --input clip.json --output out.json
   fine-tune        from a checkpoint, several seeds beside the same from scratch, mean ± sd; semi-supervised, transfer:
                    skelcl fine-tune --config experiments/evaluate/semi.yaml --ckpt_path X --data.fraction 0.05
-  evaluate         protocols on frozen features: linear, knn, retrieval, clustering, collapse, few_shot, robustness;
-                   of any method, beside random weights: skelcl evaluate --ckpt_path X --protocols linear,knn
+  evaluate         protocols on frozen features: linear, knn, retrieval, clustering, collapse, few_shot, early
+                   (only the beginning of a clip is seen) and robustness; of any method, beside random weights:
+                   skelcl evaluate --ckpt_path X --protocols linear,knn
   sweep            search options as a W&B sweep file says, here or with W&B:
                    skelcl sweep experiments/sweeps/as_cal-augmentations.yaml --local --jobs 2
   fuse             add up the scores of several streams: skelcl fuse RUN RUN … --weights ctr-gcn
@@ -89,6 +90,7 @@ pictures
   plot confusion   a confusion matrix
   plot change      what each class gains from one run to another: skelcl plot change RUN RUN
   plot robustness  accuracy against the severity of corruptions: skelcl plot robustness RUN RUN …
+  plot early       accuracy against how much of a clip was seen: skelcl plot early RUN RUN …
   plot curves      learning curves of several runs: skelcl plot curves RUN RUN … --metric train/loss
 
 `skelcl VERB --help` lists the options of a verb; `skelcl --version` prints the version.

@@ -239,7 +239,7 @@ def with_numbers():
                 and "__init__" in vars(found)
             ):
                 yield pytest.param(found, id=name)
-    for module in ("clustering", "collapse", "few_shot", "knn", "retrieval", "robustness"):
+    for module in ("clustering", "collapse", "early", "few_shot", "knn", "retrieval", "robustness"):
         for name, found in vars(importlib.import_module(f"skelcl.evaluation.{module}")).items():
             if name.endswith("Options"):
                 yield pytest.param(found, id=name)

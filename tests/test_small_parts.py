@@ -102,7 +102,7 @@ QUERIES = ["--data.validation=held-out", "--data.validation_share=0.1"]
 
 @pytest.mark.parametrize("name", RUNS)
 def test_protocols_judge_or_say_why_not(name, count):
-    protocols = "--protocols=linear,knn,retrieval,clustering,collapse,robustness"
+    protocols = "--protocols=linear,knn,retrieval,clustering,collapse,early,robustness"
     words = ["--linear.presets=[as_cal,torchlight]", "--seeds=0,1", "--robustness.corruptions=[{name: jitter}]"]
     run(["evaluate", "--ckpt_path", checkpoint(name), protocols, *words[:2], f"--output=found-{name}"])
     content = json.loads(Path(f"found-{name}/results.json").read_text())

@@ -21,6 +21,7 @@ from skelcl.errors import InputError, OptionError, printable
 from skelcl.evaluation import summary
 from skelcl.evaluation.clustering import ClusteringOptions, require_clustering
 from skelcl.evaluation.collapse import CollapseOptions
+from skelcl.evaluation.early import EarlyOptions
 from skelcl.evaluation.encode import Encoded, find_device
 from skelcl.evaluation.few_shot import FewShotOptions, draw_episodes
 from skelcl.evaluation.judge import Judge, Scores
@@ -41,13 +42,13 @@ from skelcl.runs.shipped import run_file
 from skelcl.runs.trust import stored_config
 from skelcl.seeding import run_seed, untouched, use_seed
 
-Protocol = Literal["linear", "knn", "retrieval", "clustering", "collapse", "few_shot", "robustness"]
+Protocol = Literal["linear", "knn", "retrieval", "clustering", "collapse", "few_shot", "early", "robustness"]
 VERSIONS: dict[str, int] = dict.fromkeys(get_args(Protocol), 1)
 """Raised whenever the numbers of a protocol change under the same options."""
 SAME_CLASSES = set(inspect.signature(SkeletonDataModule).parameters) - {"classes", "num_persons"}
 """Options of all data modules that leave a classifier its classes."""
 LINEAR, KNN, RETRIEVAL, CLUSTERING = LinearOptions(), KNNOptions(), RetrievalOptions(), ClusteringOptions()
-COLLAPSE, FEW_SHOT, ROBUSTNESS = CollapseOptions(), FewShotOptions(), RobustnessOptions()
+COLLAPSE, FEW_SHOT, EARLY, ROBUSTNESS = CollapseOptions(), FewShotOptions(), EarlyOptions(), RobustnessOptions()
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +132,7 @@ def evaluate(
     clustering: ClusteringOptions = CLUSTERING,
     collapse: CollapseOptions = COLLAPSE,
     few_shot: FewShotOptions = FEW_SHOT,
+    early: EarlyOptions = EARLY,
     robustness: RobustnessOptions = ROBUSTNESS,
     trust: str | None = None,
 ) -> Evaluation:
@@ -138,7 +140,7 @@ def evaluate(
 
     Args:
         ckpt_path: Checkpoint, which also says what the data and the views are.
-        protocols: Some of linear, knn, retrieval, clustering, collapse, few_shot and robustness, or all.
+        protocols: Some of linear, knn, retrieval, clustering, collapse, few_shot, early and robustness, or all.
         seeds: Seeds of the linear probes and of k-means, 0,1,2 for example; not of trainings.
         output: Folder for results.json, table.md and report.html, by default ``evaluation`` in the folder of the run,
             ``evaluation-X`` for a checkpoint X.ckpt other than the last. They are replaced when all is done: a killed
@@ -157,6 +159,7 @@ def evaluate(
         clustering: Clustering.
         collapse: Diagnostics of collapse.
         few_shot: Few-shot episodes; on the split one-shot of NTU-120 also its exemplars.
+        early: Early recognition: beginnings of test clips.
         robustness: Damaged test clips.
         trust: Modules, with commas between, whose classes the checkpoint may name beside skelcl's and torch.optim's.
 
@@ -238,6 +241,8 @@ def evaluate(
         views = session.random_views()
         for name, judge in judges.items():
             judge.collapse(collapse, views.get(name))
+    if "early" in chosen:
+        session.early(judges, early, early.probe or own)
     clean: dict[tuple[str, str, str], float] = {}
     readings: list[Reading] = []
     if "robustness" in chosen:
@@ -255,6 +260,7 @@ def evaluate(
         "clustering": asdict(clustering),
         "collapse": asdict(collapse),
         "few_shot": asdict(few_shot),
+        "early": {**asdict(early), "probe": early.probe or own},
         "robustness": {**asdict(robustness), "probe": robustness.probe or own},
     }
     settings = {name: {"version": VERSIONS[name], **options[name]} for name in chosen}
@@ -296,6 +302,7 @@ def evaluate(
     for preset in presets if "linear" in chosen else ():
         probes = {names[name]: [judge.probe(preset, seed) for seed in judge_seeds] for name, judge in judges.items()}
         parts.append(summary.probe_curves(probes, preset))
+    parts += summary.early_curves(scores, list(subsets), names)
     parts += summary.damage_parts(readings, clean, list(subsets), names)
     parts += summary.learning_curves(run_folder(ckpt_path) / "metrics.csv")
     predicted, judged_by = session.prediction(judges["learned"], shown)

@@ -281,6 +281,29 @@ def plot_robustness(results: list[Path], output: Path = Path("robustness.png"), 
     print(f"wrote {output}")
 
 
+def plot_early(results: list[Path], output: Path = Path("early.png"), judge: str | None = None) -> None:
+    """Draw accuracy against how much of a test clip was seen, a line for each run.
+
+    Args:
+        results: Each the results.json, or the folder, of `skelcl evaluate --protocols early`.
+        output: Picture to write, ``.png``, ``.pdf`` or ``.svg``.
+        judge: Who judges the features: knn, linear or own; by default the first in the first file.
+
+    Raises:
+        InputError: A file is missing or damaged, or holds no accuracies on beginnings of clips.
+    """
+    from skelcl.plotting import FIGURES, check_target, learning_curves, save_figure
+    from skelcl.plotting.run_files import read_early, run_names
+
+    check_target(output, FIGURES)
+    curves = {}
+    for name, file in zip(run_names(results), results, strict=True):
+        percent, top1, judge = read_early(file, judge)
+        curves[name] = percent, 100 * top1
+    save_figure(learning_curves(curves, f"top-1 ({judge}) in %", "% of the clip seen"), output)
+    print(f"wrote {output}")
+
+
 def plot_curves(
     runs: list[Path],
     output: Path = Path("curves.png"),
@@ -323,6 +346,7 @@ COMMANDS: Commands = {
     "confusion": plot_confusion,
     "change": plot_change,
     "robustness": plot_robustness,
+    "early": plot_early,
     "curves": plot_curves,
 }
 """Picture → function."""

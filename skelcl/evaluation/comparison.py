@@ -34,6 +34,7 @@ class Kind(NamedTuple):
 
 PRESET_NOTE = "linear PRESET: a classifier on frozen features, mean over seeds ({linear})."
 SHOTS_NOTE = "1-shot, 5-shot: nearest prototype in episodes ({few_shot})."
+EARLY_NOTE = "early: only the beginning of a test clip is seen, mean over shares of its frames ({early})."
 DAMAGED_NOTE = "damaged: clean training, mean over damages of the test clips ({robustness})."
 KINDS = (
     Kind("knn_top1", "kNN", "knn", "kNN: nearest neighbours among frozen features, {knn}."),
@@ -52,6 +53,9 @@ KINDS = (
     Kind("few_shot_1shot", "1-shot", "few_shot", SHOTS_NOTE),
     Kind("few_shot_5shot", "5-shot", "few_shot", SHOTS_NOTE),
     Kind("one_shot_top1", "one exemplar", None, "one exemplar: nearest of one clip of each class."),
+    Kind("early_knn_top1", "early kNN", "early", EARLY_NOTE),
+    Kind("early_linear_top1", "early linear", "early", EARLY_NOTE),
+    Kind("early_top1", "early top-1", "early", EARLY_NOTE),
     Kind("robustness_knn_top1", "damaged kNN", "robustness", DAMAGED_NOTE),
     Kind("robustness_linear_top1", "damaged linear", "robustness", DAMAGED_NOTE),
     Kind("robustness_top1", "damaged top-1", "robustness", DAMAGED_NOTE),

@@ -1,4 +1,4 @@
-"""A method beside its twin with random weights: clips in, features, predictions and damage out."""
+"""A method beside its twin with random weights: clips in, features, predictions, damaged and early clips out."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from skelcl.clips import Clips
 from skelcl.encoders.base import Encoder
 from skelcl.evaluation import summary
 from skelcl.evaluation.corruptions import corrupt
+from skelcl.evaluation.early import EarlyOptions, beginning, early_name
 from skelcl.evaluation.encode import Encoded, encode
 from skelcl.evaluation.frozen import random_twin, with_encoder
 from skelcl.evaluation.judge import Judge
 from skelcl.evaluation.probe import ProbeName
+from skelcl.evaluation.report import accuracy
 from skelcl.evaluation.robustness import Reading, RobustnessOptions, robustness_scores
 from skelcl.seeding import generator
 
@@ -135,7 +137,34 @@ class Session:
         self, encoder: str, judge: Judge, probe: ProbeName, clips: Encoded | None = None
     ) -> list[tuple[tuple[str, str, str], float]]:
         """Accuracies of (encoder, judge, subset) on clean or damaged test clips, mean over the seeds of the probe."""
-        clips = clips or judge.test
+        return [
+            ((encoder, who, subset), float(np.mean([accuracy(one[which]) for one in found])))
+            for who, found in self.right(encoder, judge, probe, clips or judge.test).items()
+            for subset, which in self.subsets.items()
+        ]
+
+    def early(self, judges: Mapping[str, Judge], options: EarlyOptions, probe: ProbeName) -> None:
+        """Accuracies on the beginnings of the test clips, and their mean over the shares, to the scores of the judges.
+
+        Whole clips are those that were encoded already.
+        """
+        whole = {name: judge.test for name, judge in judges.items()}
+        top1: dict[tuple[str, str, str], list[list[float]]] = {}  # for each share, for each seed
+        for percent in options.percents:
+            change = partial(beginning, percent=percent)
+            seen = whole if percent == 100 else self.encoded("test", change, f"first {percent} %")
+            for name, judge in judges.items():
+                for who, found in self.right(name, judge, probe, seen[name]).items():
+                    for subset, which in self.subsets.items():
+                        top1.setdefault((name, who, subset), []).append([accuracy(one[which]) for one in found])
+        for (name, who, subset), shares in top1.items():
+            for seed in zip(*shares, strict=True):
+                by_percent = zip(options.percents, seed, strict=True)
+                scores = {early_name(who, percent): value for percent, value in by_percent}
+                judges[name].scores.add(subset, {early_name(who): float(np.mean(seed)), **scores})
+
+    def right(self, encoder: str, judge: Judge, probe: ProbeName, clips: Encoded) -> dict[str, list[Tensor]]:
+        """Which test clips each judge takes for what they are, (N,) bool on the CPU, one for each seed that it has."""
         label = judge.test.label.cpu()
         right = {"knn": [judge.neighbours(clips) == label]}
         right["linear"] = [
@@ -143,11 +172,7 @@ class Session:
         ]
         if self.logits is not None and encoder == "learned":
             right["own"] = [self.logits(clips.features).argmax(1).cpu() == label]
-        return [
-            ((encoder, who, subset), float(np.mean([one[which].double().mean().item() for one in found])))
-            for who, found in right.items()
-            for subset, which in self.subsets.items()
-        ]
+        return right
 
     def prediction(self, judge: Judge, probe: ProbeName | None) -> tuple[Tensor, str]:
         """Predicted classes of the test clips, and who predicted."""

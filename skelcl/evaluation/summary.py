@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from skelcl.clips import Clips
+from skelcl.evaluation.early import early_curve
 from skelcl.evaluation.judge import Scores
 from skelcl.evaluation.page import Confusion, Curves, Map, Table
 from skelcl.evaluation.probe import ProbeName, ProbeResult
@@ -25,6 +26,7 @@ from skelcl.files import markdown_table, one_line
 from skelcl.transforms import Normalize, Resize, View
 
 MAP_CLIPS, MAP_FRAMES = 500, 32
+JUDGES = {"knn": "1-NN", "linear": "linear probe", "own": "own classifier"}
 TITLES = {
     "knn": "kNN",
     **CLASSIFICATION,
@@ -45,6 +47,7 @@ NOTES = {
     "uniformity: smaller is better.",
     "few_shot": "Nearest prototype of unit features of test clips; ± is the 95 % interval over episodes of this one "
     "encoder, not over trainings.",
+    "early": "Only the beginning of a test clip is seen, training clips whole; mean over shares, then each.",
     "robustness": "Clean training, damaged test clips; mean over severities, then over corruptions. Mean corruption "
     "error is relative to the random encoder, whose is 100.",
 }
@@ -89,8 +92,7 @@ def damage_table(readings: Sequence[Reading], judge: str, subsets: Sequence[str]
         for corruption, severity in dict.fromkeys(key[:2] for key in found)
     ]
     heads = [f"{names[e]} {s.replace('_', ' ')}" for e, s in columns]
-    called = {"knn": "1-NN", "linear": "linear probe", "own": "own classifier"}[judge]
-    return Table(f"Damaged clips, {called}, top-1 in %", ["", *heads], rows)
+    return Table(f"Damaged clips, {JUDGES[judge]}, top-1 in %", ["", *heads], rows)
 
 
 def markdown(title: str, facts: Mapping[str, str], tables: Sequence[Table], notes: Sequence[str]) -> str:
@@ -159,6 +161,20 @@ def probe_curves(probes: Mapping[str, Sequence[ProbeResult]], preset: ProbeName)
         series[name] = (list(range(1, len(top1) + 1)), top1.tolist())
     note = "Seen on the test clips and not used for any choice: the last epoch is reported."
     return Curves(f"Linear probe {preset}", "epoch of the probe", "test top-1 in %", series, note)
+
+
+def early_curves(scores: Mapping[str, Scores], subsets: Sequence[str], names: Mapping[str, str]) -> Iterator[Curves]:
+    """Accuracy against how much of a test clip was seen, for each judge."""
+    for judge, called in JUDGES.items():
+        series = {}
+        for subset in subsets:
+            for encoder, one in scores.items():
+                curve = early_curve(one.mean(), judge, subset)
+                if len(curve) > 1:
+                    name = f"{names[encoder]} {subset.replace('_', ' ')}"
+                    series[name] = (list(curve), [100 * top1 for top1 in curve.values()])
+        if series:
+            yield Curves(f"Early recognition, {called}", "% of the test clip seen", "top-1 in %", series)
 
 
 def learning_curves(metrics: Path) -> Iterator[Curves]:
@@ -253,8 +269,9 @@ def title(kind: str) -> str:
     if kind == "one_shot_top1":
         return "one exemplar of each class, top-1"
     if match := re.fullmatch(r"robustness_(?:(knn|linear)_)?(\w+)", kind):
-        judge = {"knn": "1-NN", "linear": "linear probe", None: "own classifier"}[match[1]]
-        return f"{judge}, {TITLES[match[2]]}"
+        return f"{JUDGES[match[1] or 'own']}, {TITLES[match[2]]}"
+    if match := re.fullmatch(r"early_(?:(knn|linear)_)?top1(?:_(\d+))?", kind):
+        return f"{JUDGES[match[1] or 'own']}, {f'{match[2]} % seen' if match[2] else 'mean'}"
     rest = kind.partition("_")[2]
     return TITLES.get(rest, re.sub(r"^recall(\d+)$", r"Recall@\1", rest).replace("_", " "))
 
@@ -269,6 +286,7 @@ def _protocol(kind: str) -> str:
 
 def _head(protocol: str) -> str:
     heads = {"own": "Own classifier, in %", "collapse": "Collapse", "few_shot": "Few-shot, in %", "knn": "kNN, in %"}
+    heads |= {"early": "Early recognition, top-1 in %"}
     return heads.get(protocol, f"{protocol.capitalize()}, in %")
 
 

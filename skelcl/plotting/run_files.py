@@ -158,6 +158,37 @@ def read_robustness(run: Path, judge: str | None = None) -> tuple[dict[str, tupl
     return out, judge
 
 
+def read_early(run: Path, judge: str | None = None) -> tuple[Numbers, Numbers, str]:
+    """Accuracies of the learned encoder on beginnings of the test clips, as ``skelcl evaluate`` wrote them.
+
+    Args:
+        run: Folder of an evaluation, or its ``results.json``.
+        judge: ``knn``, ``linear`` or ``own``; by default the first that there is, the network's own classifier first.
+
+    Returns:
+        Percent of the clips seen (n,), rising, accuracies (n,), and the judge.
+
+    Raises:
+        InputError: There is no such file, or it holds no such accuracies.
+    """
+    from skelcl.evaluation.early import early_curve  # its room takes Lightning along, which no other file needs
+
+    file = _file(run, "results.json", "`skelcl evaluate --protocols early` writes it")
+    try:
+        metrics = {str(name): float(value) for name, value in json.loads(file.read_text("utf-8"))["metrics"].items()}
+        found = {name: early_curve(metrics, name) for name in ("own", "knn", "linear")}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{file}: not the results of an evaluation, or damaged ones") from error
+    judges = [name for name, curve in found.items() if curve]
+    if not judges:
+        raise InputError(f"{file}: holds no accuracies on beginnings of clips; skelcl evaluate --protocols early")
+    judge = judges[0] if judge is None else judge
+    if judge not in judges:
+        raise InputError(f"{file}: has no judge {judge}{_hint(judge, judges)}")
+    percent, top1 = np.array(list(found[judge].items())).T
+    return percent, top1, judge
+
+
 def run_names(runs: Sequence[Path]) -> list[str]:
     """Short names of runs: what their paths do not share, but at least the folder.
 

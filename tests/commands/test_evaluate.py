@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +23,14 @@ from skelcl.evaluation import PRESETS, knn_predict, linear_probe
 from skelcl.evaluation.clustering import ClusteringOptions
 from skelcl.evaluation.collapse import CollapseOptions, alignment
 from skelcl.evaluation.corruptions import corrupt
+from skelcl.evaluation.early import EarlyOptions
 from skelcl.evaluation.few_shot import FewShotOptions
 from skelcl.evaluation.frozen import random_twin, with_encoder
 from skelcl.evaluation.knn import KNNOptions
 from skelcl.evaluation.probe import LinearOptions
 from skelcl.evaluation.retrieval import RetrievalOptions
 from skelcl.evaluation.robustness import SUITE, RobustnessOptions
-from skelcl.plotting.run_files import read_robustness
+from skelcl.plotting.run_files import read_early, read_robustness
 from skelcl.runs.loading import load
 from skelcl.seeding import generator
 
@@ -41,6 +43,7 @@ OPTIONS = {
     "clustering": ClusteringOptions(),
     "collapse": CollapseOptions(),
     "few_shot": FewShotOptions(),
+    "early": EarlyOptions(),
     "robustness": RobustnessOptions(),
 }
 PEOPLE = ["--data", EXPERIMENTS / "data" / "synthetic.yaml", "--data.subjects=4", "--data.replications=2"]
@@ -214,6 +217,74 @@ def test_robustness_is_what_damaged_clips_by_hand_give():
         np.testing.assert_allclose(drawn, [[0, *severities], [undamaged, *top1["", corruption]]])
 
 
+def first_frames(percent):
+    """Cuts the clips of a batch one by one."""
+
+    def cut(clips):
+        rows, frames = [], []
+        for n in range(len(clips)):
+            length, start = int(clips.frames[n]), int(clips.offsets[n])
+            frames.append(-(-length * percent // 100))
+            for body in range(int(clips.bodies[n])):
+                rows += range(start + body * length, start + body * length + frames[-1])
+        frames = torch.tensor(frames)
+        sizes = frames * clips.bodies
+        return replace(clips, joints=clips.joints[rows], frames=frames, offsets=sizes.cumsum(0) - sizes)
+
+    return cut
+
+
+def test_early_recognition_is_what_clips_cut_one_by_one_give():
+    options = EarlyOptions((10, 40, 100), "scd")
+    found = evaluate(UCLA_CKPT, "linear,knn,early", [0, 1], Path("early"), early=options, **ONE_PRESET)
+    train, train_label, data, _ = by_hand(UCLA_CKPT, "train_all")
+    clean = np.isin(data.parts["test"], data.subsets["test_clean"])
+    whole = {}
+    for percent in (10, 40):
+        features, label, *_ = by_hand(UCLA_CKPT, "test", first_frames(percent))
+        assert not torch.equal(features[""], whole.setdefault("", by_hand(UCLA_CKPT, "test")[0][""]))
+        for prefix, one in features.items():
+            right = (knn_predict(train[prefix], train_label, one, 1, 10) == label).double().numpy()
+            assert found.metrics[f"test/{prefix}early_knn_top1_{percent}"] == pytest.approx(right.mean())
+            assert found.metrics[f"test_clean/{prefix}early_knn_top1_{percent}"] == pytest.approx(right[clean].mean())
+            judged = [
+                linear_probe((train[prefix], train_label), (one, label), 10, PRESETS["scd"], seed).last
+                for seed in (0, 1)
+            ]
+            assert found.metrics[f"test/{prefix}early_linear_top1_{percent}"] == pytest.approx(np.mean(judged))
+            assert found.sd[f"test/{prefix}early_linear_top1_{percent}"] == pytest.approx(np.std(judged, ddof=1))
+    for part in ("test/", "test_clean/", "test/random_", "test_clean/random_"):
+        for judge, clean_name in (("knn", "knn_top1"), ("linear", "linear_scd_top1")):
+            shares = [found.metrics[f"{part}early_{judge}_top1_{percent}"] for percent in (10, 40, 100)]
+            assert shares[-1] == found.metrics[f"{part}{clean_name}"], "whole clips, bit for bit"
+            assert found.metrics[f"{part}early_{judge}_top1"] == pytest.approx(np.mean(shares))
+    content = json.loads(Path("early/results.json").read_text())
+    assert content["protocols"]["early"] == {"version": 1, "percents": [10, 40, 100], "probe": "scd"}
+    percent, top1, judge = read_early(Path("early"))
+    assert (percent.tolist(), judge) == ([10, 40, 100], "knn")
+    assert top1.tolist() == [found.metrics[f"test/early_knn_top1_{one}"] for one in (10, 40, 100)]
+    assert re.search(r"^\| linear probe, 40 % seen +\| \d", found.table, re.MULTILINE)
+    page = Path("early/report.html").read_text()
+    assert "Early recognition, 1-NN" in page
+    assert "Early recognition, linear probe" in page
+    assert "Early recognition, own classifier" not in page
+
+
+def test_an_own_classifier_decides_early_too():
+    found = evaluate(OWN_CKPT, "early", 0, Path("own-early"), early=EarlyOptions((30, 100)))
+    model, data = load(OWN_CKPT)
+    clips = data.store.clips(data.parts["test"], data.num_persons)
+    with torch.no_grad():
+        right = model.classify(model(first_frames(30)(clips))).argmax(1) == clips.label
+    assert found.metrics["test/early_top1_30"] == pytest.approx(right.double().mean().item())
+    for part in ("test", "test_clean"):
+        assert found.metrics[f"{part}/early_top1_100"] == found.metrics[f"{part}/top1"], "whole clips, bit for bit"
+    assert "test/random_early_top1" not in found.metrics
+    assert {"test/random_early_knn_top1", "test/random_early_linear_top1"} <= set(found.metrics)
+    assert "Early recognition, own classifier" in Path("own-early/report.html").read_text()
+    assert read_early(Path("own-early"))[2] == "own"
+
+
 def test_a_supervised_checkpoint_is_judged_by_its_features_and_its_own_classifier(capsys):
     few = RobustnessOptions(corruptions={"jitter": (5,), "person_drop": (1,)})
     found = evaluate(OWN_CKPT, "knn,collapse,robustness", 0, Path("own"), robustness=few)
@@ -355,6 +426,8 @@ def test_a_killed_evaluation_leaves_the_old_one(monkeypatch):
             "no corruption 'smoke'",
             1,
         ),
+        (["--early.percents", "[10,10]"], "early: percents are different shares, like [10,50,100], not [10, 10]", 2),
+        (["--early.percents", "[0,50]"], "percents: must be in 1…100, got 0", 2),
         (["--data", "nowhere.yaml"], "--data nowhere.yaml: no such file", 1),
         (["--data", "half.yaml"], "half.yaml: not YAML", 1),
         (["--output", "half.yaml/found"], "--output half.yaml/found: half.yaml is a file, and a folder is wanted", 1),
@@ -413,7 +486,7 @@ def test_a_file_spells_out_the_defaults_of_its_protocol(capsys, file):
     }
 
 
-@pytest.mark.parametrize("name", ["knn", "retrieval", "clustering", "collapse", "few_shot", "linear"])
+@pytest.mark.parametrize("name", ["knn", "retrieval", "clustering", "collapse", "few_shot", "early", "linear"])
 def test_a_file_runs(name, capsys):
     options = ["--few_shot.ways=3", "--few_shot.queries=4", "--few_shot.episodes=20"] if name == "few_shot" else []
     options += ["--linear.presets=[scd]"] if name == "linear" else []

@@ -325,6 +325,30 @@ def test_robustness(skelcl, drawing, capfd):
     assert "plain.json: not the results of an evaluation" in fails(capfd, skelcl, "robustness", "plain.json")
 
 
+def test_early(skelcl, drawing, capfd):
+    for run, share in (("a", 1.0), ("b", 0.5)):
+        shares = {f"{percent}": share * percent / 100 for percent in (10, 50, 100)}
+        metrics = {f"test/early_{judge}_top1_{one}": value / (1 if judge == "knn" else 2)
+                   for judge in ("linear", "knn") for one, value in shares.items()}  # fmt: skip
+        Path("runs", run).mkdir(parents=True)
+        Path("runs", run, "results.json").write_text(json.dumps({"metrics": {**metrics, "test/early_knn_top1": 0.5}}))
+    skelcl("plot", "early", "runs/a/results.json", "runs/b")
+    assert Path("early.png").stat().st_size > 1000
+    (axes,) = drawing["figure"].axes
+    lines = {line.get_label(): line.get_xydata() for line in axes.lines}
+    np.testing.assert_allclose(lines["a"], [[10, 10], [50, 50], [100, 100]])
+    np.testing.assert_allclose(lines["b"], [[10, 5], [50, 25], [100, 50]])
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("% of the clip seen", "top-1 (knn) in %")
+    skelcl("plot", "early", "runs/a", "--judge", "linear", "--output", "linear.png")
+    np.testing.assert_allclose(drawing["figure"].axes[0].lines[0].get_ydata(), [5, 25, 50])
+    assert "has no judge own" in fails(capfd, skelcl, "early", "runs/a", "--judge", "own")
+    Path("plain.json").write_text('{"metrics": {"test/knn_top1": 0.5}}')
+    assert "holds no accuracies on beginnings of clips" in fails(capfd, skelcl, "early", "plain.json")
+    for damaged in ("{", "[]", '{"metrics": {"test/early_knn_top1_x": 0.5}}', '{"metrics": {"a": null}}'):
+        Path("plain.json").write_text(damaged)
+        assert "plain.json: not the results of an evaluation" in fails(capfd, skelcl, "early", "plain.json")
+
+
 def test_curves(skelcl, drawing, capfd):
     """Lightning writes a row for each moment of logging; a metric fills some of them."""
     head = ["epoch", "step", "train/loss", "val/knn_top1"]
@@ -364,11 +388,11 @@ def test_tables_are_those_that_a_test_writes(tmp_path):
     np.testing.assert_array_equal(accuracy, [0.5, 1, np.nan])
 
 
-@pytest.mark.parametrize("verb", ["skeleton", "maps", "change", "robustness", "curves"])
+@pytest.mark.parametrize("verb", ["skeleton", "maps", "change", "robustness", "early", "curves"])
 def test_help_names_the_options(skelcl, verb, capfd):
     with pytest.raises(SystemExit) as stop:
         skelcl("plot", verb, "--help")
     assert stop.value.code == 0
     text = capfd.readouterr().out
-    assert f"skelcl plot {'' if verb in ('robustness', 'curves') else '[options] '}{verb}" in text
+    assert f"skelcl plot {'' if verb in ('robustness', 'early', 'curves') else '[options] '}{verb}" in text
     assert "--output" in text
