@@ -134,6 +134,7 @@ def test_your_data(follow, capsys):
     assert "* clips: 4 training, " in out
     assert "ntu25: 25 joints, spine base" in out
     assert len(Predictor("runs/hcn-ntu/version_1/checkpoints/last.ckpt").gallery) > 0
+    assert "mediapipe33 mapped to ntu25, 9 joints made of others, 11 left out" in out
 
 
 def test_protocols(follow, capsys):
