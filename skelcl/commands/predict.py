@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from skelcl.bounds import NonNegativeInt, PositiveInt, Share, bounded
+from skelcl.bounds import NonNegativeInt, PositiveFloat, PositiveInt, Share, bounded
 from skelcl.data import SkeletonDataModule
 from skelcl.data.poses.contents import Poses
 from skelcl.data.poses.formats import Format
@@ -31,6 +32,7 @@ def predict_clips(
     output: Path | None = None,
     format: Format | None = None,
     layout: str | None = None,
+    fps: PositiveFloat | None = None,
     labels: Literal["auto", "classifier", "knn", "probe", "none"] = "auto",
     k: PositiveInt | None = None,
     top_k: PositiveInt = 5,
@@ -61,6 +63,8 @@ def predict_clips(
         format: What the files are, as for `skelcl data import poses`; by default what they look like.
         layout: Layout of their joints, by name or file; needed where neither format nor files tell and it is not that
             of the run. Joints that the run has and the files have not are made up where possible, and listed.
+        fps: Frames per second of the files; by default what they say. A clip of another rate than the run's data is
+            resampled to it.
         labels: How labels are made. classifier: by the run's own. knn: by a vote of the nearest training clips. probe:
             by a linear probe on their features. none: no labels. auto: classifier if the run has one, else knn.
         k: Training clips that vote; by default as in the run's evaluation.
@@ -123,6 +127,7 @@ def predict_clips(
             poses = load_poses(format, clip.files, predictor.facts.channels, given or predictor.skeleton)
         except ReadError as error:
             raise InputError(str(error)) from error
+        poses = poses if fps is None else replace(poses, fps=fps)
         if reader is None:
             reader = predictor.reader(given or _layout(poses, format, predictor.skeleton), **options)
             if reader.change is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import Literal
 
@@ -12,9 +14,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from skelcl.bounds import NonNegativeInt, PositiveInt, bounded
+from skelcl.bounds import NonNegativeInt, PositiveFloat, PositiveInt, bounded
 from skelcl.clips import Clips
 from skelcl.data import SkeletonDataModule
+from skelcl.data.frame_rate import frame_step, resample
 from skelcl.data.plausibility import MAX_COORDINATE
 from skelcl.data.poses.contents import Poses
 from skelcl.data.poses.in_memory import clips_in_memory
@@ -159,6 +162,7 @@ class Predictor:
         array: ArrayLike,
         layout: str | Path | Skeleton | None = None,
         confidence: ArrayLike | None = None,
+        fps: PositiveFloat | None = None,
     ) -> Recognition:
         """Recognise a recording.
 
@@ -167,6 +171,7 @@ class Predictor:
                 zeros where the run's data says so, for what was not seen.
             layout: Layout of the joints where it is not the network's; what has to be made up is among the warnings.
             confidence: (T, V) or (M, T, V); joints of confidence 0 were not seen.
+            fps: Frames per second, where they are known; another rate than that of the run's data is resampled to it.
 
         Raises:
             InputError: The array does not fit, or is one window in which nobody can be judged.
@@ -181,7 +186,7 @@ class Predictor:
             if sure.size != joints[..., 0].size:
                 raise InputError(f"confidence of shape {sure.shape} does not fit coordinates of shape {joints.shape}")
             sure = sure.reshape(joints.shape[:-1])
-        return self.recognise(Poses(joints, sure), self.reader(layout))
+        return self.recognise(Poses(joints, sure, fps=fps), self.reader(layout))
 
     def recognise(self, poses: Poses, reader: PoseReader, name: str = "the recording") -> Recognition:
         """As :meth:`predict`, of poses as a file holds them.
@@ -194,15 +199,20 @@ class Predictor:
         Raises:
             InputError: As :meth:`predict`.
         """
-        places = cut(poses.joints.shape[1], self.window, self.stride)
-        windows, warnings = self._windows(poses, reader, places, name)
+        fps, step, window, stride = self.facts.fps, Fraction(1), self.window, self.stride
+        if fps is not None and poses.fps is not None and poses.fps != fps:
+            step = frame_step(poses.fps, fps)
+            # A window lasts as long as one of the network's frames.
+            window = None if window is None else ceil((window - 1) * step) + 1
+            stride = None if stride is None else max(1, round(stride * step))
+        places = cut(poses.joints.shape[1], window, stride)
+        windows, warnings = self._windows(poses, reader, places, name, step=step)
         if len(windows) == 1 and windows[0].problem:
             raise InputError(windows[0].problem)
         if reader.change is not None and reader.change.synthesised:
             warnings.insert(0, f"joints that were made up: {'; '.join(reader.change.synthesised)}")
-        fps = self.facts.fps
-        if None not in (fps, poses.fps) and poses.fps != fps:
-            warnings.append(f"{name} has {poses.fps:g} frames per second, the run's data {fps:g}")
+        if step != 1:
+            warnings.append(f"{name}: {poses.fps:g} frames per second resampled to {fps:g}, those of the run's data")
         if self.facts.recipe != "none":
             warnings.append(f"taken to be normalised already, as the run's data: recipe {self.facts.recipe}")
         return Recognition(self.labels_by, tuple(windows), tuple(dict.fromkeys(warnings)))
@@ -254,9 +264,18 @@ class Predictor:
         self._count = 0
 
     def _windows(
-        self, poses: Poses, reader: PoseReader, places: Sequence[tuple[int, int]], name: str, now: int | None = None
+        self,
+        poses: Poses,
+        reader: PoseReader,
+        places: Sequence[tuple[int, int]],
+        name: str,
+        now: int | None = None,
+        step: Fraction = Fraction(1),
     ) -> tuple[list[Prediction], list[str]]:
-        """Predictions of some windows, and warnings; ``now`` is the number of the last frame where it is not there."""
+        """Predictions of some windows, and warnings; ``now`` is the number of the last frame where it is not there.
+
+        Frames of the network are ``step`` frames of the poses apart.
+        """
         warnings: list[str] = []
         usable: list[tuple[Recording, int]] = []
         problems: dict[int, str] = {}
@@ -281,6 +300,7 @@ class Predictor:
             some = usable[first : first + BATCH]
             clips, notices = clips_in_memory([recording for recording, _ in some], *size, self.facts.recipe)
             warnings += [f"{notice['id']}: {notice['message']}" for notice in notices]
+            clips = clips if step == 1 else resample(clips, step)
             spans = [(places[number][0] + shift, places[number][1] + shift) for _, number in some]
             found |= dict(zip((number for _, number in some), self._judge(clips, spans), strict=True))
         nothing = np.empty(0, np.float32)

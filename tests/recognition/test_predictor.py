@@ -347,6 +347,50 @@ def test_joints_of_another_layout_are_mapped_and_what_is_made_up_is_told(as_cal)
         as_cal.predict(np.ones((4, 17, 3)), layout=COCO17)
 
 
+# --- other frames per second ------------------------------------------------------------------------------------------
+
+
+def faster(joints, factor):
+    """The clip (M, T, V, C) with ``factor`` times the frames, linear in between."""
+    frames = np.arange((joints.shape[1] - 1) * factor + 1) / factor
+    low = np.floor(frames).astype(int)
+    high = np.minimum(low + 1, joints.shape[1] - 1)
+    share = (frames - low).astype(np.float32)[:, None, None]
+    return (1 - share) * joints[:, low] + share * joints[:, high]
+
+
+def test_a_recording_of_another_rate_is_resampled_and_told(as_cal):
+    joints = np.random.default_rng(0).normal(size=(1, 30, 25, 3)).astype(np.float32)
+    expected = as_cal.predict(joints, fps=as_cal.facts.fps)
+    assert not any("resampled" in warning for warning in expected.warnings)
+    found = as_cal.predict(faster(joints, 4), fps=120)
+    assert found.warnings[-1] == "the recording: 120 frames per second resampled to 30, those of the run's data"
+    np.testing.assert_allclose(found.windows[0].features, expected.windows[0].features, atol=1e-5)
+    assert (found.windows[0].start, found.windows[0].stop) == (0, 117)
+
+
+def test_windows_last_as_long_as_the_network_is_used_to(ctr_gcn):
+    joints = np.random.default_rng(1).normal(size=(1, 45, 25, 3)).astype(np.float32)
+    expected, found = ctr_gcn.predict(joints), ctr_gcn.predict(faster(joints, 4), fps=120)
+    assert [(one.start, one.stop) for one in found.windows] == [
+        (4 * one.start, 4 * one.stop - 3) for one in expected.windows
+    ]
+    for one, two in zip(found.windows, expected.windows, strict=True):
+        np.testing.assert_allclose(one.features, two.features, atol=1e-5)
+
+
+def test_the_rate_of_files_is_what_they_say_or_what_is_said(as_cal, runs, skelcl, tmp_path, capfd):
+    joints = np.random.default_rng(2).normal(size=(1, 30, 25, 3)).astype(np.float32)
+    np.savez(tmp_path / "clip.npz", keypoints=faster(joints, 4), fps=120)
+    own = as_cal.predict(joints).windows[0].features
+    for words, same in (([], True), (["--fps", 120], True), (["--fps", 30], False)):
+        command = ["predict", "--ckpt_path", runs["as_cal"], "--input", "clip.npz", "--layout", "ntu25"]
+        skelcl(*command, "--output", "out.json", "--overwrite", "true", *words)
+        features = json.loads((tmp_path / "out.json").read_text())["clips"][0]["windows"][0]["features"]
+        assert np.allclose(features, own, atol=1e-4) == same
+        assert ("120 frames per second resampled to 30" in capfd.readouterr().out) == same
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
