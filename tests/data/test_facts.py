@@ -65,8 +65,8 @@ def test_facts_come_back_as_they_went_and_are_a_few_kilobytes_of_plain_values(da
         ("fps", float("nan"), "fps is not null or a positive number"),
         ("counts", {"train": -1}, "counts is not numbers of clips by part"),
         ("digest", "abc", "digest is not a checksum or empty"),
-        ("parameters", {"a": {"b": 1}}, "parameters is not options by name"),
-        ("parameters", {"a": [[1]]}, "parameters is not options by name"),
+        ("parameters", {"a": {1: "b"}}, "parameters is not options by name"),
+        ("parameters", {"a": [[[[[[[[[[[[1]]]]]]]]]]]]}, "parameters is not options by name"),
     ],
 )
 def test_what_are_no_facts_is_told_by_entry(data, key, value, problem):
