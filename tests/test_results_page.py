@@ -40,6 +40,14 @@ def test_the_tables_are_those_of_the_records(script):
         assert script.render(text) == text, f"{page.name}: python experiments/results/render.py"
 
 
+def test_rows_are_told_apart_by_what_they_show():
+    """Seeds in rows of their own would be runs whose configs differ where no column says it."""
+    for lines in re.findall(r"(?:^\|.*\n)+", PAGE, re.MULTILINE):
+        head, _, *rows = [[cell.strip() for cell in line.strip("|\n ").split("|")] for line in lines.splitlines()]
+        shown = [tuple(row[: head.index("seeds")]) for row in rows if row[0].startswith("`")]
+        assert len(set(shown)) == len(shown), shown
+
+
 def test_every_record_is_in_a_table(script):
     markers = script.TABLE.findall(PAGE)
     assert {file for marker in markers for file in script.files(marker[1].split())} == set(RECORDS)
