@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -145,6 +146,33 @@ def ucla(tmp_path_factory):
                 write_json(raw, Recording(name, joints, label, subject, camera=view, replication=0))
     prepare([raw], root)
     return root
+
+
+@pytest.fixture(scope="session")
+def mixed_parts(ucla, tmp_path_factory):
+    """``mixed_parts(only, **options)``: NW-UCLA, generated people of 20 joints, MediaPipe poses without labels."""
+    from skelcl.commands.data import import_poses
+    from skelcl.data import NWUCLA, Custom, Synthetic
+    from skelcl.data.synthetic.poses import write_mediapipe
+
+    folder = tmp_path_factory.mktemp("mixed")
+    write_mediapipe(folder / "raw", subjects=4)
+    rows = (folder / "raw" / "labels.csv").read_text().splitlines()
+    cells = [row.split(",") for row in rows[1:]]
+    table = [rows[0], *(",".join([name, "", *rest]) for name, _, *rest in cells)]
+    (folder / "labels.csv").write_text("\n".join(table) + "\n")
+    import_poses("mediapipe", folder / "raw", "film", folder, labels=folder / "labels.csv")
+    people = {"root": folder, "subjects": 4, "replications": 1, "actions": ["walk around", "throw"]}
+
+    def parts(only=("ucla", "people", "film"), **options):
+        make = {
+            "ucla": partial(NWUCLA, ucla, **options),
+            "people": partial(Synthetic, **people, **{"layout": "kinect20", "num_persons": 1, **options}),
+            "film": partial(Custom, "film", folder, test_subjects=[4], **options),
+        }
+        return {name: make[name]() for name in only}
+
+    return parts
 
 
 @pytest.fixture

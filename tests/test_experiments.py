@@ -152,7 +152,58 @@ def test_a_data_block_replaces_the_data_of_a_run(skelcl, ucla, capsys, block):
     resolved = yaml.safe_load(capsys.readouterr().out)["data"]
     chosen = yaml.safe_load(block.read_text())
     assert resolved["class_path"].split(".")[-1] == chosen["class_path"].split(".")[-1]
-    assert chosen.get("init_args", {}).items() <= resolved["init_args"].items()
+    for option, value in chosen.get("init_args", {}).items():
+        if option == "parts":
+            for part, one in value.items():
+                assert resolved["init_args"]["parts"][part]["class_path"].split(".")[-1] == one["class_path"]
+                assert one["init_args"].items() <= resolved["init_args"]["parts"][part]["init_args"].items()
+        else:
+            assert resolved["init_args"][option] == value
+
+
+@pytest.fixture
+def mixture(skelcl, ucla, mixed_parts):
+    """The shipped mixture, with fewer generated people, in a folder with its other stores."""
+    Path("data").mkdir()
+    Path("data/nw-ucla").symlink_to(ucla / "nw-ucla")
+    Path("data/my-data").symlink_to(mixed_parts(["film"])["film"].store.path)
+    block = yaml.safe_load((EXPERIMENTS / "data" / "mixture.yaml").read_text())
+    block["init_args"]["parts"]["people"]["init_args"] |= {"subjects": 2, "actions": ["throw", "kick"]}
+    Path("mixture.yaml").write_text(yaml.safe_dump(block))
+    return "mixture.yaml"
+
+
+def test_the_mixture_trains_and_is_tested(skelcl, mixture, capsys):
+    """The checkpoint needs nothing else."""
+    words = ["--data", mixture, "--data.batch_size=16", "--data.validation_share=0.5", "--model.encoder.hidden=8"]
+    cli = skelcl("fit", "--config", AS_CAL, *words, *QUICK, "--trainer.limit_val_batches=1.0")
+    metrics = cli.trainer.callback_metrics
+    assert metrics["val/knn_top1"] == (metrics["val/knn_top1/nw_ucla"] + metrics["val/knn_top1/people"]) / 2
+    assert "val/knn_top1/film" not in metrics
+    last = "runs/as_cal-nw_ucla/version_0/checkpoints/last.ckpt"
+    told = ["--evaluation.figures=false", "--evaluation.random_encoder=false", "--trainer.enable_progress_bar=false"]
+    cli = skelcl("test", "--ckpt_path", last, *told)
+    assert {"test_nw_ucla/knn_top1", "test_people/linear_top1", "test_nw_ucla_clean/knn_top1"} <= set(
+        cli.trainer.callback_metrics
+    )
+    skelcl("checkpoint", "inspect", last)
+    assert "equal" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        skelcl("evaluate", "--ckpt_path", last, "--protocols", "knn")
+    assert stop.value.code == 1
+    assert "has several label spaces" in capsys.readouterr().err
+
+
+def test_a_supervised_method_wants_one_label_space(skelcl, mixture, capsys):
+    run = EXPERIMENTS / "supervised" / "hcn-nw_ucla.yaml"
+    words = ["--data", mixture, *SMALLER["hcn"], *QUICK, "--trainer.precision=32-true"]
+    with pytest.raises(SystemExit) as stop:
+        skelcl("fit", "--config", run, *words, "--data.validation=none")
+    assert stop.value.code == 1
+    line = (
+        "Supervised learns the classes of one label space, and nw_ucla (10 classes) and people (2 classes) have their"
+    )
+    assert line in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("block", ENCODERS, ids=name)

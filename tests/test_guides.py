@@ -137,6 +137,15 @@ def test_your_data(follow, capsys):
     assert "mediapipe33 mapped to ntu25, 9 joints made of others, 11 left out" in out
 
 
+def test_mixtures(follow, capsys):
+    follow("mixtures")
+    metrics = Path("runs/as_cal-nw_ucla/version_0/metrics.csv").read_text()
+    assert "val/knn_top1/film" in metrics.splitlines()[0]
+    out = capsys.readouterr().out
+    assert "| k = 1, top-1 " in out
+    assert "film" in out
+
+
 def test_protocols(follow, capsys):
     follow("protocols")
     evaluation = Path("runs/as_cal-nw_ucla/version_0/evaluation")

@@ -26,6 +26,7 @@ from skelcl.evaluation.encode import Encoded, find_device
 from skelcl.evaluation.few_shot import FewShotOptions, draw_episodes
 from skelcl.evaluation.judge import Judge, Scores
 from skelcl.evaluation.knn import KNNOptions
+from skelcl.evaluation.mixed import label_spaces
 from skelcl.evaluation.page import Page, Table, write_page
 from skelcl.evaluation.probe import PRESETS, LinearOptions, ProbeName
 from skelcl.evaluation.projection import require_tsne
@@ -190,6 +191,11 @@ def evaluate(
     other = bool(data) and not (isinstance(data, dict) and set(data) <= SAME_CLASSES)
     model, source = load(ckpt_path, changes=changes, encoder_only=other, trust=trust)
     source.require_labels("train_all", "test")
+    if len(label_spaces(source)) > 1:
+        raise InputError(
+            f"{source.dataset} has several label spaces, and a protocol has one: judge the encoder on one of the data "
+            "sets, --data experiments/data/nw_ucla.yaml for example"
+        )
     if map == "tsne":
         require_tsne(len(source.parts["test"]))
     trained_on = read_facts(ckpt_path)

@@ -8,6 +8,7 @@ from skelcl.data.store import SkeletonStore, StoreError
 if TYPE_CHECKING:
     from skelcl.data.custom import Custom
     from skelcl.data.datamodule import SkeletonDataModule
+    from skelcl.data.mixture import Mixture
     from skelcl.data.ntu import NTU60, NTU120
     from skelcl.data.nw_ucla import NWUCLA
     from skelcl.data.pku_mmd import PKUMMD
@@ -19,6 +20,7 @@ __all__ = [
     "NWUCLA",
     "PKUMMD",
     "Custom",
+    "Mixture",
     "Recording",
     "SkeletonDataModule",
     "SkeletonStore",
@@ -33,6 +35,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from skelcl.data.custom import Custom
     from skelcl.data.datamodule import SkeletonDataModule
+    from skelcl.data.mixture import Mixture
     from skelcl.data.ntu import NTU60, NTU120
     from skelcl.data.nw_ucla import NWUCLA
     from skelcl.data.pku_mmd import PKUMMD
@@ -40,6 +43,7 @@ def __getattr__(name: str) -> object:
 
     globals().update(
         Custom=Custom,
+        Mixture=Mixture,
         SkeletonDataModule=SkeletonDataModule,
         NTU60=NTU60,
         NTU120=NTU120,

@@ -61,12 +61,12 @@ class AdaptedStore(SkeletonStore):
         super().__init__(path, in_memory)
         self.change: LayoutMap | None = None
         self.step: Fraction | None = None
-        self.changes: list[str] = []
+        changes: list[str] = []
         target = self.skeleton if layout is None else find_layout(layout)
         if target != self.skeleton:
             self.change = self._map_to(target)
             self.skeleton = target
-            self.changes.append(self.change.summary)
+            changes.append(self.change.summary)
         own = self.meta["fps"]
         if fps is not None and fps != own:
             if own is None:
@@ -77,7 +77,8 @@ class AdaptedStore(SkeletonStore):
             self.step = frame_step(own, fps)
             frames = num_frames(torch.from_numpy(self._frames), self.step)
             self.index["n_frames"] = frames.numpy().astype(self.index["n_frames"].dtype)
-            self.changes.append(f"{own:g} → {fps:g} frames per second, linearly interpolated")
+            changes.append(f"{own:g} → {fps:g} frames per second, linearly interpolated")
+        self.changes = changes
         self.meta = {**self.meta, "skeleton": target.to_dict(), "fps": own if fps is None else fps}
 
     def _map_to(self, target: Skeleton) -> LayoutMap:

@@ -92,29 +92,35 @@ class ShuffledBatches(DistributedSampler[np.ndarray]):
 
 
 class BalancedBatches(ShuffledBatches):
-    """The batches of :class:`ShuffledBatches`, of as many clips, but of each class equally many.
+    """The batches of :class:`ShuffledBatches`, of as many clips, but of each class equally many, or in given shares.
 
-    N showings are shared out among the K classes that occur, ⌊N/K⌋ or one more to each; those of a class are whole
-    shuffles of its clips, one after the other, so that none comes twice before all came once.
+    Of N showings a class of weight w gets ⌊N · w / Σw⌋, and those that remain go to classes drawn anew in every epoch,
+    one to each; those of a class are whole shuffles of its clips, one after the other, so that none comes twice before
+    all came once.
 
     Args:
         positions: Clips to shuffle, (N,).
-        label: Their classes, (N,) int64.
+        label: Their classes, or whatever else they are to be shared out among, (N,) int64.
+        weights: How many showings each label gets, relative to the others; None is equally many.
         batches: Further arguments of :class:`ShuffledBatches`.
     """
 
-    def __init__(self, positions: np.ndarray, *batches: Any, label: np.ndarray) -> None:
+    def __init__(
+        self, positions: np.ndarray, *batches: Any, label: np.ndarray, weights: Sequence[float] | None = None
+    ) -> None:
         super().__init__(positions, *batches)
-        self.members = [self.positions[label == one] for one in np.unique(label)]
+        found = np.unique(label)
+        self.members = [self.positions[label == one] for one in found]
+        self.weights = np.ones(len(found)) if weights is None else np.asarray(weights, np.float64)[found]
 
     def order(self) -> np.ndarray:
         """The showings of this epoch, (N,)."""
         random = generator("shuffle", self.epoch)
         n, k = len(self.positions), len(self.members)
-        more = set(torch.randperm(k, generator=random)[: n % k].tolist())
+        counts = np.floor(n * self.weights / self.weights.sum()).astype(np.int64)
+        counts[torch.randperm(k, generator=random)[: n - int(counts.sum())].numpy()] += 1
         showings = []
-        for place, some in enumerate(self.members):
-            count = n // k + (place in more)
+        for some, count in zip(self.members, counts.tolist(), strict=True):
             rounds = [torch.randperm(len(some), generator=random).numpy() for _ in range(-(-count // len(some)))]
             showings.append(some[np.concatenate(rounds)[:count]] if rounds else some[:0])
         return np.concatenate(showings)[torch.randperm(n, generator=random).numpy()]

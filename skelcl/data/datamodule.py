@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -19,12 +19,12 @@ from torch import Tensor
 
 from skelcl.bounds import NonNegativeInt, PositiveFloat, PositiveInt, PositiveShare, ProperShare, bounded
 from skelcl.clips import Clips
-from skelcl.data.adapted import AdaptedStore, open_store
+from skelcl.data.adapted import open_store
 from skelcl.data.batches import BalancedBatches, ClipDataset, ClipLoader, FirstBatches, OrderedBatches, ShuffledBatches
 from skelcl.data.facts import DataFacts
 from skelcl.data.poses.layouts import LayoutKeys
 from skelcl.data.recording import DatasetInfo
-from skelcl.data.store import StoreError, train_duplicates
+from skelcl.data.store import SkeletonStore, StoreError, train_duplicates
 from skelcl.data.subsets import LabelSubset, choose_classes, digest, validation_queries, write_labels
 from skelcl.errors import InputError, OptionError
 from skelcl.skeleton import Skeleton
@@ -110,7 +110,7 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
 
     dataset: str
     """Name of the store below ``root``."""
-    always_clean: ClassVar[bool] = False
+    always_clean: bool = False
     """Whether ``test_clean`` is a subset even when no test clip is a copy."""
 
     def __init__(
@@ -151,12 +151,12 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         self.accept_seen = accept_seen
         chosen = (subset, fraction, per_class) != ("stratified", None, None)
         self.label_subset = LabelSubset(subset, fraction, per_class, subset_seed) if chosen else None
-        self.store = open_store(Path(root) / self.dataset, preload == "memory", layout, fps)
+        self.store = self._open(root, layout, fps)
         self.skeleton: Skeleton = self.store.skeleton
         self.channels = self.store.channels
         self.classes = classes
         self.class_names, label = self._classes()
-        self._kept = np.ones(len(self.store), bool)
+        self._kept = self._offered()
         if classes is not None:
             self.class_names, label = choose_classes(self.class_names, label, classes)
             self._kept = label >= 0
@@ -176,6 +176,14 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         self._reported = False
         # With fewer clips than processes some have none; padding would count clips twice.
         self.allow_zero_length_dataloader_with_multiple_devices = True
+
+    def _open(self, root: str | Path, layout: LayoutKeys | str | Path | None, fps: float | None) -> SkeletonStore:
+        """The store; called once, before anything else is asked of it."""
+        return open_store(Path(root) / self.dataset, self.preload == "memory", layout, fps)
+
+    def _offered(self) -> np.ndarray:
+        """Which clips of the store may be chosen from, (N,) bool."""
+        return np.ones(len(self.store), bool)
 
     @abstractmethod
     def train_mask(self, index: dict[str, np.ndarray]) -> np.ndarray:
@@ -234,7 +242,8 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
         """Names of the classes, and the label of each clip of the store, (N,), −1 where unknown."""
         return list(self.store.meta["classes"]), self.store.index["label"]
 
-    def _split(self) -> dict[str, np.ndarray]:
+    def _divide(self) -> dict[str, np.ndarray]:
+        """Training and test part, and those of validation, as if every clip was labelled."""
         mask = self.train_mask(self.store.index)
         train = np.flatnonzero(mask & self._kept)
         parts = {"train": train, "train_all": train, "test": np.flatnonzero(~mask & self._kept)}
@@ -249,9 +258,17 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
                 raise StoreError(f"{self.store.path}: too few training clips for a validation part")
             if self.validation == "held-out":
                 parts["train"] = parts["gallery"]
+        return parts
+
+    def _draw(self, rule: LabelSubset, choice: np.ndarray) -> np.ndarray:
+        """Which of the clips that may be labelled a rule chooses, (N,) bool."""
+        return rule.draw(self.ids[choice], self.store.index["label"][choice])
+
+    def _split(self) -> dict[str, np.ndarray]:
+        parts = self._divide()
         if self.label_subset is not None:
             choice = self._labelled(parts["train"])
-            labelled = choice[self.label_subset.draw(self.ids[choice], self.store.index["label"][choice])]
+            labelled = choice[self._draw(self.label_subset, choice)]
             self._labels = f"{self.label_subset}: {len(labelled)} of {len(choice)} clips"
             parts["train"] = parts["train_all"] = labelled
             if self.validation != "none":
@@ -327,8 +344,7 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
             line += f"; left out where a label is needed, for want of one: {without} clips"
         if self.label_subset is not None:
             line += f"; labels: {self._labels}, sha {digest(self.ids[self.parts['train']].tolist())[:6]}"
-        changes = self.store.changes if isinstance(self.store, AdaptedStore) else []
-        rank_zero_info("\n".join([line, *changes]))
+        rank_zero_info("\n".join([line, *self.store.changes]))
 
     def _check_labels(self, stage: str) -> None:
         if self.trainer is None:
@@ -367,10 +383,13 @@ class SkeletonDataModule(pl.LightningDataModule, ABC):
 
     def _training_batches(self) -> ShuffledBatches:
         asked = np.arange(self.repeat)[:, None] * len(self.store) + self.parts["train"]
-        order: Callable[..., ShuffledBatches] = FirstBatches if self._overfits else ShuffledBatches
-        if self.sampling == "balanced" and not self._overfits:
-            order = partial(BalancedBatches, label=self.slot_labels().numpy())
+        order = FirstBatches if self._overfits else self._order()
         return order(asked.ravel(), self.batch_size, *self._ranks, self.drop_last)
+
+    def _order(self) -> Callable[..., ShuffledBatches]:
+        """What shuffles the showings of an epoch."""
+        balanced = self.sampling == "balanced"
+        return partial(BalancedBatches, label=self.slot_labels().numpy()) if balanced else ShuffledBatches
 
     def _check_epoch(self, batches: int) -> None:
         """Refuses what would train nothing and say nothing of it."""

@@ -59,6 +59,9 @@ class SkeletonStore:
             ``agcn`` the wrong way round. Checksums are left to :meth:`damage`.
     """
 
+    changes: Sequence[str] = ()
+    """What is done to the clips on their way into a batch, one text each."""
+
     def __init__(self, path: str | Path, in_memory: bool = False) -> None:
         self.path = Path(path)
         self.in_memory = in_memory

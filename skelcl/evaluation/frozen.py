@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,29 +17,41 @@ from skelcl.bounds import NonNegativeInt, PositiveInt, bounded
 from skelcl.encoders.base import Encoder
 from skelcl.errors import InputError
 from skelcl.evaluation import report
-from skelcl.evaluation.features import FeatureBank, StepFeatures, run_directory, self_supervised_features
+from skelcl.evaluation.features import FeatureBank, StepFeatures, named_clips, run_directory, self_supervised_features
 from skelcl.evaluation.knn import knn_predict
-from skelcl.evaluation.probe import PRESETS, ProbeName, ProbeResult, linear_probe
+from skelcl.evaluation.mixed import LabelSpace, among, label_spaces
+from skelcl.evaluation.probe import PRESETS, ProbeName, linear_probe
 from skelcl.evaluation.record import write_results
 from skelcl.seeding import run_seed
 
 Split = tuple[Tensor, Tensor, Tensor]
 """Features (N, D), labels (N,) and store positions (N,) of a split."""
+OTHER_SPACE = 100.0
+"""So far below the lowest logit are those of classes that a clip cannot have, because they are another data set's."""
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Test clips as kNN and the linear probe see them, on the CPU, in the order of the store."""
+    """Test clips as kNN and the linear probe see them, on the CPU, in the order of the store.
+
+    Args:
+        features: (N, D).
+        label: Classes, (N,).
+        knn: Classes that kNN predicts, (N,).
+        logits: Of the probe after its last epoch, (N, K).
+        probe_top1: Accuracy (0…1) of the probe after each epoch, (E,).
+    """
 
     features: Tensor
     label: Tensor
     knn: Tensor
-    probe: ProbeResult
+    logits: Tensor
+    probe_top1: Tensor
 
     def scores(self, which: Tensor) -> dict[str, float]:
         """Accuracies (0…1) over the clips in ``which``, (N,) bool."""
         label, knn = self.label[which], self.knn[which]
-        linear = report.logit_scores(label, self.probe.logits[which])
+        linear = report.logit_scores(label, self.logits[which])
         return {
             "knn_top1": report.accuracy(knn == label),
             "knn_mean_class": report.mean_class(label, knn),
@@ -52,7 +65,8 @@ class FrozenEvaluation(pl.Callback):
 
     Every clip is encoded once. Logs ``test/knn_top1`` (cosine) and ``test/linear_top1`` (last epoch of the probe),
     top-5 and mean-class accuracy, the same for each named subset of the data (``test_clean/…``), and the accuracies of
-    the same encoder with random weights (``test/random_…``). Writes ``results.json``, ``per_class.csv``,
+    the same encoder with random weights (``test/random_…``). Where a :class:`~skelcl.data.Mixture` has several label
+    spaces, kNN and a probe of each judge the clips of that space alone. Writes ``results.json``, ``per_class.csv``,
     ``confusion.csv``, pictures and the logits of the probe, ``scores.npz`` for ``skelcl fuse``, to the run's folder.
     Silent for methods that give no features, or logits of their own.
 
@@ -166,14 +180,14 @@ class FrozenEvaluation(pl.Callback):
                 f"linear probe {self.probe!r} on the {names[encoder]}'s features: {PRESETS[self.probe].epochs} epochs, "
                 f"{len(gallery)} training and {len(query)} test clips …"
             )
-            judged[encoder] = self._judge(train, test, len(class_names))
+            judged[encoder] = self._judge(train, test, len(class_names), label_spaces(named_clips(trainer)))
         learned = judged["learned"]
         scores = {
             (encoder, subset): one.scores(which) for encoder, one in judged.items() for subset, which in subsets.items()
         }
         metrics = {f"{subset}/{key}": value for subset in subsets for key, value in scores["learned", subset].items()}
         if self.paper_compat:
-            metrics["test/linear_top1_best_on_test"] = learned.probe.best_on_test
+            metrics["test/linear_top1_best_on_test"] = float(learned.probe_top1.max())
         if "random" in judged:
             for subset in subsets:
                 for key in ("knn_top1", "linear_top1"):
@@ -191,7 +205,7 @@ class FrozenEvaluation(pl.Callback):
         }
         remarks = write_results(directory, trainer, pl_module, results, query_index, gallery_index)
         if directory is not None:
-            linear = learned.probe.logits.argmax(1)
+            linear = learned.logits.argmax(1)
             predicted = {"knn_top1": learned.knn, "linear_top1": linear}
             report.write_per_class(directory / "per_class.csv", learned.label, predicted, subsets, class_names)
             confusion = report.write_confusion(directory / "confusion.csv", learned.label, linear, class_names)
@@ -199,7 +213,7 @@ class FrozenEvaluation(pl.Callback):
                 directory / "scores.npz",
                 trainer,
                 pl_module,
-                learned.probe.logits,
+                learned.logits,
                 learned.label,
                 query_index,
                 subsets,
@@ -215,10 +229,32 @@ class FrozenEvaluation(pl.Callback):
         report.print_report(pl_module, head, report.percent_table(columns, rows), remarks, directory)
         return metrics
 
-    def _judge(self, train: Split, test: Split, num_classes: int) -> Judged:
+    def _judge(self, train: Split, test: Split, num_classes: int, spaces: Sequence[LabelSpace]) -> Judged:
+        if len(spaces) > 1:
+            return self._judge_apart(train, test, num_classes, spaces)
         predicted = knn_predict(train[0], train[1], test[0], self.k, num_classes)
-        probed = linear_probe(train[:2], test[:2], num_classes, PRESETS[self.probe], self.probe_seed)
-        return Judged(test[0].cpu(), test[1].cpu(), predicted.cpu(), probed.cpu())
+        probed = linear_probe(train[:2], test[:2], num_classes, PRESETS[self.probe], self.probe_seed).cpu()
+        return Judged(test[0].cpu(), test[1].cpu(), predicted.cpu(), probed.logits, probed.test_top1)
+
+    def _judge_apart(self, train: Split, test: Split, num_classes: int, spaces: Sequence[LabelSpace]) -> Judged:
+        """Each label space as if it was alone."""
+        features, label = test[0].cpu(), test[1].cpu()
+        knn, top1 = torch.empty_like(label), torch.zeros(PRESETS[self.probe].epochs)
+        logits = torch.full((len(label), num_classes), torch.nan)
+        for positions, labels in spaces:
+            which = among(test[2], positions)
+            if which.any():
+                one, other = (
+                    (split[0][inside], split[1][inside] - labels.start, split[2][inside])
+                    for split, inside in ((train, among(train[2], positions)), (test, which))
+                )
+                judged = self._judge(one, other, len(labels), ())
+                place = which.cpu()
+                knn[place] = judged.knn + labels.start
+                logits[place, labels.start : labels.stop] = judged.logits
+                top1 += judged.probe_top1 * (int(which.sum()) / len(label))
+        lowest = float(logits.nan_to_num(torch.inf).min()) - OTHER_SPACE
+        return Judged(features, label, knn, logits.nan_to_num(lowest), top1)
 
 
 def with_encoder(method: pl.LightningModule, encoder: Encoder) -> pl.LightningModule:

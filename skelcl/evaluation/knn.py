@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.trainer.states import TrainerFn
+from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
@@ -16,6 +17,7 @@ from torchmetrics.utilities import dim_zero_cat
 from skelcl.bounds import PositiveInt, bounded
 from skelcl.errors import InputError
 from skelcl.evaluation.features import check_features, self_supervised_features
+from skelcl.evaluation.mixed import among, label_spaces, mixed_parts
 
 GALLERY_CHUNK = 65536
 
@@ -164,9 +166,22 @@ class KNN(Metric):
         return (predicted == label).float().mean()
 
 
+class _JudgedPart(NamedTuple):
+    """Queries that are judged together, and who answers: positions in the store, None for all of the loader."""
+
+    suffix: str
+    metric: KNN
+    queries: NDArray[Any] | None = None
+    gallery: NDArray[Any] | None = None
+
+
 @bounded
 class OnlineKNN(pl.Callback):
     """Logs ``val/knn_top1`` after validation: loader 0 is the gallery, loader 1 the queries.
+
+    Of a :class:`~skelcl.data.Mixture` it logs ``val/knn_top1/<part>`` for each part with labels, whose queries are
+    compared with clips of its own label space, and their mean as ``val/knn_top1``. A part of which the trainer's limits
+    leave no clip is left out.
 
     Silent without validation loaders and for methods that give no features. It selects nothing by itself.
 
@@ -178,12 +193,19 @@ class OnlineKNN(pl.Callback):
 
     def __init__(self, k: PositiveInt = 1, every_n_epochs: PositiveInt = 1) -> None:
         self.every_n_epochs = every_n_epochs
-        self.metric = KNN(k)
+        self.k = k
+        self._judged: list[_JudgedPart] = []
         self._active = False
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the features of the last epoch."""
-        self.metric.reset()
+        data: object = trainer.datamodule  # type: ignore[attr-defined]  # missing from its annotations
+        self._judged = [
+            _JudgedPart(f"/{name}", KNN(self.k), part.positions, space.positions)
+            for name, part in mixed_parts(data).items()
+            for space in label_spaces(data)
+            if space.labels == part.labels
+        ] or [_JudgedPart("", KNN(self.k))]
         due = trainer.state.fn == TrainerFn.VALIDATING or (trainer.current_epoch + 1) % self.every_n_epochs == 0
         self._active = due and not trainer.sanity_checking
 
@@ -199,10 +221,20 @@ class OnlineKNN(pl.Callback):
         """Keep the features of a batch."""
         given = self_supervised_features(outputs)
         if self._active and given is not None:
-            self.metric.update(given["features"], given["label"], gallery=dataloader_idx == 0)
+            for part in self._judged:
+                chosen = part.queries if dataloader_idx else part.gallery
+                which = slice(None) if chosen is None else among(given["index"], chosen)
+                part.metric.update(given["features"][which], given["label"][which], gallery=dataloader_idx == 0)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare and log."""
-        if self.metric.update_called:
-            pl_module.log("val/knn_top1", self.metric.compute(), prog_bar=True, batch_size=1, sync_dist=True)
-            self.metric.reset()
+        judged, self._judged = [part for part in self._judged if part.metric.update_called], []
+        if len(judged) > 1:  # the trainer's limits may leave some of them without clips, but all processes agree on which
+            sizes = [[sum(map(len, side)) for side in (one.metric.gallery, one.metric.query)] for one in judged]
+            clips = trainer.strategy.reduce(torch.tensor(sizes, device=pl_module.device), reduce_op="sum")
+            judged = [one for one, some in zip(judged, clips.tolist(), strict=True) if all(some)] or judged
+        found = {part.suffix: part.metric.compute() for part in judged}
+        if found:
+            metrics = {f"val/knn_top1{suffix}": value for suffix, value in found.items()}
+            metrics["val/knn_top1"] = torch.stack(list(found.values())).mean()
+            pl_module.log_dict(metrics, prog_bar=True, batch_size=1, sync_dist=True)

@@ -19,13 +19,14 @@ from torch import Tensor
 
 from skelcl.errors import InputError
 from skelcl.evaluation.features import NamedClips, named_clips
+from skelcl.evaluation.mixed import mixed_parts
 from skelcl.files import one_line
 from skelcl.runs.checkpoints import read_file
 
 DATA_KEY = "skelcl_data"
 """Where a checkpoint carries the facts of :func:`training_facts`."""
 TENSORS = ("ids", "content")
-LENGTHY = (*TENSORS, "classes")
+LENGTHY = (*TENSORS, "classes", "origins")
 """Facts that no record repeats."""
 KINDS = {
     **dict.fromkeys(("name", "class", "split", "validation", "store"), str),
@@ -129,7 +130,7 @@ def training_facts(data: SplitClips, supervised: bool, before: Sequence[Mapping[
 
     ``ids`` and ``content`` are (N,) int64: eight bytes of the SHA-256 of the name, and of the digest of the
     coordinates, of every training clip. Names tell clips of one data set under any split, coordinates tell copies in
-    another data set.
+    another data set. Of a mixture ``origins`` has the names that its clips have in each data set, by its name.
 
     The callback :class:`TrainedOn` adds ``epochs`` and ``steps``, which are 0 before.
 
@@ -139,6 +140,7 @@ def training_facts(data: SplitClips, supervised: bool, before: Sequence[Mapping[
         before: Facts of what the weights were trained on before; an empty one where that is not known.
     """
     train = data.parts["train"]
+    origins = {name: short_digests(ids[np.isin(positions, train)]) for name, positions, ids in _origins(data)}
     return {
         "name": data.dataset,
         "class": type(data).__name__,
@@ -154,6 +156,7 @@ def training_facts(data: SplitClips, supervised: bool, before: Sequence[Mapping[
         "ids": short_digests(np.asarray(data.ids)[train]),
         "content": short_digests(data.store.index["content"][train]),
         "before": list(before),
+        **({"origins": origins} if mixed_parts(data) else {}),
     }
 
 
@@ -207,18 +210,21 @@ def train_overlap(facts: Mapping[str, Any], data: SplitClips, positions: NDArray
     elsewhere = np.ones(len(content), bool)
     elsewhere[positions] = False
     copied = np.isin(content[positions], content[elsewhere])
-    ids = short_digests(np.asarray(data.ids)[positions]).numpy()
+    named = [(name, np.isin(positions, some), some, ids) for name, some, ids in _origins(data)]
     coordinates = short_digests(content[positions]).numpy()
-    labelled, unlabelled, complete = np.zeros(len(ids), bool), np.zeros(len(ids), bool), True
+    labelled, unlabelled, complete = np.zeros(len(positions), bool), np.zeros(len(positions), bool), True
     for one in _phases(facts):
         if not one:
             complete = False
         elif one["steps"]:
             found = np.isin(coordinates, one["content"].numpy()) & ~copied
-            if one["name"] == data.dataset:
-                found |= np.isin(ids, one["ids"].numpy())
+            for name, which, some, ids in named:
+                known = one.get("origins", {one["name"]: one["ids"]}).get(name)
+                if known is not None:
+                    place = np.searchsorted(some, positions[which])
+                    found[which] |= np.isin(short_digests(ids[place]).numpy(), known.numpy())
             (labelled if one["supervised"] else unlabelled)[found] = True
-    return TrainOverlap(len(ids), int(labelled.sum()), int((unlabelled & ~labelled).sum()), complete)
+    return TrainOverlap(len(positions), int(labelled.sum()), int((unlabelled & ~labelled).sum()), complete)
 
 
 def changed(facts: Mapping[str, Any], data: SplitClips) -> bool:
@@ -369,6 +375,13 @@ class TrainedOn(pl.Callback):
             refuse_seen(facts, data, path, part)
 
 
+def _origins(data: SplitClips) -> list[tuple[str, NDArray[Any], NDArray[Any]]]:
+    """Data sets of the clips: name, positions of its clips, ascending, and their names there."""
+    parts = mixed_parts(data).values()
+    whole = (data.dataset, np.arange(len(data.ids)), np.asarray(data.ids))
+    return [(part.dataset, part.positions, part.ids) for part in parts] or [whole]
+
+
 def ids_digest(ids: Iterable[str]) -> str:
     """Hexadecimal SHA-256 of the sorted names, one per line, as ``labels.txt`` notes it."""
     return hashlib.sha256("".join(f"{name}\n" for name in sorted(ids)).encode()).hexdigest()
@@ -412,9 +425,15 @@ def _sound(facts: object) -> bool:
         return False
     whole = all(isinstance(facts.get(name), kind) for name, kind in KINDS.items())
     whole &= isinstance(facts.get("classes", []), list)  # which the first version did not note
+    origins = facts.get("origins", {})
+    whole &= isinstance(origins, dict) and all(map(_are_digests, origins.values()))
     return not facts or (
-        whole and all(facts[name].dtype == torch.int64 for name in TENSORS) and all(map(_sound, facts["before"]))
+        whole and all(_are_digests(facts[name]) for name in TENSORS) and all(map(_sound, facts["before"]))
     )
+
+
+def _are_digests(value: object) -> bool:
+    return isinstance(value, Tensor) and value.dtype == torch.int64
 
 
 def _phases(facts: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

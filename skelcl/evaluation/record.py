@@ -193,6 +193,9 @@ def config_digest(config: Mapping[str, Any]) -> str:
         found = _at(kept, place)
         for name in names:
             found.pop(name, None)
+    for part in _at(kept, "data.init_args.parts").values():  # of a mixture
+        for name in IRRELEVANT["data.init_args"] if isinstance(part, dict) else ():
+            _at(part, "init_args").pop(name, None)
     if isinstance(kept.get("trainer"), dict):
         kept["trainer"] = {name: value for name, value in kept["trainer"].items() if name in TRAINER}
     start = _at(kept, "model.init_args")

@@ -262,9 +262,19 @@ def _written(config: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     """Options that may say where a run writes, and their values."""
     for name in _GROUPS:
         yield from _texts(config.get(name), name)
-    root = config["data"]["init_args"].get("root")
-    if config["data"]["class_path"] in GENERATED_DATA and isinstance(root, str) and not Path(root).is_dir():
-        yield "data.root", root
+    yield from _generated(config["data"], "data")
+
+
+def _generated(value: object, place: str) -> Iterable[tuple[str, str]]:
+    """Folders in which data, or parts of a mixture, make a store that is missing."""
+    if not isinstance(value, Mapping):
+        return
+    inner = value.get("init_args")
+    root = inner.get("root") if isinstance(inner, Mapping) else None
+    if value.get("class_path") in GENERATED_DATA and isinstance(root, str) and not Path(root).is_dir():
+        yield f"{place}.root", root
+    for name, part in value.items():
+        yield from _generated(part, place if name == "init_args" else f"{place}.{name}")
 
 
 def _texts(value: object, place: str) -> Iterable[tuple[str, str]]:
