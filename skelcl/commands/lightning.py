@@ -120,8 +120,10 @@ class SkelCLI(ConfigCLI):
                     rank_zero_only(print)(printable(message))
         if self.subcommand is not None:
             config = self.config[self.subcommand]
-            if isinstance(layout := config.data.init_args.get("layout"), (str, Path)) and str(layout) not in LAYOUTS:
-                config.data.init_args["layout"] = layout_keys(find_layout(layout))  # a checkpoint goes without the file
+            for block in (config.data, *(config.data.init_args.get("parts") or {}).values()):  # of a mixture
+                layout = block.init_args.get("layout")
+                if isinstance(layout, (str, Path)) and str(layout) not in LAYOUTS:
+                    block.init_args["layout"] = layout_keys(find_layout(layout))  # a checkpoint goes without the file
             self._match_data(config)
 
     def _match_data(self, config: Any) -> None:

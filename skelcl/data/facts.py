@@ -14,6 +14,8 @@ from skelcl.skeleton import Skeleton
 
 FACTS_KEY = "skelcl_facts"
 """Where a checkpoint carries the facts of its data."""
+BETWEEN = " + "
+"""Stands between the names of the data sets of a mixture."""
 _MOST_PERSONS = 1000
 _DEEPEST = 5
 
@@ -58,6 +60,11 @@ class DataFacts:
     def num_classes(self) -> int:
         """K, the number of classes."""
         return len(self.class_names)
+
+    @property
+    def datasets(self) -> list[str]:
+        """Names of the stores: of those of a mixture, else the one."""
+        return self.dataset.split(BETWEEN)
 
     @property
     def import_options(self) -> Mapping[str, Any]:

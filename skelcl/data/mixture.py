@@ -17,6 +17,7 @@ from skelcl.bounds import PositiveFloat, PositiveInt, bounded
 from skelcl.data.adapted import open_store
 from skelcl.data.batches import BalancedBatches, ShuffledBatches
 from skelcl.data.datamodule import SkeletonDataModule
+from skelcl.data.facts import BETWEEN
 from skelcl.data.poses.layouts import LayoutKeys, layout_keys
 from skelcl.data.store import SkeletonStore
 from skelcl.data.subsets import RULES, LabelSubset
@@ -92,7 +93,7 @@ class Mixture(SkeletonDataModule):
         self.sources = parts
         self.join_classes = join_classes
         self.weights = _shares(weights, list(parts))
-        self.dataset = " + ".join(part.dataset for part in parts.values())
+        self.dataset = BETWEEN.join(part.dataset for part in parts.values())
         self.always_clean = any(part.always_clean for part in parts.values())
         if num_persons is None:
             num_persons = max(part.num_persons for part in parts.values())

@@ -229,7 +229,9 @@ class OnlineKNN(pl.Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare and log."""
         judged, self._judged = [part for part in self._judged if part.metric.update_called], []
-        if len(judged) > 1:  # the trainer's limits may leave some of them without clips, but all processes agree on which
+        if (
+            len(judged) > 1
+        ):  # the trainer's limits may leave some of them without clips, but all processes agree on which
             sizes = [[sum(map(len, side)) for side in (one.metric.gallery, one.metric.query)] for one in judged]
             clips = trainer.strategy.reduce(torch.tensor(sizes, device=pl_module.device), reduce_op="sum")
             judged = [one for one, some in zip(judged, clips.tolist(), strict=True) if all(some)] or judged

@@ -153,9 +153,12 @@ def load_data(path: Path, facts: DataFacts, trust: str | Sequence[str] | None = 
         MissingData: The store is not there.
         InputError: It has other joints or classes.
     """
-    root = stored_config(path, trust)["data"]["init_args"].get("root")
-    if root is not None and not (store := Path(root) / facts.dataset).is_dir():
-        raise MissingData(_lacking(path, facts, store))
+    options = stored_config(path, trust)["data"]["init_args"]
+    parts = [part["init_args"] for part in (options.get("parts") or {}).values()]
+    for one, name in zip(parts or [options], facts.datasets if parts else [facts.dataset], strict=False):
+        root = one.get("root")
+        if root is not None and not (store := Path(root) / name).is_dir():
+            raise MissingData(_lacking(path, facts, store))
     _, data = load(path, weights=False, trust=trust)
     for name in ("skeleton", "channels", "class_names"):
         if getattr(data.facts, name) != getattr(facts, name):
@@ -208,7 +211,7 @@ def needed_data(path: Path | None) -> Iterator[None]:
         while missing is not None and not isinstance(missing, MissingStore):
             missing = missing.__cause__  # which the parser wraps
         facts = None if missing is None or path is None or not path.is_file() else read_data_facts(path)
-        if path is None or missing is None or facts is None or missing.path.name != facts.dataset:
+        if path is None or missing is None or facts is None or missing.path.name not in facts.datasets:
             raise
         raise MissingData(_lacking(path, facts, missing.path)) from error
 

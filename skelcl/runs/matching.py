@@ -15,6 +15,7 @@ from skelcl.data import SkeletonDataModule
 from skelcl.data.adapted import AdaptedStore
 from skelcl.data.facts import DataFacts
 from skelcl.data.poses.layouts import layout_keys
+from skelcl.data.union import UnionStore
 from skelcl.errors import InputError
 from skelcl.runs.loading import read_data_facts
 from skelcl.runs.trainer_options import lightning_silenced
@@ -62,12 +63,15 @@ def matching_options(block: Mapping[str, Any], path: Path) -> tuple[dict[str, An
         known = LAYOUTS.get(target.name) == target
         options["layout"] = target.name if known else layout_keys(target)
         try:
-            change = AdaptedStore(data.store.path, layout=options["layout"]).change
+            stores = data.store.stores.values() if isinstance(data.store, UnionStore) else [data.store]
+            changes = [change for one in stores if (change := AdaptedStore(one.path, layout=options["layout"]).change)]
         except InputError as error:
             raise InputError(
                 f"{path} was trained on the joints of {target.name}; {error}, as --data.layout of its training"
             ) from error
-        made, unused = (0, 0) if change is None else (len(change.synthesised), len(change.unused))
+        made, unused = (
+            max((len(getattr(one, kind)) for one in changes), default=0) for kind in ("synthesised", "unused")
+        )
         done.append(f"{own.name} mapped to {target.name}, {made} joints made of others, {unused} left out")
     fps = data.store.meta["fps"]
     if None not in (fps, facts.fps) and fps != facts.fps and "fps" not in chosen:

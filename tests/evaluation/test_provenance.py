@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from skelcl.cli import run
-from skelcl.data import NWUCLA
+from skelcl.data import NWUCLA, Mixture
 from skelcl.data.store import npy_header, sha256
 from skelcl.data.subsets import digest
 from skelcl.errors import InputError
@@ -355,3 +355,37 @@ def test_another_store_is_accepted_when_asked_for(here, changed, tmp_path):
     (path,) = tmp_path.rglob("last.ckpt")
     assert [one["store"] for one in read_facts(path)["before"]] == [read_facts(CKPT["ssl"])["store"]]
     assert "accept_changed" not in stored_config(path)["data"]["init_args"], "each command is asked anew"
+
+
+# Mixtures
+
+
+def test_clips_of_every_part_are_known_wherever_they_are_found(ucla, mixed_parts):
+    """By the names in their own data set; of coordinates alone, the copies within the data set would be left out."""
+    mixture = Mixture(mixed_parts(), layout="kinect20")
+    facts = training_facts(mixture, False) | {"steps": 1}
+    for name, part in mixed_parts().items():
+        everything = np.arange(len(part.store))
+        seen = train_overlap(facts, part, everything)
+        assert (seen.unlabelled, seen.complete) == (len(part.parts["train"]), True), name
+        assert train_overlap(facts, part, part.parts["test"]).unlabelled == 0
+        without = {**facts, "content": torch.zeros(0, dtype=torch.int64)}
+        assert train_overlap(without, part, everything).unlabelled == len(part.parts["train"]), name
+    other = NWUCLA(ucla, test_view=2)
+    with pytest.raises(InputError, match="was trained on clips among the 30 test clips of nw-ucla"):
+        refuse_seen(facts, other, "X")
+    assert set(facts["origins"]) == {part.dataset for part in mixed_parts().values()}
+
+
+def test_clips_of_one_data_set_are_known_in_a_mixture(ucla, mixed_parts):
+    facts = training_facts(NWUCLA(ucla, test_view=2), True) | {"steps": 1, "content": torch.zeros(0, dtype=torch.int64)}
+    mixture = Mixture(mixed_parts(), layout="kinect20")
+    seen = train_overlap(facts, mixture, mixture.parts["test"])
+    assert (seen.labelled, seen.clips) == (30, 30 + 12)
+    with pytest.raises(InputError, match="30 with labels"):
+        refuse_seen(facts, mixture, "X")
+
+
+def test_a_store_that_changed_is_another_mixture(mixed_parts):
+    one, other = (Mixture(mixed_parts(only), layout="kinect20") for only in (("ucla", "film"), ("film", "ucla")))
+    assert training_facts(one, False)["store"] != training_facts(other, False)["store"]
