@@ -59,7 +59,7 @@ def test_a_record_is_what_the_command_writes(record):
     """Of runs that are named after run files, a few kilobytes each."""
     results = read_results(record)
     assert record.read_text("utf-8") == record_text(results)
-    assert record.stat().st_size < 4000 * len(results)
+    assert record.stat().st_size < sum(3000 + 80 * len(result.metrics) for result in results)
     for result in results:
         assert result.name.rpartition("/")[2] in {file.stem for file in RUN_FILES}
         assert result.facts["checkpoint sha256"]
@@ -156,6 +156,21 @@ def test_rows_that_differ_want_a_column_that_says_so(script, tmp_path, monkeypat
     with pytest.raises(ValueError, match="so it wants a column"):
         script.table(["*"], [], ["linear_top1"])
     assert script.table(["*"], [column], ["linear_top1"]).count("50.0") == 2
+
+
+def test_a_share_of_the_clips_is_a_column(script, tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "RECORDS", tmp_path)
+    metrics = {"test/early_knn_top1": 0.4, "test/early_knn_top1_30": 0.5, "test/random_early_knn_top1_30": 0.25}
+    protocol = {"early": {"version": 1, "percents": [30, 100]}}
+    store(tmp_path, "a", written("a", metrics, protocols=protocol))
+    table = script.table(["a"], [], ["early_knn_top1_30", "early_knn_top1"])
+    head, _, learned, random = ([cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()[:4])
+    assert head[2:4] == ["kNN 30 %", "early kNN"]
+    assert (learned[2:4], random[2:4]) == (["50.0", "40.0"], ["25.0", ""])
+    assert "early v1, percents [30, 100]" in table
+    for name in ("early_knn_top1_x", "knn_top1_30", "top2"):
+        with pytest.raises(ValueError, match=f"{name}: no kind of accuracy"):
+            script.table(["a"], [], [name])
 
 
 def test_a_run_that_is_there_twice_is_refused(script, tmp_path, monkeypatch):

@@ -98,10 +98,10 @@ def drawn(figure: Figure) -> list[str]:
 def bare(monkeypatch):
     """A machine with no font but matplotlib's own."""
     monkeypatch.setattr(style, "OTHER_SCRIPTS", ())
-    for cached in (style._families, style._signs):
+    for cached in (style._families, style._glyphs):
         cached.cache_clear()
     yield
-    for cached in (style._families, style._signs):
+    for cached in (style._families, style._glyphs):
         cached.cache_clear()
 
 
@@ -126,7 +126,7 @@ def test_pictures_show_any_name_as_text(bare, chart):
 def test_a_dollar_is_drawn_as_a_dollar():
     from matplotlib.cbook import is_math_text
 
-    assert not is_math_text(style.word("$x^2$"))
+    assert not is_math_text(style.label_text("$x^2$"))
     one, two = (plotting.confusion_matrix(np.eye(1), [name]) for name in ("$x^2$", "x^2"))
     pictures = [io.BytesIO(), io.BytesIO()]
     for figure, file in zip((one, two), pictures, strict=True):
@@ -143,11 +143,11 @@ def test_another_font_is_asked_for_what_the_first_lacks(monkeypatch):
     ]
     only = chr(min(code for code in signs[1] - signs[0] if chr(code).isprintable()))
     monkeypatch.setattr(style, "OTHER_SCRIPTS", ("No Such Font", "STIXGeneral"))
-    for cached in (style._families, style._signs):
+    for cached in (style._families, style._glyphs):
         cached.cache_clear()
     try:
-        assert style.word(only) == only
+        assert style.label_text(only) == only
         assert only in drawn(plotting.confusion_matrix(np.eye(1), [only]))
     finally:
-        for cached in (style._families, style._signs):
+        for cached in (style._families, style._glyphs):
             cached.cache_clear()

@@ -8,13 +8,14 @@ A record is what `skelcl results FOLDER … --output experiments/results/X.json`
     <!-- /results -->
 
 with a row for each run of the records (names of files here, * for any), columns of facts (as `skelcl results --output
-FILE.csv` calls them), and of accuracies (knn_top1, linear_top1, top1, …) on all test clips and on the clean ones.
+FILE.csv` calls them), and of accuracies (knn_top1, linear_top1, top1, …) on all test clips and on the clean ones;
+early_knn_top1_30 is the accuracy when 30 % of a clip were seen.
 """
 
 import re
 from pathlib import Path
 
-from skelcl.evaluation.comparison import KINDS, MAY_DIFFER
+from skelcl.evaluation.comparison import KINDS, MAY_DIFFER, Kind
 from skelcl.evaluation.families import MUST_AGREE, Family, families
 from skelcl.evaluation.record import remarks
 from skelcl.evaluation.report import subset_suffix
@@ -26,7 +27,7 @@ RECORDS = Path(__file__).parent
 PAGES = (RECORDS.parents[1] / "README.md", RECORDS.parent / "results.md")
 TABLE = re.compile(r"(<!-- results: ([^|>]+)\|([^|>]+)\|([^|>]+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 EMPTY = "No run of this table has a record yet.\n"
-TITLES = {**MUST_AGREE, **MAY_DIFFER, "knn": "kNN", "probe": "linear probe"}
+TITLES = {**MUST_AGREE, **MAY_DIFFER, "knn": "kNN", "probe": "linear probe", "early": "early recognition"}
 
 
 def render(text: str) -> str:
@@ -49,7 +50,7 @@ def table(patterns: list[str], facts: list[str], accuracies: list[str]) -> str:
     rows, older = families([result for file in files(patterns) for result in read_results(file)])
     if older:
         raise ValueError(f"{' '.join(patterns)}: {older} results are older ones of the same run and seed")
-    kinds = [kind for name in accuracies for kind in KINDS if kind.metric == name]
+    kinds = [_kind(name) for name in accuracies]
     needed = [*MUST_AGREE, "precision", "hardware", *(kind.setting for kind in kinds if kind.setting)]
     shared = {}
     for fact in (fact for fact in needed if fact not in facts):
@@ -74,6 +75,22 @@ def table(patterns: list[str], facts: list[str], accuracies: list[str]) -> str:
         f"**{row.title}: {one}.**\n" for row in rows for run in row.results for one in remarks(run.run)
     )
     return "\n".join([*markdown_table(lines), "", f"All rows: {notes}.", *told, ""]) if rows else EMPTY
+
+
+def _kind(name: str) -> Kind:
+    """The kind of an accuracy, or of early recognition the one when a share of the clips was seen.
+
+    Raises:
+        ValueError: If there is no such kind.
+    """
+    known = {kind.metric: kind for kind in KINDS}
+    whole, _, percent = name.rpartition("_")
+    if whole in known and whole.startswith("early") and percent.isdecimal():
+        title = known[whole].title.removeprefix("early ")
+        return known[whole]._replace(metric=name, title=f"{title} {percent} %")
+    if name not in known:
+        raise ValueError(f"{name}: no kind of accuracy")
+    return known[name]
 
 
 def _cell(row: Family, fact: str) -> str:
