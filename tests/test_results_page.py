@@ -167,7 +167,7 @@ def test_a_share_of_the_clips_is_a_column(script, tmp_path, monkeypatch):
     head, _, learned, random = ([cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()[:4])
     assert head[2:4] == ["kNN 30 %", "early kNN"]
     assert (learned[2:4], random[2:4]) == (["50.0", "40.0"], ["25.0", ""])
-    assert "early v1, percents [30, 100]" in table
+    assert "early recognition v1, percents [30, 100]" in table
     for name in ("early_knn_top1_x", "knn_top1_30", "top2"):
         with pytest.raises(ValueError, match=f"{name}: no kind of accuracy"):
             script.table(["a"], [], [name])
