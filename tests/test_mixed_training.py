@@ -144,6 +144,30 @@ def test_validation_of_a_part_is_that_of_the_part_alone(build, mixed_parts):
     assert metrics == pytest.approx(expected)
 
 
+def test_a_part_that_a_limit_leaves_without_clips_is_left_out(build, mixed_parts):
+    data = Mixture(mixed_parts(), layout="kinect20", validation="seen", batch_size=8)
+    trainer = pl.Trainer(callbacks=[OnlineKNN()], limit_val_batches=1, **QUIET)
+    both = {
+        k: v for one in trainer.validate(build("as_cal", data.skeleton), data, verbose=False) for k, v in one.items()
+    }
+    assert both["val/knn_top1"] == both["val/knn_top1/ucla"]
+    assert "val/knn_top1/people" not in both
+
+
+@pytest.mark.linux("ddp_fork is reported to fail elsewhere")
+def test_parts_are_judged_on_two_processes_as_on_one(build, mixed_parts):
+    """One of them may hold no clip of a part."""
+    found = []
+    for devices in (1, 2):
+        data = Mixture(mixed_parts(), layout="kinect20", validation="seen", batch_size=BATCH)
+        options = {**QUIET, "devices": devices, "strategy": "ddp_fork" if devices > 1 else "auto"}
+        trainer = pl.Trainer(callbacks=[OnlineKNN()], **options)
+        metrics = trainer.validate(build("as_cal", data.skeleton), data, verbose=False)
+        found.append({name: value for one in metrics for name, value in one.items()})
+    assert len(found[0]) == 3
+    assert found[1] == pytest.approx(found[0])
+
+
 def test_a_checkpoint_may_watch_a_part(build, mixed_parts, tmp_path):
     data = Mixture(mixed_parts(), layout="kinect20", validation="seen", batch_size=BATCH)
     best = ModelCheckpoint(tmp_path, "best", monitor="val/knn_top1/people", mode="max")

@@ -603,6 +603,10 @@ def test_a_config_is_the_same_but_for_seeds_and_folders():
         assert changed(place, "other") == plain, place
     for place in ("data.init_args.batch_size", "model.init_args.temperature", "trainer.max_epochs", "data.class_path"):
         assert changed(place, "other") != plain, place
+    part = {"class_path": "NWUCLA", "init_args": {"root": "data", "test_view": 3}}
+    config["data"] = {"class_path": "Mixture", "init_args": {"parts": {"ucla": part}}}
+    plain, place = config_digest(config), "data.init_args.parts.ucla.init_args"
+    assert changed(f"{place}.root", "other") == plain != changed(f"{place}.test_view", 2)
 
 
 def test_the_record_is_of_the_run(skelcl, ucla, capsys):

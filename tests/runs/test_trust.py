@@ -209,6 +209,13 @@ WRITING = {
     "the profiler": put(A_PROFILER, "trainer", "profiler"),
     "the trainer": put("~/x", "trainer", "default_root_dir"),
     "generated people": put("FAR/data", "data", "init_args", "root"),
+    "generated people in a mixture": put(
+        {
+            "class_path": "skelcl.data.Mixture",
+            "init_args": {"parts": {"a": {"class_path": "skelcl.data.Synthetic", "init_args": {"root": "FAR/data"}}}},
+        },
+        "data",
+    ),
 }
 
 
