@@ -60,7 +60,7 @@ def build(map_encoder):
             return SCDNet(encoder, view, steady, queue_size=50, momentum=0.9, projection=6)
         frames = RandomFrames(8, copies=None) if random else EvenFrames(8, endpoint=False)
         views = View(frames, Normalize("root")), View(EvenFrames(8, endpoint=False), Normalize("root"))
-        method = SDSCL(map_encoder(), *views, optimizer=partial(torch.optim.SGD, lr=0.05))
+        method = SDSCL(map_encoder(), *views, optimizer=partial(torch.optim.SGD, lr=1e-3))
         method.siia.norms = nn.ModuleList(nn.Identity() for _ in method.siia.norms)
         return method
 
