@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -133,7 +134,8 @@ def predict_clips(
             if reader.change is not None:
                 print(reader.change.summary)
         found = predictor.recognise(poses, reader, str(clip.place))
-        _print_summary(clip.id, found)
+        told = reader.change is not None and bool(reader.change.synthesised)  # of all clips, above
+        _print_summary(clip.id, found, found.warnings[told:])
         results.append({"id": clip.id, "file": str(clip.place), **found.to_dict()})
         if neighbours_picture is not None and shown is not None and len(results) == 1:
             _draw(predictor, shown, reader, poses, found, neighbours_picture)
@@ -165,7 +167,7 @@ def _layout(poses: Poses, format: Format, own: Skeleton) -> Skeleton:
         raise
 
 
-def _print_summary(name: str, found: Recognition) -> None:
+def _print_summary(name: str, found: Recognition, notes: Sequence[str]) -> None:
     def listed(window: Prediction) -> str:
         top = ", ".join(f"{one_line(label)} {probability:.2f}" for label, probability in window.top)
         return top or window.problem
@@ -180,7 +182,7 @@ def _print_summary(name: str, found: Recognition) -> None:
         for start, stop, label, probability in found.segments:
             sure = f" {probability:.2f}" * (label is not None)
             print(f"  frames {start} to {stop - 1}: {one_line(label or 'nobody')}{sure}")
-    for warning in found.warnings:
+    for warning in notes:
         print(f"  note: {one_line(warning, 1000)}")
 
 

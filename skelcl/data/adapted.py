@@ -48,7 +48,7 @@ class AdaptedStore(SkeletonStore):
     Raises:
         StoreError: As :class:`SkeletonStore`.
         InputError: The layout is unknown, a joint of it cannot be made, the clips were normalised by joints that it has
-            elsewhere, or the frames per second of the store are not known.
+            elsewhere, or the frames per second of the store are not known, or too far from those wanted.
     """
 
     def __init__(
@@ -74,7 +74,10 @@ class AdaptedStore(SkeletonStore):
                     f"{self.path}: how many frames per second it has is not known: import it anew with --fps, or leave "
                     "--data.fps out"
                 )
-            self.step = frame_step(own, fps)
+            try:
+                self.step = frame_step(own, fps)
+            except InputError as error:
+                raise InputError(f"{self.path}: {error}") from error
             frames = num_frames(torch.from_numpy(self._frames), self.step)
             self.index["n_frames"] = frames.numpy().astype(self.index["n_frames"].dtype)
             changes.append(f"{own:g} → {fps:g} frames per second, linearly interpolated")

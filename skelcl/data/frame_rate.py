@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from skelcl.clips import Clips
+from skelcl.errors import InputError
 
 _FINEST = 1_000_000
 """Largest denominator of a step: frame numbers times it are whole numbers of 64 bits."""
+_MOST = 1000
+"""Largest ratio of two rates: a rate far from the other is a slip, and would fill any memory with frames."""
 
 
 def frame_step(fps: float, target: float) -> Fraction:
@@ -20,8 +23,14 @@ def frame_step(fps: float, target: float) -> Fraction:
     Args:
         fps: Frames per second of the clip.
         target: Frames per second that are wanted.
+
+    Raises:
+        InputError: One is more than a thousand times the other.
     """
-    return max((Fraction(str(fps)) / Fraction(str(target))).limit_denominator(_FINEST), Fraction(1, _FINEST))
+    step = Fraction(str(fps)) / Fraction(str(target))
+    if not Fraction(1, _MOST) <= step <= _MOST:
+        raise InputError(f"{fps:g} frames per second cannot become {target:g}: one is over {_MOST} times the other")
+    return step.limit_denominator(_FINEST)
 
 
 def num_frames(frames: Tensor, step: Fraction) -> Tensor:

@@ -145,7 +145,11 @@ class Predictor:
             InputError: The layout is unknown, or a joint of the network can neither be copied nor made of it.
         """
         source = self.skeleton if layout is None else layout if isinstance(layout, Skeleton) else find_layout(layout)
-        change: LayoutMap | None = None if source == self.skeleton else map_layout(source, self.skeleton)
+        try:
+            change: LayoutMap | None = None if source == self.skeleton else map_layout(source, self.skeleton)
+        except InputError as error:
+            own = f"{self.path} was trained on the joints of {self.skeleton.name}"
+            raise InputError(f"{own}; {error}, as --data.layout of its training") from error
         rules: dict[str, object] = {
             # What was normalised may be at zero, and was so in the store.
             "zero_missing": self.facts.recipe == "none",
@@ -157,6 +161,7 @@ class Predictor:
         rules |= {name: value for name, value in options.items() if value is not None}
         return PoseReader(source, change, self.facts.channels, **rules)  # type: ignore[arg-type]
 
+    @bounded
     def predict(
         self,
         array: ArrayLike,
@@ -174,7 +179,8 @@ class Predictor:
             fps: Frames per second, where they are known; another rate than that of the run's data is resampled to it.
 
         Raises:
-            InputError: The array does not fit, or is one window in which nobody can be judged.
+            InputError: The array does not fit, or is one window in which nobody can be judged; or the rate is out of
+                range.
         """
         joints = np.asarray(array, np.float32)
         if joints.ndim not in (3, 4) or not joints.size:
@@ -201,7 +207,10 @@ class Predictor:
         """
         fps, step, window, stride = self.facts.fps, Fraction(1), self.window, self.stride
         if fps is not None and poses.fps is not None and poses.fps != fps:
-            step = frame_step(poses.fps, fps)
+            try:
+                step = frame_step(poses.fps, fps)
+            except InputError as error:
+                raise InputError(f"{name}: {error}") from error
             # A window lasts as long as one of the network's frames.
             window = None if window is None else ceil((window - 1) * step) + 1
             stride = None if stride is None else max(1, round(stride * step))
@@ -211,6 +220,10 @@ class Predictor:
             raise InputError(windows[0].problem)
         if reader.change is not None and reader.change.synthesised:
             warnings.insert(0, f"joints that were made up: {'; '.join(reader.change.synthesised)}")
+        if fps is None and poses.fps is not None:
+            warnings.append(
+                f"{name}: {poses.fps:g} frames per second taken as they are: the run's data do not say theirs"
+            )
         if step != 1:
             warnings.append(f"{name}: {poses.fps:g} frames per second resampled to {fps:g}, those of the run's data")
         if self.facts.recipe != "none":

@@ -136,6 +136,13 @@ def test_a_rate_that_is_not_known_is_refused(people, imported):
         AdaptedStore(plain.path, fps=30)
 
 
+def test_a_rate_that_is_out_of_reach_names_the_store(people, imported):
+    people(COCO17)
+    plain = imported("npy", layout="coco17", fps=30.0)
+    with pytest.raises(InputError, match=r"mine: 30 frames per second cannot become 1e\+09"):
+        AdaptedStore(plain.path, fps=1e9)
+
+
 def test_a_map_that_there_is_not_is_refused_with_the_way_out(people, imported, tmp_path):
     people(COCO17)
     plain = imported("npy", layout="coco17")

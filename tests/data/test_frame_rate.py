@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from skelcl.clips import Clips
 from skelcl.data.frame_rate import frame_step, num_frames, resample
+from skelcl.errors import InputError
 from skelcl.skeleton import KINECT20
 
 
@@ -75,7 +76,13 @@ def test_the_number_of_frames(fps, target, frames, expected):
 def test_steps_are_whole_numbers_where_rates_are_decimals():
     assert frame_step(25, 30) == Fraction(5, 6)
     assert frame_step(29.97, 30) == Fraction(999, 1000)
-    assert frame_step(1e-9, 1e9) == Fraction(1, 1_000_000)
+    assert frame_step(0.03, 30) == Fraction(1, 1000)
+
+
+@pytest.mark.parametrize(("fps", "target"), [(1e-9, 30), (30, 1e9), (1e9, 30), (0.029, 30), (1e-300, 1e300)])
+def test_rates_that_are_worlds_apart_are_refused(fps, target):
+    with pytest.raises(InputError, match=r"frames per second cannot become .*: one is over 1000 times the other"):
+        frame_step(fps, target)
 
 
 @pytest.mark.parametrize(("fps", "target"), [(120, 30), (25, 30), (30, 25), (7, 30), (29.97, 30)])

@@ -1,6 +1,7 @@
 """Clips of your own: the way of the clips of the store, labels three ways, windows, live frames, the cached gallery."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -343,7 +344,8 @@ def test_joints_of_another_layout_are_mapped_and_what_is_made_up_is_told(as_cal)
         found = as_cal.predict(joints, layout=layout)
         assert np.array_equal(found.windows[0].features, same.features)
         assert "mid spine = +0.25·left shoulder" in found.warnings[0]
-    with pytest.raises(InputError, match="coco17 cannot become"):
+    way_out = "was trained on the joints of ntu25; coco17 cannot become .* as --data.layout of its training"
+    with pytest.raises(InputError, match=way_out):
         as_cal.predict(np.ones((4, 17, 3)), layout=COCO17)
 
 
@@ -367,6 +369,33 @@ def test_a_recording_of_another_rate_is_resampled_and_told(as_cal):
     assert found.warnings[-1] == "the recording: 120 frames per second resampled to 30, those of the run's data"
     np.testing.assert_allclose(found.windows[0].features, expected.windows[0].features, atol=1e-5)
     assert (found.windows[0].start, found.windows[0].stop) == (0, 117)
+
+
+@pytest.mark.parametrize("fps", [0, -30, float("nan"), float("inf"), 1e-9, 1e9])
+def test_a_rate_that_cannot_be_is_refused_before_frames_are_made(as_cal, fps):
+    with pytest.raises(InputError, match=r"fps must be above 0|the recording: .* cannot become 30: one is over 1000"):
+        as_cal.predict(np.ones((4, 25, 3)), fps=fps)
+
+
+def test_a_rate_that_the_network_has_nothing_to_compare_with_is_told(as_cal, monkeypatch):
+    joints = np.random.default_rng(0).normal(size=(1, 30, 25, 3)).astype(np.float32)
+    own = as_cal.predict(joints)
+    monkeypatch.setattr(as_cal, "facts", replace(as_cal.facts, fps=None))
+    found = as_cal.predict(joints, fps=120)
+    assert found.warnings[-1].startswith("the recording: 120 frames per second taken as they are")
+    assert np.array_equal(found.windows[0].features, own.windows[0].features)
+    assert as_cal.predict(joints).warnings == own.warnings
+
+
+def test_joints_that_are_made_up_are_told_once_for_all_clips(as_cal, runs, skelcl, tmp_path, capfd):
+    (tmp_path / "clips").mkdir()
+    for name in ("a", "b"):
+        np.save(tmp_path / "clips" / f"{name}.npy", np.random.default_rng(0).normal(size=(9, 33, 3)))
+    command = ["predict", "--ckpt_path", runs["as_cal"], "--input", "clips", "--layout", "mediapipe33"]
+    skelcl(*command, "--output", "out.json")
+    assert capfd.readouterr().out.count("mid spine = ") == 1
+    clips = json.loads((tmp_path / "out.json").read_text())["clips"]
+    assert all("mid spine = " in clip["warnings"][0] for clip in clips)
 
 
 def test_windows_last_as_long_as_the_network_is_used_to(ctr_gcn):
@@ -526,7 +555,7 @@ def test_names_of_others_are_shown_as_text(capsys, windows):
     name, features = "a\x1b[2J\nb", np.zeros(1, np.float32)
     near = (Neighbour(name, name, 0.5),)
     shown = tuple(Prediction(n, n + 1, ((f"{name}{n}", 1.0),), features, near) for n in range(windows))
-    _print_summary(name, Recognition("knn", shown, (f"{name} is odd",)))
+    _print_summary(name, Recognition("knn", shown), [f"{name} is odd"])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + windows  # the clip, its neighbour or its segments, a remark
     assert lines[0].startswith("a [2J b: ")

@@ -39,7 +39,8 @@ def read(file: Path, channels: int | None, layout: Skeleton) -> Poses:
     columns: list[list[str]] = [list(axes)] if long else [[f"{joint} {axis}" for axis in axes] for joint in names]
     needed = [*(["frame", "joint"] if long else []), *(name for group in columns for name in group)]
     if lacking := [name for name in needed if name not in where]:
-        raise ReadError("columns", f"{file}: the column {lacking[0].replace(' ', '_')!r} is missing", 1)
+        remedy = "" if long else f" for the layout {layout.name}; --layout names another"
+        raise ReadError("columns", f"{file}: the column {lacking[0].replace(' ', '_')!r} is missing{remedy}", 1)
     scores = ["confidence"] if long else [f"{joint} confidence" for joint in names]
     sure = any(name in where for name in scores)
     frame = positions(
@@ -53,7 +54,7 @@ def read(file: Path, channels: int | None, layout: Skeleton) -> Poses:
     out = np.full(shape, np.nan, np.float32)
     seen: set[tuple[int, int, int]] = set()
     for t, person, (line, row) in zip(frame, persons, rows, strict=True):
-        joints = [_joint(row["joint"], names, file, line)] if long else range(layout.num_joints)
+        joints = [_joint(row["joint"], names, layout, file, line)] if long else range(layout.num_joints)
         for joint, group, score in zip(joints, columns, scores, strict=True):
             if person not in people:
                 continue
@@ -69,14 +70,16 @@ def read(file: Path, channels: int | None, layout: Skeleton) -> Poses:
     return Poses(out[..., :wanted], confidence, others=len(set(persons)) - len(kept))
 
 
-def _joint(text: str, names: dict[str, int], file: Path, line: int) -> int:
+def _joint(text: str, names: dict[str, int], layout: Skeleton, file: Path, line: int) -> int:
     name = text.lower().replace("_", " ")
     if name in names:
         return names[name]
     # Python refuses to convert thousands of digits; a joint has three.
     if re.fullmatch(r"\d{1,3}", text) and int(text) < len(names):
         return int(text)
-    raise ReadError("joint", f"{file}: the layout has no joint {short_repr(text)}", line)
+    raise ReadError(
+        "joint", f"{file}: the layout {layout.name} has no joint {short_repr(text)}; --layout names another", line
+    )
 
 
 def _real(text: str, file: Path, line: int, column: str) -> float:

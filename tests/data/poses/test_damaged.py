@@ -116,7 +116,14 @@ def test_a_csv_error_names_the_line(tmp_path, puppet):
     with pytest.raises(ReadError, match=r"a\.csv: x holds 'x', which is no number, line 4"):
         load("csv", [file], layout=find_layout(puppet))
     file.write_text(f"frame,joint,x,y\n1,{'1' * 5000},2,3\n")
-    with pytest.raises(ReadError, match=r"a\.csv: the layout has no joint '111.*, line 2"):
+    with pytest.raises(
+        ReadError, match=r"a\.csv: the layout puppet has no joint '111.*; --layout names another, line 2"
+    ):
+        load("csv", [file], layout=find_layout(puppet))
+    file.write_text("hip_x,hip_y\n1,2\n")
+    with pytest.raises(
+        ReadError, match=r"a\.csv: .*_x' is missing for the layout puppet; --layout names another, line 1"
+    ):
         load("csv", [file], layout=find_layout(puppet))
 
 
