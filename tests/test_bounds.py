@@ -221,8 +221,8 @@ def test_alternatives_and_tuples_are_looked_into():
         halves(shared=1)
 
 
-ANY = {"last_epoch", "hyperedges", "extractor"}
-"""−1 says that a schedule starts anew; groups are checked against the joints, the extractor by itself."""
+ANY = {"last_epoch", "hyperedges", "extractor", "layout"}
+"""−1 says that a schedule starts anew; groups are checked against the joints, extractor and layouts by themselves."""
 
 UNNAMED = {"BodyEncoder", "Judge", "Recording"}
 """A base, and what other code fills in."""

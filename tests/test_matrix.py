@@ -110,13 +110,17 @@ def test_every_method_on_every_data_set_under_every_protocol(parse, method, data
 
 
 def test_every_run_file_and_every_data_block_is_in_the_matrix():
-    """But for presets and sizes of a run, the user's own data, and the split of one-shot recognition."""
+    """But for presets and sizes of a run, the user's own data, mixtures, and the split of one-shot recognition."""
     every = {(method, dataset) for method in METHODS for dataset in PROTOCOLS}
     cells = {run_of(*cell) for cell in every - set(HOLES)}
     runs = {run for folder in ("pretrain", "supervised") for run in (EXPERIMENTS / folder).glob("*.yaml")}
     assert all(re.search(r"-(small|default|release)$", run.stem) for run in runs - cells)
     blocks = {file.stem for file in (EXPERIMENTS / "data").glob("*.yaml")}
-    assert blocks - {one for protocols in PROTOCOLS.values() for one in protocols} == {"custom", "ntu120-one_shot"}
+    assert blocks - {one for protocols in PROTOCOLS.values() for one in protocols} == {
+        "custom",
+        "mixture",
+        "ntu120-one_shot",
+    }
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skelcl.evaluation.page import resource
-
 
 def page(
     clips: Sequence[NDArray[np.floating[Any]]],
@@ -46,6 +44,8 @@ def page(
     # "<" could end the script, whatever a title says.
     data = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     text = Path(__file__).with_name("player.html").read_text("utf-8")
+    from skelcl.evaluation.page import resource  # its room takes Lightning along, which no other picture needs
+
     return text.replace("/*PLAYER*/", resource("player.js")).replace("/*DATA*/", data)
 
 
