@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from skelcl.bounds import NonNegativeInt, PositiveFloat, PositiveInt, Share, bounded
+from skelcl.bounds import NonNegativeInt, PositiveFloat, PositiveInt, PositiveShare, Share, bounded
 from skelcl.data import SkeletonDataModule
 from skelcl.data.poses.contents import Poses
 from skelcl.data.poses.formats import Format
@@ -41,6 +41,7 @@ def predict_clips(
     gallery: Path | None = None,
     window: PositiveInt | None = None,
     stride: PositiveInt | None = None,
+    unknown: PositiveShare | None = None,
     neighbours_picture: Path | None = None,
     min_confidence: Share | None = None,
     max_bodies: PositiveInt | None = None,
@@ -77,6 +78,8 @@ def predict_clips(
             wrote; by default X.gallery.npz beside the checkpoint.
         window: Frames of a window, for long recordings; by default a clip is judged whole.
         stride: Frames from one window to the next; by default half a window.
+        unknown: Tell clips that are like nothing in training, at the cost of this share of known clips, say 0.05:
+            those farther from the nearest training clip than all but so many training clips, held out, are.
         neighbours_picture: The first clip beside its nearest training clips, animated: .gif, .mp4 or .html.
         min_confidence: Joints of a smaller confidence are missing.
         max_bodies: Bodies to keep of each clip: those that are seen in most frames.
@@ -106,7 +109,7 @@ def predict_clips(
     clips, notices = find(input, format)
     for notice in notices:
         print(printable(notice["message"]))
-    predictor = Predictor(ckpt_path, device, labels, k, top_k, neighbours, window, stride, trust, gallery)
+    predictor = Predictor(ckpt_path, device, labels, k, top_k, neighbours, window, stride, trust, gallery, unknown)
     print(f"labels by {predictor.labels_by}")
     if predictor.note:
         print(f"note: {one_line(predictor.note, 1000)}")
@@ -170,7 +173,8 @@ def _layout(poses: Poses, format: Format, own: Skeleton) -> Skeleton:
 def _print_summary(name: str, found: Recognition, notes: Sequence[str]) -> None:
     def listed(window: Prediction) -> str:
         top = ", ".join(f"{one_line(label)} {probability:.2f}" for label, probability in window.top)
-        return top or window.problem
+        odd = f"like nothing in training (p = {window.p_value:.3f}); nearest: " if window.unknown else ""
+        return odd + (top or window.problem)
 
     name = one_line(name)
     if len(found.windows) == 1:

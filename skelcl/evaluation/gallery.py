@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,14 @@ class Gallery:
         label: Class of each, (G,) int64.
         ids: Name of each, (G,) str.
         num_classes: K.
+        subject: Performer of each, −1 where unknown, (G,) int64; None where a file does not say.
     """
 
     features: Tensor
     label: Tensor
     ids: NDArray[np.str_]
     num_classes: int
+    subject: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_features("training", self.features, self.label, self.num_classes)
@@ -51,9 +54,14 @@ class Gallery:
         Returns:
             Cosine similarities and places in the gallery, (Q, k) each, the most similar first.
         """
-        unit = F.normalize(self.features, dim=1)
-        place = torch.arange(len(self))
+        unit, place = self._unit
         return nearest(unit, place, F.normalize(query.float(), dim=1), min(k, len(self)))
+
+    @cached_property
+    def _unit(self) -> tuple[Tensor, Tensor]:
+        """Features of length 1, (G, D), and the place of each, (G,)."""
+        with torch.inference_mode(False):  # what is kept may be trained on
+            return F.normalize(self.features, dim=1), torch.arange(len(self))
 
     def votes(self, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Votes of the k nearest clips, as :func:`~skelcl.evaluation.knn_predict` counts them.
@@ -132,6 +140,7 @@ class GalleryFile:
             checkpoint_sha256=np.asarray(self.checkpoint),
             store_sha256=np.asarray(self.store),
             split=np.asarray(self.split),
+            **({} if self.gallery.subject is None else {"subject": self.gallery.subject.numpy()}),
             **arrays,
         )
 
@@ -152,7 +161,8 @@ def read_gallery(path: Path) -> GalleryFile:
         labelled = label >= 0
         names = tuple(str(name) for name in arrays["class_names"].tolist())
         features, ids = torch.from_numpy(arrays["features"]), arrays["id"][labelled.numpy()]
-        gallery = Gallery(features[labelled], label[labelled], ids, len(names))
+        subject = torch.from_numpy(arrays["subject"]).long()[labelled] if "subject" in arrays else None
+        gallery = Gallery(features[labelled], label[labelled], ids, len(names), subject)
         heads = {}
         for full, weight in arrays.items():
             group, _, name = full.partition("/")

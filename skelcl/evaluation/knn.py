@@ -89,6 +89,9 @@ def nearest(gallery: Tensor, gallery_label: Tensor, query: Tensor, k: int) -> tu
     parts = zip(torch.split(gallery, GALLERY_CHUNK), torch.split(gallery_label, GALLERY_CHUNK), strict=True)
     for part, part_label in parts:
         similarity, where = (query @ part.T).topk(min(k, len(part)), dim=1)
+        if not best.shape[1]:
+            best, label = similarity, part_label[where]
+            continue
         best, order = torch.cat([best, similarity], 1).topk(min(k, best.shape[1] + similarity.shape[1]), dim=1)
         label = torch.cat([label, part_label[where]], 1).gather(1, order)
     return best, label

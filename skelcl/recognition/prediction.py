@@ -40,6 +40,9 @@ class Prediction:
         features: What the encoder makes of it, (D,) float32; empty where there is a ``problem``.
         neighbours: The nearest training clips, the most similar first.
         problem: Why the window cannot be judged; empty when it can.
+        p_value: How usual its distance to the nearest training clip is: the share of training clips that, held out,
+            are as far or farther; None unless asked for unknown clips.
+        unknown: Whether that is less than known clips may be lost; None as above.
     """
 
     start: int
@@ -48,6 +51,8 @@ class Prediction:
     features: NDArray[np.float32]
     neighbours: tuple[Neighbour, ...] = ()
     problem: str = ""
+    p_value: float | None = None
+    unknown: bool | None = None
 
     @property
     def label(self) -> str | None:
@@ -62,6 +67,7 @@ class Prediction:
             "top": [{"label": label, "probability": probability} for label, probability in self.top],
             "neighbours": [neighbour._asdict() for neighbour in self.neighbours],
             "features": [float(value) for value in self.features],
+            **({} if self.unknown is None else {"unknown": self.unknown, "p_value": self.p_value}),
             **({"problem": self.problem} if self.problem else {}),
         }
 
@@ -90,6 +96,12 @@ class Recognition:
         return frames.most_common(1)[0][0] if frames else None
 
     @property
+    def unknown(self) -> bool | None:
+        """Whether most windows are like nothing in training; None unless asked."""
+        told = [window.unknown for window in self.windows if window.unknown is not None]
+        return 2 * sum(told) > len(told) if told else None
+
+    @property
     def segments(self) -> tuple[Segment, ...]:
         """The timeline: every frame belongs to the window whose middle is nearest, equal labels are one segment."""
         return timeline(self.windows)
@@ -99,6 +111,7 @@ class Recognition:
         return {
             "label": self.label,
             "labels_by": self.labels_by,
+            **({} if self.unknown is None else {"unknown": self.unknown}),
             "segments": [segment._asdict() for segment in self.segments],
             "windows": [window.to_dict() for window in self.windows],
             "warnings": list(self.warnings),

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cached_property
 from math import ceil
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from skelcl.bounds import NonNegativeInt, PositiveFloat, PositiveInt, bounded
+from skelcl.bounds import NonNegativeInt, PositiveFloat, PositiveInt, PositiveShare, bounded
 from skelcl.clips import Clips
 from skelcl.data import SkeletonDataModule
 from skelcl.data.frame_rate import frame_step, resample
@@ -27,7 +27,10 @@ from skelcl.data.recording import ReadError, Recording
 from skelcl.errors import InputError
 from skelcl.evaluation.encode import find_device
 from skelcl.evaluation.gallery import Gallery
+from skelcl.evaluation.knn import rank_classes
 from skelcl.methods import Supervised
+from skelcl.recognition.calibration import held_out_distances, p_values
+from skelcl.recognition.live import LiveFrames, SlidingLSTM, sliding_lstm
 from skelcl.recognition.prediction import Neighbour, Prediction, Recognition, cut
 from skelcl.recognition.training_clips import TrainingClips
 from skelcl.runs.loading import load_method
@@ -67,6 +70,8 @@ class Predictor:
             them by commas.
         gallery: Features of the training clips, as ``skelcl predict --data.predict_split train --features.path FILE``
             writes them with this checkpoint; by default ``<name>.gallery.npz`` beside it.
+        unknown: Tell windows that are like nothing in training, those farther from the nearest training clip than all
+            but this share of the training clips, held out in turn, are from the others: so many known clips are lost.
 
     Attributes:
         facts: What the checkpoint says of its data.
@@ -94,6 +99,7 @@ class Predictor:
         stride: PositiveInt | None = None,
         trust: str | Sequence[str] | None = None,
         gallery: str | Path | None = None,
+        unknown: PositiveShare | None = None,
     ) -> None:
         if stride is not None and window is None:
             raise InputError("a stride is one of windows: give a window too")
@@ -124,15 +130,18 @@ class Predictor:
         given = None if gallery is None else Path(gallery)
         self.training_clips = TrainingClips(self.path, self.facts, self.features, given, trust)
         self.neighbours, self.note = 3 if neighbours is None else neighbours, ""
-        if self.neighbours or self.labels in ("knn", "probe"):
+        self.unknown = unknown
+        needed = self.labels in ("knn", "probe") or unknown is not None
+        if self.neighbours or needed:
             try:
                 self.training_clips.find()
             except InputError as error:
-                if neighbours is not None or given is not None or self.labels in ("knn", "probe"):
+                if neighbours is not None or given is not None or needed:
                     raise
                 self.neighbours, self.note = 0, f"no nearest training clips: {error}"
-        self._frames: deque[NDArray[np.float32]] = deque(maxlen=window)
-        self._count = 0
+        self._live: LiveFrames | None = None
+        self._live_layout: str | Path | Skeleton | None = None
+        self._sliding: SlidingLSTM | None = None
 
     def reader(self, layout: str | Path | Skeleton | None = None, **options: object) -> PoseReader:
         """How poses of a layout become clips of this network: by the rules of its store, unless chosen otherwise.
@@ -253,28 +262,42 @@ class Predictor:
         except (TypeError, ValueError) as error:
             raise InputError(f"a frame must be numbers, (V, C) or (M, V, C): {error}") from error
         joints = joints[None] if joints.ndim == 2 else joints
-        if joints.ndim != 3 or (self._frames and joints.shape[1:] != self._frames[-1].shape[1:]):
-            size = self._frames[-1].shape[1:] if self._frames else ("V", "C")
-            expected = "({}, {}) or (M, {}, {})".format(*size, *size) + " as the frames before" * bool(self._frames)
+        before = None if self._live is None else self._live.shape
+        if joints.ndim != 3 or before not in (None, joints.shape[1:]):
+            expected = "({}, {}) or (M, {}, {})".format(*(before or ("V", "C")) * 2) + " as the frames before" * bool(
+                before
+            )
             raise InputError(f"a frame must be {expected}, not {joints.shape}")
-        self._frames.append(joints)
-        self._count += 1
-        if self._count < self.window or (self._count - self.window) % (self.stride or max(1, self.window // 2)):
-            return None
-        bodies = max(1, *(len(one) for one in self._frames))
-        stacked = np.full((bodies, len(self._frames), *joints.shape[1:]), np.nan, np.float32)
-        for place, one in enumerate(self._frames):
-            stacked[: len(one), place] = one
-        poses = Poses(stacked)
-        (found,), _ = self._windows(
-            poses, self.reader(layout, fill_unseen=True), [(0, self.window)], "the recording", self._count
-        )
+        stride = self.stride or max(1, self.window // 2)
+        size = (self.skeleton, self.facts.num_persons)
+        if self._live is None:
+            self._live = LiveFrames(self.window, self.reader(layout, fill_unseen=True), *size, self.facts.recipe)
+            self._live_layout = layout
+            self._sliding = (
+                None
+                if self.facts.recipe != "none"
+                else sliding_lstm(self.method, self.window, stride, *size, self.facts.channels)
+            )
+        elif layout != self._live_layout:
+            self._live.reader, self._live_layout = self.reader(layout, fill_unseen=True), layout
+        live = self._live
+        with torch.inference_mode():
+            shown = live.append(joints)
+            features = None if self._sliding is None or shown is None else self._sliding.step(shown, live.count)
+            if live.count < self.window or (live.count - self.window) % stride:
+                return None
+            if live.whole:
+                if features is None:
+                    features = self.features(live.clips)
+                if not features.isfinite().all():
+                    raise self._blame(live.clips.joints)
+                return self._judge(features, [(live.count - self.window, live.count)])[0]
+        (found,), _ = self._windows(live.poses, live.reader, [(0, self.window)], "the recording", live.count)
         return found
 
     def reset(self) -> None:
         """Forget the frames that were pushed: another recording begins."""
-        self._frames.clear()
-        self._count = 0
+        self._live = None
 
     def _windows(
         self,
@@ -315,7 +338,10 @@ class Predictor:
             warnings += [f"{notice['id']}: {notice['message']}" for notice in notices]
             clips = clips if step == 1 else resample(clips, step)
             spans = [(places[number][0] + shift, places[number][1] + shift) for _, number in some]
-            found |= dict(zip((number for _, number in some), self._judge(clips, spans), strict=True))
+            features = self.features(clips)
+            if not features.isfinite().all():
+                raise self._blame(clips.joints)
+            found |= dict(zip((number for _, number in some), self._judge(features, spans), strict=True))
         nothing = np.empty(0, np.float32)
         for number, problem in problems.items():
             start, stop = places[number]
@@ -327,43 +353,58 @@ class Predictor:
         """Features (N, D) of clips on the CPU, by the deterministic view."""
         return self.method(clips.to(self.device)).float().cpu()
 
+    def _blame(self, joints: Tensor) -> InputError:
+        """Why features of clips with these coordinates are not finite."""
+        if not all(value.isfinite().all() for value in self.method.state_dict().values()):
+            return InputError(f"{self.path}: features are not finite, nor are the weights: the encoder has diverged")
+        largest = joints.nan_to_num(0, torch.inf, -torch.inf).abs().max()
+        if largest < MAX_COORDINATE:
+            return InputError(f"{self.path}: features are not finite: the weights are too large, the encoder diverged")
+        return InputError(f"coordinates up to {largest:.1e}, larger than any body: {self.path} cannot take them")
+
     @torch.no_grad()
-    def _judge(self, clips: Clips, spans: Sequence[tuple[int, int]]) -> list[Prediction]:
-        features = self.features(clips)
-        if not features.isfinite().all():
-            if not all(value.isfinite().all() for value in self.method.state_dict().values()):
-                raise InputError(f"{self.path}: features are not finite, nor are the weights: the encoder has diverged")
-            largest = clips.joints.nan_to_num(0, torch.inf, -torch.inf).abs().max()
-            if largest < MAX_COORDINATE:
-                raise InputError(
-                    f"{self.path}: features are not finite: the weights are too large, the encoder diverged"
-                )
-            raise InputError(f"coordinates up to {largest:.1e}, larger than any body: {self.path} cannot take them")
-        probability, order = self._classify(features)
-        near: list[tuple[Neighbour, ...]] = [()] * len(features)
-        if self.neighbours:
-            gallery = self.gallery
-            similarity, place = gallery.nearest(features, self.neighbours)
-            near = [
-                tuple(
-                    Neighbour(str(gallery.ids[j]), self.class_names[int(gallery.label[j])], float(s))
-                    for s, j in zip(values, where, strict=True)
-                )
-                for values, where in zip(similarity.tolist(), place.tolist(), strict=True)
-            ]
-        out = []
-        for n, (start, stop) in enumerate(spans):
-            ranked = [(int(c), float(probability[n, int(c)])) for c in order[n, : self.top_k]]
-            top = tuple((self.class_names[c], p) for c, p in ranked if p > 0)
-            out.append(Prediction(start, stop, top, features[n].numpy(), near[n]))
-        return out
+    def _judge(self, features: Tensor, spans: Sequence[tuple[int, int]]) -> list[Prediction]:
+        """What finite features (N, D) of N windows show."""
+        voters = self.k if self.labels == "knn" else 0
+        if most := max(voters, self.neighbours, self.unknown is not None):
+            similarity, place = self.gallery.nearest(features, most)
+            label = self.gallery.label[place]
+        else:
+            similarity = place = label = torch.empty(len(features), 0)
+        if voters:
+            if voters > len(self.gallery):
+                raise InputError(f"k={voters} nearest neighbours of {len(self.gallery)} training clips")
+            probability, order = rank_classes(similarity[:, :voters], label[:, :voters], self.gallery.num_classes)
+        else:
+            probability, order = self._classify(features)
+        order = order[:, : self.top_k]
+        ranked = (order.tolist(), probability.gather(1, order).tolist())
+        tops = [
+            tuple((self.class_names[c], p) for c, p in zip(classes, shares, strict=True) if p > 0)
+            for classes, shares in zip(*ranked, strict=True)
+        ]
+        close = [tensor[:, : self.neighbours].tolist() for tensor in (place, label, similarity)]
+        near = [
+            tuple(Neighbour(str(self.gallery.ids[j]), self.class_names[c], s) for j, c, s in zip(*one, strict=True))
+            for one in zip(*close, strict=True)
+        ]
+        told: list[tuple[float, bool] | tuple[None, None]] = [(None, None)] * len(spans)
+        if self.unknown is not None:
+            usual = p_values(1 - similarity[:, 0], self._held_out).tolist()
+            told = [(value, value <= self.unknown) for value in usual]
+        return [
+            Prediction(start, stop, top, values, nearby, "", *odd)
+            for (start, stop), top, values, nearby, odd in zip(spans, tops, features.numpy(), near, told, strict=True)
+        ]
+
+    @cached_property
+    def _held_out(self) -> Tensor:
+        return held_out_distances(self.gallery)
 
     def _classify(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities (N, K) and the classes in the order of preference, (N, K); K = 0 without labels."""
         if self.labels == "none":
             return features.new_empty(len(features), 0), torch.empty(len(features), 0, dtype=torch.int64)
-        if self.labels == "knn":
-            return self.gallery.votes(features, self.k)
         if self.labels == "classifier":
             assert isinstance(self.method, Supervised)
             logits = self.method.classify(features.to(self.device)).float().cpu()

@@ -150,7 +150,9 @@ class TrainingClips:
         for first in tqdm(range(0, len(positions), BATCH), desc="training clips", unit="batch", disable=None):
             parts.append(self._features(store.clips(positions[first : first + BATCH], persons)))
         label = torch.from_numpy(store.index["label"][positions].astype(np.int64))
-        return Gallery(torch.cat(parts), label, np.asarray(self.data.ids, str)[positions], self.facts.num_classes)
+        subject = torch.from_numpy(store.index["subject"][positions].astype(np.int64))
+        ids = np.asarray(self.data.ids, str)[positions]
+        return Gallery(torch.cat(parts), label, ids, self.facts.num_classes, subject)
 
     @cached_property
     def _checkpoint(self) -> str:

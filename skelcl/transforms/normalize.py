@@ -22,7 +22,7 @@ Moved = tuple[Tensor, Tensor | None]
 HISTORY: dict[str, tuple[str, ...]] = {"agcn": ("turned the left shoulder to +x, not the right one",)}
 """Recipe → what each earlier version of it did otherwise; a recipe that is not here is at its first."""
 
-_TINY = 1e-6
+TINY = 1e-6
 """Below this an axis, an angle (rad) or a length (unit of the store) counts as zero."""
 
 
@@ -198,8 +198,8 @@ def _turn(vector: Tensor, axis: int) -> Tensor:
     cross = (vector @ crosses).view(-1, 3, 3)
     length = torch.linalg.vector_norm(vector, dim=1)
     sine = torch.linalg.vector_norm(cross, dim=(1, 2)) * 0.5**0.5
-    turned = cross * ((sine >= _TINY) / length.clamp(min=_TINY))[:, None, None]
-    bend = length * (length - vector[:, axis]) / sine.clamp(min=_TINY).square()
+    turned = cross * ((sine >= TINY) / length.clamp(min=TINY))[:, None, None]
+    bend = length * (length - vector[:, axis]) / sine.clamp(min=TINY).square()
     return torch.baddbmm(eye + turned, bend[:, None, None] * turned, turned)
 
 
@@ -280,7 +280,7 @@ def _sds(x: Tensor, clips: Clips) -> Moved:
     arm = (upright @ (body[:, skeleton.joints.index("left elbow")] - top)[..., None])[..., 0]
     level = F.pad(arm[:, :2], (0, 1))
     length = torch.linalg.vector_norm(top - base, dim=1)
-    matrix = _turn(level, 0) @ upright / torch.where(length < _TINY, 1.0, length)[:, None, None]
+    matrix = _turn(level, 0) @ upright / torch.where(length < TINY, 1.0, length)[:, None, None]
     return _subtract(x, _where_present(base, x)), matrix
 
 
@@ -288,7 +288,7 @@ def _torso(clips: Clips) -> Tensor:
     """Distance of origin and centre joint of the reference body, (N,); 1 where it is too small to divide by."""
     body = clips.reference
     length = torch.linalg.vector_norm(body[:, clips.skeleton.center] - body[:, clips.skeleton.origin], dim=1)
-    return torch.where(length < _TINY, 1.0, length)
+    return torch.where(length < TINY, 1.0, length)
 
 
 _RECIPES: dict[str, Callable[[Tensor, Clips], Moved]] = {
