@@ -38,7 +38,8 @@ ALLOWED = {
         "runs.shipped", "runs.trust", "seeding", "skeleton", "transforms",
     },
     "recognition": {
-        "__init__", "clips", "data", "evaluation", "methods", "runs", "runs.checkpoints", "runs.trust", "skeleton",
+        "__init__", "clips", "data", "encoders", "evaluation", "methods", "runs", "runs.checkpoints", "runs.trust",
+        "skeleton", "transforms",
     },
     "sweeps": {"data", "plotting", "runs", "runs.versions", "runs.shipped"},
     "__init__": {"recognition"},

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from skelcl.errors import InputError
 from skelcl.evaluation.features import check_features, write_npz
-from skelcl.evaluation.knn import nearest, rank_classes
+from skelcl.evaluation.knn import nearest
 from skelcl.evaluation.probe import PRESETS, LinearHead, ProbeName, linear_probe
 from skelcl.files import one_line
 
@@ -62,25 +62,6 @@ class Gallery:
         """Features of length 1, (G, D), and the place of each, (G,)."""
         with torch.inference_mode(False):  # what is kept may be trained on
             return F.normalize(self.features, dim=1), torch.arange(len(self))
-
-    def votes(self, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Votes of the k nearest clips, as :func:`~skelcl.evaluation.knn_predict` counts them.
-
-        Args:
-            query: Features, (Q, D).
-            k: Number of neighbours that vote.
-
-        Returns:
-            Share of the votes of each class, (Q, K), and the classes in the order of preference, (Q, K): more votes
-            first, then the larger summed similarity, then the smaller class.
-
-        Raises:
-            InputError: If k is not in 1…G.
-        """
-        if not 1 <= k <= len(self):
-            raise InputError(f"k={k} nearest neighbours need 1 ≤ k ≤ {len(self)}, the number of training clips")
-        similarity, place = self.nearest(query, k)
-        return rank_classes(similarity, self.label[place], self.num_classes)
 
     def probe(self, name: ProbeName, seed: int = 0) -> LinearHead:
         """A linear classifier trained on these features, as ``skelcl test`` trains it."""

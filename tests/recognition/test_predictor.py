@@ -22,6 +22,7 @@ from skelcl.data.synthetic.poses import write_mediapipe
 from skelcl.errors import InputError
 from skelcl.evaluation import PRESETS, knn_predict, linear_probe
 from skelcl.evaluation.gallery import Gallery
+from skelcl.evaluation.knn import rank_classes
 from skelcl.recognition.prediction import Neighbour, Prediction, Recognition, cut, timeline
 from skelcl.recognition.training_clips import TrainingClips
 from skelcl.runs.loading import load
@@ -156,7 +157,8 @@ def test_votes_prefer_the_class_of_the_nearest_neighbour_classifier(seed, k):
     features = torch.randint(0, 2, (9, 3), generator=random) + 0.5
     label = torch.randint(0, 4, (9,), generator=random)
     query = torch.randint(0, 2, (5, 3), generator=random) + 0.5
-    share, order = Gallery(features, label, np.array(list("abcdefghi")), 4).votes(query, k)
+    similarity, place = Gallery(features, label, np.array(list("abcdefghi")), 4).nearest(query, k)
+    share, order = rank_classes(similarity, label[place], 4)
     assert torch.equal(order[:, 0], knn_predict(features, label, query, k, 4))
     assert torch.equal(order.sort(1).values, torch.arange(4).expand(5, 4))
     torch.testing.assert_close(share.sum(1), torch.ones(5))
