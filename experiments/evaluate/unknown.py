@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from statistics import mean, stdev
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torchmetrics.functional.classification import binary_auroc
 from skelcl.data.store import SkeletonStore
 from skelcl.evaluation.encode import encode
 from skelcl.evaluation.gallery import Gallery
+from skelcl.evaluation.spread import mean_sd, plus_minus
 from skelcl.methods import Method
 from skelcl.recognition.calibration import held_out_distances, p_values
 from skelcl.runs.loading import load
@@ -67,9 +67,7 @@ def main(paths: list[Path]) -> None:
         print(f"left out {', '.join(left_out)}; clips: {sizes}")
     print("| encoder | AUROC | known clips lost | unknown clips found |\n|---|---|---|---|")
     for name, found in rows.items():
-        cells = [
-            f"{100 * mean(c):.1f}" + (f" ± {100 * stdev(c):.1f}" if c[1:] else "") for c in zip(*found, strict=True)
-        ]
+        cells = [plus_minus(*mean_sd(values)) for values in zip(*found, strict=True)]
         print(f"| {name} | {' | '.join(cells)} |")
 
 
