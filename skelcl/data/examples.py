@@ -6,7 +6,7 @@ import numpy as np
 
 from skelcl.clips import Clips
 from skelcl.data.facts import DataFacts
-from skelcl.data.poses.in_memory import clips_in_memory
+from skelcl.data.poses.in_memory import batch_clips, clean_clip
 from skelcl.data.recording import Recording
 
 BONE = 0.25
@@ -33,8 +33,8 @@ def example_clips(facts: DataFacts, count: int = 5) -> Clips:
         )
         for number in range(count)
     ]
-    clips, _ = clips_in_memory(recordings, facts.skeleton, facts.channels, facts.num_persons, facts.recipe)
-    return clips
+    cleaned = [clean_clip(one, facts.skeleton, facts.channels, facts.num_persons) for one in recordings]
+    return batch_clips(cleaned, facts.skeleton, facts.num_persons, facts.recipe)
 
 
 def _swinging(facts: DataFacts, frames: int, bodies: int, seed: int) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from fractions import Fraction
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from math import ceil
 from pathlib import Path
@@ -17,13 +18,12 @@ from torch import Tensor
 from skelcl.bounds import NonNegativeInt, PositiveFloat, PositiveInt, PositiveShare, bounded
 from skelcl.clips import Clips
 from skelcl.data import SkeletonDataModule
-from skelcl.data.frame_rate import frame_step, resample
+from skelcl.data.frame_rate import resample
 from skelcl.data.plausibility import MAX_COORDINATE
 from skelcl.data.poses.contents import Poses
-from skelcl.data.poses.in_memory import clips_in_memory
+from skelcl.data.poses.in_memory import batch_clips
 from skelcl.data.poses.layouts import LayoutMap, find_layout, map_layout
 from skelcl.data.poses.reader import PoseReader
-from skelcl.data.recording import ReadError, Recording
 from skelcl.errors import InputError
 from skelcl.evaluation.encode import find_device
 from skelcl.evaluation.gallery import Gallery
@@ -31,16 +31,14 @@ from skelcl.evaluation.knn import rank_classes
 from skelcl.methods import Supervised
 from skelcl.recognition.calibration import held_out_distances, p_values
 from skelcl.recognition.live import LiveFrames, SlidingLSTM, sliding_lstm
-from skelcl.recognition.prediction import Neighbour, Prediction, Recognition, cut
+from skelcl.recognition.prediction import Neighbour, Prediction, Recognition
 from skelcl.recognition.training_clips import TrainingClips
+from skelcl.recognition.windows import BATCH, ROWS, OpenRecording, Window
 from skelcl.runs.loading import load_method
 from skelcl.runs.trust import stored_config
 from skelcl.skeleton import Skeleton
 
 Labels = Literal["auto", "classifier", "knn", "probe", "none"]
-
-BATCH = 64
-"""Windows that are encoded at once."""
 
 
 @bounded
@@ -214,30 +212,40 @@ class Predictor:
         Raises:
             InputError: As :meth:`predict`.
         """
-        fps, step, window, stride = self.facts.fps, Fraction(1), self.window, self.stride
-        if fps is not None and poses.fps is not None and poses.fps != fps:
-            try:
-                step = frame_step(poses.fps, fps)
-            except InputError as error:
-                raise InputError(f"{name}: {error}") from error
-            # A window lasts as long as one of the network's frames.
-            window = None if window is None else ceil((window - 1) * step) + 1
-            stride = None if stride is None else max(1, round(stride * step))
-        places = cut(poses.joints.shape[1], window, stride)
-        windows, warnings = self._windows(poses, reader, places, name, step=step)
-        if len(windows) == 1 and windows[0].problem:
-            raise InputError(windows[0].problem)
-        if reader.change is not None and reader.change.synthesised:
-            warnings.insert(0, f"joints that were made up: {'; '.join(reader.change.synthesised)}")
-        if fps is None and poses.fps is not None:
-            warnings.append(
-                f"{name}: {poses.fps:g} frames per second taken as they are: the run's data do not say theirs"
-            )
-        if step != 1:
-            warnings.append(f"{name}: {poses.fps:g} frames per second resampled to {fps:g}, those of the run's data")
-        if self.facts.recipe != "none":
-            warnings.append(f"taken to be normalised already, as the run's data: recipe {self.facts.recipe}")
-        return Recognition(self.labels_by, tuple(windows), tuple(dict.fromkeys(warnings)))
+        (found,) = self.recognise_all([(poses, reader, name)])
+        if isinstance(found, InputError):
+            raise found
+        return found
+
+    def recognise_all(self, recordings: Iterable[tuple[Poses, PoseReader, str]]) -> Iterator[Recognition | InputError]:
+        """Recognise many recordings, whose windows are encoded together: several times faster than one by one.
+
+        Args:
+            recordings: Arguments of :meth:`recognise`. They are taken as they are needed, so many that the network has
+                a batch of windows, and let go of once they are judged: memory does not grow with their number.
+
+        Yields:
+            For each, in their order, what :meth:`recognise` of it gives, or the error that it raises.
+        """
+        waiting: deque[OpenRecording] = deque()
+        batch: list[Window] = []
+        rows = 0
+        for poses, reader, name in recordings:
+            recording = OpenRecording(name)
+            waiting.append(recording)
+            for window in recording.cut(poses, reader, self.facts, self.window, self.stride):
+                size = ceil(window.clip.joints.shape[0] * window.clip.joints.shape[1] / recording.step)
+                other = batch and batch[0].recording.step != recording.step
+                if other or len(batch) == BATCH or rows + size > ROWS:
+                    self._encode(batch)
+                    batch, rows = [], 0
+                batch.append(window)
+                rows += size
+            while waiting and waiting[0].done:
+                yield waiting.popleft().result(self.labels_by)
+        self._encode(batch)
+        for recording in waiting:
+            yield recording.result(self.labels_by)
 
     def push(self, frame: ArrayLike, layout: str | Path | Skeleton | None = None) -> Prediction | None:
         """Take the next frame of a live recording.
@@ -292,61 +300,32 @@ class Predictor:
                 if not features.isfinite().all():
                     raise self._blame(live.clips.joints)
                 return self._judge(features, [(live.count - self.window, live.count)])[0]
-        (found,), _ = self._windows(live.poses, live.reader, [(0, self.window)], "the recording", live.count)
-        return found
+        recording = OpenRecording("the recording")
+        self._encode(list(recording.cut(live.poses, live.reader, self.facts)))
+        if recording.error is not None:
+            raise recording.error
+        (found,) = recording.found
+        assert found is not None
+        return replace(found, start=live.count - self.window, stop=live.count)
 
     def reset(self) -> None:
         """Forget the frames that were pushed: another recording begins."""
         self._live = None
 
-    def _windows(
-        self,
-        poses: Poses,
-        reader: PoseReader,
-        places: Sequence[tuple[int, int]],
-        name: str,
-        now: int | None = None,
-        step: Fraction = Fraction(1),
-    ) -> tuple[list[Prediction], list[str]]:
-        """Predictions of some windows, and warnings; ``now`` is the number of the last frame where it is not there.
-
-        Frames of the network are ``step`` frames of the poses apart.
-        """
-        warnings: list[str] = []
-        usable: list[tuple[Recording, int]] = []
-        problems: dict[int, str] = {}
-        shift = 0 if now is None else now - places[-1][1]
-        size = (self.skeleton, self.facts.channels, self.facts.num_persons)
-        for number, (start, stop) in enumerate(places):
-            place = name if len(places) == 1 else f"{name}, frames {start} to {stop - 1}"
-            try:
-                joints, told = reader(poses.window(start, stop), place)
-            except ReadError as error:  # as of the other windows
-                raise InputError(str(error)) from error
-            recording = Recording(place, joints, zeros=False)
-            try:
-                clips_in_memory([recording], *size)
-            except ReadError as error:
-                problems[number] = str(error)
-            else:
-                usable.append((recording, number))
-                warnings += told
-        found: dict[int, Prediction] = {}
-        for first in range(0, len(usable), BATCH):
-            some = usable[first : first + BATCH]
-            clips, notices = clips_in_memory([recording for recording, _ in some], *size, self.facts.recipe)
-            warnings += [f"{notice['id']}: {notice['message']}" for notice in notices]
-            clips = clips if step == 1 else resample(clips, step)
-            spans = [(places[number][0] + shift, places[number][1] + shift) for _, number in some]
-            features = self.features(clips)
-            if not features.isfinite().all():
-                raise self._blame(clips.joints)
-            found |= dict(zip((number for _, number in some), self._judge(features, spans), strict=True))
-        nothing = np.empty(0, np.float32)
-        for number, problem in problems.items():
-            start, stop = places[number]
-            found[number] = Prediction(start + shift, stop + shift, (), nothing, problem=problem)
-        return [found[number] for number in range(len(places))], warnings
+    def _encode(self, windows: Sequence[Window]) -> None:
+        """Say what windows show, whose recordings all have the same rate."""
+        if not windows:
+            return
+        facts, step = self.facts, windows[0].recording.step
+        clips = batch_clips([window.clip for window in windows], self.skeleton, facts.num_persons, facts.recipe)
+        features = self.features(clips if step == 1 else resample(clips, step))
+        good = features.isfinite().all(1)
+        for place in (~good).nonzero()[:, 0].tolist():
+            windows[place].recording.error = self._blame(torch.from_numpy(windows[place].clip.joints))
+        windows = [window for window, finite in zip(windows, good.tolist(), strict=True) if finite]
+        spans = [window.recording.spans[window.number] for window in windows]
+        for window, found in zip(windows, self._judge(features[good], spans), strict=True):
+            window.recording.found[window.number] = found
 
     @torch.no_grad()
     def features(self, clips: Clips) -> Tensor:

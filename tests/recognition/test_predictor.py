@@ -15,7 +15,7 @@ from skelcl import Predictor
 from skelcl.cli import run
 from skelcl.commands.predict import _print_summary, guess_format
 from skelcl.data.convert import convert
-from skelcl.data.poses.in_memory import clips_in_memory
+from skelcl.data.poses.in_memory import batch_clips, clean_clip
 from skelcl.data.poses.layouts import map_layout
 from skelcl.data.recording import DatasetInfo, Recording, Source
 from skelcl.data.synthetic.poses import write_mediapipe
@@ -89,7 +89,8 @@ def test_loose_clips_are_those_of_a_store_made_of_them(tmp_path):
     store = convert(tmp_path, info, sources, lambda n: [recordings[n]], kind="test", parameters={}, jobs=1)
     for persons in (1, 2, 3):
         expected = store.clips(np.arange(5), persons)
-        found, notices = clips_in_memory(recordings, NTU25, 3, persons)
+        cleaned = [clean_clip(recording, NTU25, 3, persons) for recording in recordings]
+        found, notices = batch_clips(cleaned, NTU25, persons), [notice for one in cleaned for notice in one.notices]
         for name in ("joints", "offsets", "frames", "bodies", "first", "label", "index"):
             torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=0, atol=0, equal_nan=True)
         assert found.gaps

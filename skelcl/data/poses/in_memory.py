@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,46 +16,70 @@ from skelcl.data.store import fill_joints
 from skelcl.skeleton import Skeleton
 
 
-def clips_in_memory(
-    recordings: Sequence[Recording], skeleton: Skeleton, channels: int, num_persons: int, recipe: str = "none"
-) -> tuple[Clips, list[Notice]]:
-    """The clips that a store made of these recordings would give: cleaned and filled in the same way.
+class CleanedClip(NamedTuple):
+    """One clip as a store would give it.
 
     Args:
-        recordings: N recordings in the layout of ``skeleton``.
+        joints: Coordinates, (M, T, V, C) float32, NaN in frames in which a body was not seen.
+        first: First frame in which body 0 was seen.
+        label: Class, −1 when unknown.
+        gaps: Whether any frame is NaN.
+        notices: What was repaired, lost or odd.
+    """
+
+    joints: np.ndarray
+    first: int
+    label: int
+    gaps: bool
+    notices: list[Notice]
+
+
+def clean_clip(recording: Recording, skeleton: Skeleton, channels: int, num_persons: int) -> CleanedClip:
+    """Cleans a recording and fills in single missing joints, as on the way into a store and out of it.
+
+    Args:
+        recording: In the layout of ``skeleton``.
         skeleton: Layout of the joints.
         channels: C, the coordinates per joint.
-        num_persons: Bodies to keep of each clip.
+        num_persons: Bodies to keep.
+
+    Raises:
+        ReadError: The recording has another shape, or shows no body that can be used.
+    """
+    row, joints, notices = clean(recording, skeleton, channels)
+    flags = Flag(row["flags"])
+    shown = joints[:num_persons]
+    if Flag.REPAIRED in flags:
+        fill_joints(shown)  # of memory that cleaning made
+    return CleanedClip(shown, row["first"], row["label"], Flag.GAP in flags, notices)
+
+
+def batch_clips(cleaned: Sequence[CleanedClip], skeleton: Skeleton, num_persons: int, recipe: str = "none") -> Clips:
+    """Cleaned clips as a batch, their ``index`` counted from 0.
+
+    Args:
+        cleaned: N clips in the layout of ``skeleton``.
+        skeleton: Layout of the joints.
+        num_persons: Bodies that a view shows.
         recipe: Normalisation that the coordinates already went through.
 
     Returns:
-        N clips in main memory, their ``index`` counted from 0, and what was repaired, lost or odd.
-
-    Raises:
-        ReadError: A recording has another shape, or shows no body that can be used.
+        N clips in main memory.
     """
-    cleaned = [clean(recording, skeleton, channels) for recording in recordings]
-    tracks = []
-    for row, joints, _ in cleaned:
-        shown = joints[:num_persons].copy()
-        if row["flags"] & Flag.REPAIRED:
-            fill_joints(shown)
-        tracks.append(shown)
-    bodies = np.array([len(shown) for shown in tracks], np.int64)
-    frames = np.array([shown.shape[1] for shown in tracks], np.int64)
+    bodies = torch.tensor([len(one.joints) for one in cleaned])
+    frames = torch.tensor([one.joints.shape[1] for one in cleaned])
     sizes = bodies * frames
-    rows = [shown.reshape(-1, skeleton.num_joints, channels) for shown in tracks]
-    clips = Clips(
+    rows = [one.joints.reshape(-1, *one.joints.shape[2:]) for one in cleaned]
+    return Clips(
         joints=torch.from_numpy(np.concatenate(rows)),
-        offsets=torch.from_numpy(np.cumsum(sizes) - sizes),
-        frames=torch.from_numpy(frames),
-        bodies=torch.from_numpy(bodies),
-        first=torch.tensor([row["first"] for row, _, _ in cleaned]),
-        label=torch.tensor([row["label"] for row, _, _ in cleaned]),
+        offsets=sizes.cumsum(0) - sizes,
+        frames=frames,
+        bodies=bodies,
+        first=torch.tensor([one.first for one in cleaned]),
+        label=torch.tensor([one.label for one in cleaned]),
         index=torch.arange(len(cleaned)),
         skeleton=skeleton,
         num_persons=num_persons,
-        gaps=any(row["flags"] & Flag.GAP for row, _, _ in cleaned),
+        gaps=any(one.gaps for one in cleaned),
         recipe=recipe,
     )
-    return clips, [notice for _, _, notices in cleaned for notice in notices]
