@@ -14,9 +14,6 @@ from skelcl.commands.parsing import Commands
 from skelcl.errors import InputError
 from skelcl.files import one_line
 
-PoseFormat = Literal["csv", "json", "npy", "npz", "mediapipe", "openpose", "coco", "alphapose"]
-"""As in ``skelcl.data.poses.formats``, which is heavy."""
-
 
 @bounded
 def plot_skeleton(
@@ -24,7 +21,7 @@ def plot_skeleton(
     clip: list[str] | str | None = None,
     input: Path | None = None,
     layout: str | None = None,
-    format: PoseFormat | None = None,
+    format: str | None = None,
     y_down: bool | None = None,
     max_bodies: PositiveInt = 2,
     fps: PositiveFloat | None = None,
@@ -37,7 +34,7 @@ def plot_skeleton(
         clip: Id of the clip in the store, or a list of ids for clips side by side; by default the longest one.
         input: File of poses instead of a store, or the folder of an OpenPose clip.
         layout: Layout of the joints in that file: a name, or a YAML or JSON file; needed where the file does not tell.
-        format: What that file is; by default what its suffix says.
+        format: What that file is, as for `skelcl data import poses`; by default what it looks like.
         y_down: Whether y points down in that file; by default so for pose estimators.
         max_bodies: Bodies to show.
         fps: Frames per second; by default what the store or the file says, else 20.
@@ -59,6 +56,8 @@ def plot_skeleton(
         if clip is not None:
             raise InputError("--clip names a clip of a store; a file of your own is --input alone")
         found = read_clip(input, format, layout=layout, y_down=y_down, max_bodies=max_bodies)
+        for note in found.notes:
+            print(f"note: {one_line(note, 1000)}")
         clips, skeleton, own, titles = [found.joints], found.skeleton, found.fps, [input.stem]
     elif store is not None:
         content = SkeletonStore(store)

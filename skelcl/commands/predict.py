@@ -11,11 +11,11 @@ from typing import Any, Literal
 from skelcl.bounds import NonNegativeInt, PositiveFloat, PositiveInt, PositiveShare, Share, bounded
 from skelcl.data import SkeletonDataModule
 from skelcl.data.poses.contents import Poses
-from skelcl.data.poses.formats import Format
+from skelcl.data.poses.formats import FORMATS, Format
 from skelcl.data.poses.formats import load as load_poses
 from skelcl.data.poses.importing import find
 from skelcl.data.poses.layouts import find_layout
-from skelcl.data.poses.reader import IMAGE_FORMATS, PoseReader, guess_layout
+from skelcl.data.poses.reader import PoseReader, guess_layout
 from skelcl.data.poses.single import guess_format
 from skelcl.data.recording import ReadError
 from skelcl.data.store import StoreError
@@ -114,14 +114,14 @@ def predict_clips(
     if predictor.note:
         print(f"note: {one_line(predictor.note, 1000)}")
     shown = None if neighbours_picture is None else predictor.data  # told before anything is computed
-    flat = predictor.source.get("y_down") if predictor.source.get("format") == format else format in IMAGE_FORMATS
+    flat = predictor.source.get("y_down") if predictor.source.get("format") == format else FORMATS[format].y_down
     options = {
         "min_confidence": min_confidence,
         "max_bodies": max_bodies,
         "y_down": flat if y_down is None else y_down,
         "fill_unseen": fill_unseen,
         "zero_missing": zero_missing,
-        "sort": True if format in IMAGE_FORMATS else None,  # estimators list people in any order
+        "sort": True if FORMATS[format].y_down else None,  # estimators list people in any order
     }
     given = None if layout is None else find_layout(layout)
     reader: PoseReader | None = None

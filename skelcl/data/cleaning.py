@@ -55,6 +55,8 @@ def clean(
 
     for message in recording.warnings:
         note("warning", "reader", message)
+    for reason, message in recording.notes.items():
+        note("warning", reason, message)
     if (~usable & seen).any():
         note("warning", "body_dropped", f"{int((~usable & seen).sum())} bodies of which a joint was never seen")
     joints, missing, absent = joints[usable], missing[usable], absent[usable]

@@ -58,6 +58,7 @@ class Recording:
         end: Frame after the last one.
         n_frames_declared: Frames that the file claims; default T.
         warnings: Oddities that were accepted.
+        notes: What the reader had to conclude, by the reason under which the report counts it.
         zeros: Whether zeros mean that nothing was seen; False leaves that to NaN.
     """
 
@@ -74,6 +75,7 @@ class Recording:
     end: int = -1
     n_frames_declared: int | None = None
     warnings: list[str] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
     zeros: bool = True
 
 

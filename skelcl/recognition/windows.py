@@ -85,6 +85,7 @@ class OpenRecording:
             window = None if window is None else ceil((window - 1) * self.step) + 1
             stride = None if stride is None else max(1, round(stride * self.step))
         self._warn(reader, facts)
+        self.warnings += poses.notes.values()
         self.spans = cut(poses.joints.shape[1], window, stride)
         self.found = [None] * len(self.spans)
         for number, (start, stop) in enumerate(self.spans):

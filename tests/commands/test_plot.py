@@ -4,7 +4,6 @@ import csv
 import json
 import os
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,8 +13,6 @@ from PIL import Image
 
 import skelcl.plotting
 from skelcl.commands.lightning import SkelCLI
-from skelcl.commands.plot import PoseFormat
-from skelcl.data.poses.formats import Format
 from skelcl.data.store import SkeletonStore
 from skelcl.encoders import LSTM
 from skelcl.plotting.maps import by_part
@@ -137,14 +134,12 @@ def test_skeleton_of_a_file(skelcl, drawing, capfd):
     Path("clip.bin").write_bytes(b"")
     assert "looks like no clip; say what it is with --format" in fails(capfd, skelcl, "skeleton", "--input", "clip.bin")
     assert "none.npz does not exist" in fails(capfd, skelcl, "skeleton", "--input", "none.npz")
+    told = fails(capfd, skelcl, "skeleton", "--input", "clip.npz", "--format", "excel", code=2)
+    assert "--format must be one of csv, npy, npz, json" in told
     (Path("two") / "a").mkdir(parents=True)
     for name in ("two/a.npz", "two/a/b.npz"):
         np.savez(name, keypoints=people)
     assert "holds 2 clips; name one" in fails(capfd, skelcl, "skeleton", "--input", "two", "--format", "npz")
-
-
-def test_formats_are_those_of_the_readers():
-    assert get_args(PoseFormat) == get_args(Format)
 
 
 def test_views_as_a_page(skelcl, checkpoint):

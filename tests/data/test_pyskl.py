@@ -121,7 +121,7 @@ def test_flat_poses_with_scores(tmp_path):
     opened = open_pyskl(write(tmp_path, given))
     assert (opened.skeleton, opened.channels, opened.units, opened.axes, opened.fps) == (COCO17, 2, "px", IMAGE, None)
     assert opened.classes == ("0", "1")
-    assert opened.parameters == {"split": "1", "img_shape": [1080, 1920]}
+    assert opened.parameters == {"tracks": "by distance", "split": "1", "img_shape": [1080, 1920]}
     store = store_of(opened, tmp_path)
     assert store.ids.tolist() == ["test/v_c", "train/v_a", "train/v_b"]
     expected = -given["annotations"][0]["keypoint"].astype(np.float32)

@@ -26,6 +26,7 @@ from skelcl.data.formats.arrays import (
 )
 from skelcl.data.formats.folders import crc32
 from skelcl.data.formats.pickles import described
+from skelcl.data.poses.tracking import in_own_places
 from skelcl.data.recording import Notice, Recording, Source
 from skelcl.data.store import SkeletonStore, fill_joints
 from skelcl.errors import InputError
@@ -53,9 +54,15 @@ def _read(clip: _Clip, origins: tuple[int, ...] = ()) -> list[Recording]:
         zero = (joints == 0).all(-1)
         zero[..., origins] = zero.all(-1, keepdims=True)
         joints[zero] = np.nan
+    notes = {}
     if joints.shape[3] == 2:
+        joints, changed = in_own_places(joints)
+        if changed:
+            notes["tracking"] = f"{clip.id}: people stood in the order of a detector; put in places that follow them"
         np.negative(joints, out=joints)
-    return [recording(clip.id, joints, clip.label, zeros=False)]
+    made = recording(clip.id, joints, clip.label, zeros=False)
+    made.notes = notes
+    return [made]
 
 
 def _origins(clips: Iterable[_Clip]) -> tuple[int, ...]:
@@ -77,8 +84,9 @@ def open_pyskl(path: Path, split: str | None = None) -> OpenedDataset | None:
     """Opens a pickle, which is loaded whole, as PYSKL does: it takes about its size in memory.
 
     A joint at zero was not seen, unless it is at zero in every frame of the file that shows anybody; where there are
-    scores, one of score 0 was not. Names of NTU RGB+D tell the part of a clip; other ids begin with ``train/`` or
-    ``test/`` as the split says, and clips outside of it are left out.
+    scores, one of score 0 was not. People of flat poses stand in the order of a detector and are followed. Names of NTU
+    RGB+D tell the part of a clip; other ids begin with ``train/`` or ``test/`` as the split says, and clips outside of
+    it are left out.
 
     Args:
         path: The file.
@@ -110,7 +118,7 @@ def open_pyskl(path: Path, split: str | None = None) -> OpenedDataset | None:
         raise InputError(f"--split {split!r}: the splits of {path} are {', '.join(splits) or 'none'}")
     classes, known = class_names(names, labels), is_ntu(names)
     notices: list[Notice] = []
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = {"tracks": "by distance"} if channels == 2 else {}
     ids = {name: name for name in names}
     if splits and not known:
         chosen = split or next(iter(splits))

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from skelcl.data.recording import ReadError
+from skelcl.skeleton import Skeleton
 
 MOST_BODIES = 16
 """Persons that are kept of a clip, those seen in most frames: an estimator that loses track finds hundreds."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is known of a clip before it is read.
+
+    Args:
+        channels: Coordinates per joint, 2 or 3; None takes what there is.
+        layout: Layout of the joints.
+    """
+
+    channels: int | None = None
+    layout: Skeleton | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +43,7 @@ class Poses:
         subject: Performer.
         camera: Camera.
         others: Persons that were left out because they were seen less often than the others.
+        notes: What the reader had to conclude from the numbers, one line each, by a short name of what it is about.
     """
 
     joints: np.ndarray
@@ -40,32 +55,12 @@ class Poses:
     subject: int = -1
     camera: int = -1
     others: int = 0
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def window(self, start: int, stop: int) -> Poses:
         """Some frames of the clip, without what the file says of all."""
         sure = None if self.confidence is None else self.confidence[:, start:stop]
         return Poses(self.joints[:, start:stop], sure, layout=self.layout, others=self.others)
-
-
-def positions(numbers: Sequence[int], place: Path) -> list[int]:
-    """Frame numbers counted from the first; frames that are not named are frames in which nobody was seen.
-
-    Args:
-        numbers: Numbers of the frames that a file names, in any order.
-        place: File or folder in error messages.
-
-    Returns:
-        The place of each in the clip.
-
-    Raises:
-        ReadError: Most frames between the first and the last are missing.
-    """
-    first, count = min(numbers), len(set(numbers))
-    if max(numbers) - first >= 10 * count + 100:
-        raise ReadError(
-            "frames", f"{place}: {count} frames are numbered {first} to {max(numbers)}: too many are missing"
-        )
-    return [number - first for number in numbers]
 
 
 def as_numbers(values: Any, place: Path | str, what: str) -> np.ndarray:

@@ -1,47 +1,159 @@
 """Poses of your own: tables, arrays and the output of pose estimators, each read into one kind of clip.
 
-=========== ======================================================= ==================================================
-format      one clip                                                content
-=========== ======================================================= ==================================================
-csv         a file                                                  long: columns ``frame``, ``joint`` (name or place),
-                                                                    ``x``, ``y`` and, where known, ``z``,
-                                                                    ``confidence``, ``person``; wide: ``frame``,
-                                                                    ``person`` and ``<joint>_x``, ``<joint>_y``,
-                                                                    ``<joint>_z``, ``<joint>_confidence``
-npy         a file                                                  (T, V, C) or (M, T, V, C)
-npz, json   a file                                                  ``keypoints`` of such a shape and, where known,
-                                                                    ``confidence`` (M, T, V), ``label``, ``id``,
-                                                                    ``fps``, ``layout``, ``subject``, ``camera``
-mediapipe   a file, a list of frames                                ``world_landmarks`` and/or ``landmarks`` with x, y,
-                                                                    z, visibility; of one person or a list of persons
-openpose    a folder of ``*_keypoints.json``                        ``people`` with ``pose_keypoints_2d`` / ``_3d``
-coco        a file, a list of persons                               ``image_id`` (frame number), ``keypoints``
-alphapose   a file, a list of persons                               ``image_id``, ``keypoints``, ``idx`` (person)
-=========== ======================================================= ==================================================
+A format is an entry of :data:`FORMATS`: what writes it, what it holds, and the function that reads it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal
 
-from skelcl.data.poses import estimators, keypoint_arrays, tables
-from skelcl.data.poses.contents import Poses
+from skelcl.data.poses import estimators, keypoint_arrays, landmarks, tables
+from skelcl.data.poses.contents import Poses, Wanted
+from skelcl.errors import OptionError
 from skelcl.skeleton import Skeleton
 
 Format = Literal["csv", "json", "npy", "npz", "mediapipe", "openpose", "coco", "alphapose"]
-ENDINGS: dict[Format, str] = {
-    "csv": ".csv",
-    "json": ".json",
-    "npy": ".npy",
-    "npz": ".npz",
-    "mediapipe": ".json",
-    "openpose": "_keypoints.json",
-    "coco": ".json",
-    "alphapose": ".json",
+
+
+@dataclass(frozen=True)
+class PoseFormat:
+    """What readers, and people, have to know of a format.
+
+    Args:
+        tools: What writes it.
+        clip: What one clip is.
+        content: What is in it.
+        ending: How the names of its files end.
+        read: Reads the files of a clip.
+        y_down: Whether y points down, as in images; stores have it upwards.
+        confidence: Where it says how sure a joint is.
+        lost: What it has and a store does not keep.
+        recognised: Whether the content of a JSON file is of this format; None where the ending says it.
+    """
+
+    tools: str
+    clip: str
+    content: str
+    ending: str
+    read: Callable[[Sequence[Path], Wanted], Poses]
+    y_down: bool
+    confidence: str
+    lost: str
+    recognised: Callable[[Any], bool] | None = None
+
+
+def _first_keys(content: Any) -> set[str]:
+    """Keys of the first of a list of objects."""
+    first = content[0] if isinstance(content, list) and content else None
+    return set(first) if isinstance(first, dict) else set()
+
+
+FORMATS: Mapping[Format, PoseFormat] = {
+    "csv": PoseFormat(
+        tools="spreadsheets, pandas",
+        clip="a file",
+        content="long: columns `frame`, `joint` (name or place), `x`, `y` and, where known, `z`, `confidence`, "
+        "`person`; wide: `frame`, `person` and `<joint>_x`, `<joint>_y`, `<joint>_z`, `<joint>_confidence`",
+        ending=".csv",
+        read=tables.read,
+        y_down=False,
+        confidence="`confidence`",
+        lost="other columns",
+    ),
+    "npy": PoseFormat(
+        tools="numpy",
+        clip="a file",
+        content="(T, V, C) or (M, T, V, C)",
+        ending=".npy",
+        read=partial(keypoint_arrays.read, format="npy"),
+        y_down=False,
+        confidence="a column more",
+        lost="nothing",
+    ),
+    "npz": PoseFormat(
+        tools="numpy",
+        clip="a file",
+        content="`keypoints` (T, V, C) or (M, T, V, C) and, where known, `confidence` (M, T, V), `label`, `id`, `fps`, "
+        "`layout`, `subject`, `camera`",
+        ending=".npz",
+        read=partial(keypoint_arrays.read, format="npz"),
+        y_down=False,
+        confidence="`confidence`, or a column more",
+        lost="nothing",
+    ),
+    "json": PoseFormat(
+        tools="scripts of your own",
+        clip="a file",
+        content="as `npz`, in nested lists",
+        ending=".json",
+        read=partial(keypoint_arrays.read, format="json"),
+        y_down=False,
+        confidence="`confidence`, or a column more",
+        lost="nothing",
+        recognised=lambda content: isinstance(content, dict) and "keypoints" in content,
+    ),
+    "alphapose": PoseFormat(
+        tools="AlphaPose",
+        clip="a file, a list of persons",
+        content="`image_id`, `keypoints` of x, y, confidence, and `idx`, which tells persons apart",
+        ending=".json",
+        read=estimators.alphapose,
+        y_down=True,
+        confidence="every third number",
+        lost="boxes, scores of persons",
+        recognised=lambda content: {"image_id", "keypoints", "idx"} <= _first_keys(content),
+    ),
+    "coco": PoseFormat(
+        tools="COCO's evaluation, Detectron2, MMPose",
+        clip="a file, a list of persons",
+        content="`image_id`, `keypoints` of x, y, confidence",
+        ending=".json",
+        read=estimators.coco,
+        y_down=True,
+        confidence="every third number",
+        lost="boxes, scores of persons",
+        recognised=lambda content: {"image_id", "keypoints"} <= _first_keys(content),
+    ),
+    "openpose": PoseFormat(
+        tools="OpenPose",
+        clip="a folder of `*_keypoints.json`, a file per frame",
+        content="`people` with `pose_keypoints_2d` or `pose_keypoints_3d`",
+        ending="_keypoints.json",
+        read=estimators.openpose,
+        y_down=True,
+        confidence="the last of three or four numbers",
+        lost="hands and faces",
+    ),
+    "mediapipe": PoseFormat(
+        tools="MediaPipe in Python and JavaScript",
+        clip="a file, a list of frames",
+        content="`world_landmarks`, `landmarks` or both, with or without `pose_` before it or in camel case, each with "
+        "x, y, z, visibility, of one person or a list of persons",
+        ending=".json",
+        read=landmarks.read,
+        y_down=True,
+        confidence="`visibility`, or `presence` where that is null",
+        lost="landmarks in the image where there are world landmarks; hands and faces",
+        recognised=lambda content: True,
+    ),
 }
-"""How the names of the files of a format end."""
+"""Format → its facts; a JSON file is of the first of them that recognises its content."""
+
+
+def find_format(name: str) -> Format:
+    """The format of a name.
+
+    Raises:
+        OptionError: There is none.
+    """
+    for format in FORMATS:
+        if format == name:
+            return format
+    raise OptionError(f"--format must be one of {', '.join(FORMATS)}, not {name!r}")
 
 
 def load(format: Format, files: Sequence[Path], channels: int | None = None, layout: Skeleton | None = None) -> Poses:
@@ -56,17 +168,4 @@ def load(format: Format, files: Sequence[Path], channels: int | None = None, lay
     Raises:
         ReadError: The clip is damaged or not in the format.
     """
-    if format not in get_args(Format):
-        raise ValueError(f"format must be one of {', '.join(get_args(Format))}, not {format!r}")
-    if format == "openpose":
-        return estimators.openpose(files, channels)
-    (file,) = files
-    if format == "csv":
-        if layout is None:
-            raise ValueError("a table cannot be read without its layout")
-        return tables.read(file, channels, layout)
-    if format in ("npy", "npz", "json"):
-        return keypoint_arrays.read(file, format, channels)
-    if format in ("coco", "alphapose"):
-        return estimators.person_list(file, channels, tracked=format == "alphapose")
-    return estimators.mediapipe(file, channels)
+    return FORMATS[format].read(files, Wanted(channels, layout))

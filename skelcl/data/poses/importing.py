@@ -16,10 +16,10 @@ from skelcl.data.formats.folders import files_below, fingerprint
 from skelcl.data.official_splits import check_store_name
 from skelcl.data.poses.contents import MOST_BODIES, Poses
 from skelcl.data.poses.estimators import OPENPOSE
-from skelcl.data.poses.formats import ENDINGS, Format, load
+from skelcl.data.poses.formats import FORMATS, Format, load
 from skelcl.data.poses.keypoint_arrays import Container, peek
 from skelcl.data.poses.layouts import find_layout, map_layout
-from skelcl.data.poses.reader import IMAGE_FORMATS, PoseReader, guess_layout
+from skelcl.data.poses.reader import PoseReader, guess_layout
 from skelcl.data.poses.tables import table
 from skelcl.data.recording import DatasetInfo, Notice, ReadError, Recording, Source
 from skelcl.data.store import SkeletonStore, StoreError
@@ -68,6 +68,7 @@ class _Reader:
                 poses.camera if clip.camera < 0 else clip.camera,
                 label_original=int(clip.label) if clip.label and re.fullmatch(r"\d{1,4}", clip.label) else None,
                 warnings=warnings,
+                notes=dict(poses.notes),
                 zeros=False,
             )
         ]
@@ -141,7 +142,7 @@ def convert_poses(
     source = given or guess_layout(first, format)
     change = None if to is None or find_layout(to) == source else map_layout(source, find_layout(to))
     classes = _classes([clip.label for clip in clips if clip.label is not None])
-    y_down = format in IMAGE_FORMATS if y_down is None else y_down
+    y_down = FORMATS[format].y_down if y_down is None else y_down
     poses = PoseReader(
         layout=source,
         change=change,
@@ -158,7 +159,7 @@ def convert_poses(
         name=name,
         skeleton=poses.target,
         classes=classes,
-        reader=1,
+        reader=2,
         axes="y up, z away from the camera" if y_down and poses.channels == 3 else flat,
         units="m" if format == "mediapipe" and poses.channels == 3 else "as given",
         fps=reader.fps,
@@ -249,7 +250,7 @@ def find(input: Path, format: Format, labels: Path | None = None) -> tuple[list[
         if format == "openpose":
             clip, fits = file.parent, OPENPOSE.fullmatch(file.name) is not None
         else:
-            clip, fits = file.with_suffix(""), file.suffix.lower() == ENDINGS[format]
+            clip, fits = file.with_suffix(""), file.suffix.lower() == FORMATS[format].ending
         if fits and format != "openpose" and clip.relative_to(top).as_posix() in groups:
             raise StoreError(f"{file}: there is another clip of this name beside it: rename one of them")
         if fits and re.search(r"[\x00-\x1f\ud800-\udfff]", clip.as_posix()):  # the latter: bytes that are no UTF-8
@@ -259,7 +260,7 @@ def find(input: Path, format: Format, labels: Path | None = None) -> tuple[list[
         else:
             others.append(str(file))
     if not groups:
-        raise StoreError(f"no {format} clips (*{ENDINGS[format]}) in {input}")
+        raise StoreError(f"no {format} clips (*{FORMATS[format].ending}) in {input}")
     notices = []
     if others:
         message = f"{len(others)} files of other names were ignored, for example {min(others)}"
@@ -314,14 +315,15 @@ def read_labels(file: Path) -> dict[str, tuple[str | None, int, int]]:
     """
     out: dict[str, tuple[str | None, int, int]] = {}
     try:
-        header, rows = table(file)
+        header, lines, cells = table(file)
     except ReadError as error:
         raise InputError(f"{error}") from error
     if wrong := [name for name in header if name not in _LABEL_COLUMNS]:
         raise InputError(f"{file}: unknown column {short_repr(wrong[0])}; the columns are {', '.join(_LABEL_COLUMNS)}")
     if "id" not in header or "label" not in header:
         raise InputError(f"{file}: the column {'id' if 'id' not in header else 'label'!r} is missing")
-    for line, row in rows:
+    for line, values in zip(lines, cells, strict=True):
+        row = dict(zip(header, values, strict=True))
         if row["id"] in out or not row["id"]:
             raise InputError(
                 f"{file}, line {line}: id {short_repr(row['id'])} is {'given twice' if row['id'] else 'empty'}"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from skelcl.data.formats.containers import LARGEST, ZIP, npz_names, read_json, read_npy, read_npz, reading, short_repr
-from skelcl.data.poses.contents import Poses, as_numbers
+from skelcl.data.poses.contents import Poses, Wanted, as_numbers
 from skelcl.data.recording import ReadError
 
 Container = Literal["json", "npy", "npz"]
@@ -31,17 +31,18 @@ def peek(file: Path, format: Container) -> tuple[str | None, str | None]:
     return _scalar(known, "id", str, file), _scalar(known, "label", str, file)
 
 
-def read(file: Path, format: Container, channels: int | None) -> Poses:
+def read(files: Sequence[Path], wanted: Wanted, format: Container) -> Poses:
     """Reads a clip.
 
     Args:
-        file: Array of keypoints (T, V, C) or (M, T, V, C), or a container of it.
+        files: Array of keypoints (T, V, C) or (M, T, V, C), or a container of it.
+        wanted: Channels to read, 2 or 3; None takes what there is.
         format: What the file is.
-        channels: Coordinates per joint, 2 or 3; None takes what there is.
 
     Raises:
         ReadError: It is damaged, or its parts do not fit together.
     """
+    (file,), channels = files, wanted.channels
     known = _members(file, format, _KEYS)
     if "keypoints" not in known:
         raise ReadError("keys", f"{file}: the key 'keypoints' is missing")
@@ -53,10 +54,10 @@ def read(file: Path, format: Container, channels: int | None) -> Poses:
     if joints.ndim != 4 or 0 in joints.shape:
         raise ReadError("shape", f"{file}: keypoints are {joints.shape}, not (M, T, V, C) or (T, V, C)")
     width = joints.shape[3]
-    wanted = channels or min(width, 3)
-    if confidence is None and width == wanted + 1:
-        joints, confidence = joints[..., :wanted], joints[..., wanted]
-    if joints.shape[3] != wanted or wanted not in (2, 3):
+    count = channels or min(width, 3)
+    if confidence is None and width == count + 1:
+        joints, confidence = joints[..., :count], joints[..., count]
+    if joints.shape[3] != count or count not in (2, 3):
         raise ReadError("shape", f"{file}: keypoints have {width} coordinates, not {channels or '2 or 3'}")
     if confidence is not None and confidence.shape != joints.shape[:3]:
         raise ReadError("shape", f"{file}: confidence is {confidence.shape}, not {joints.shape[:3]}")

@@ -8,14 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from skelcl.data.poses.contents import Poses
-from skelcl.data.poses.formats import Format
+from skelcl.data.poses.formats import FORMATS, Format
 from skelcl.data.poses.layouts import LayoutMap
 from skelcl.data.recording import ReadError
 from skelcl.data.store import StoreError
 from skelcl.skeleton import LAYOUTS, Skeleton
 
-IMAGE_FORMATS = ("mediapipe", "openpose", "coco", "alphapose")
-"""What pose estimators write: y points down."""
 _BY_SIZE = {17: "coco17", 18: "openpose18", 25: "openpose25", 26: "halpe26"}
 
 
@@ -96,7 +94,7 @@ def guess_layout(first: Poses, format: Format) -> Skeleton:
     """
     joints = first.joints.shape[2]
     name = first.layout or ("mediapipe33" if format == "mediapipe" else None)
-    if name is None and format in IMAGE_FORMATS:
+    if name is None and FORMATS[format].y_down:
         name = _BY_SIZE.get(joints)
     if name not in LAYOUTS:
         found = f"{joints} joints per body" if name is None else f"the layout {name!r}"

@@ -9,10 +9,10 @@ import numpy as np
 
 from skelcl.data.formats.containers import read_json
 from skelcl.data.poses.estimators import OPENPOSE
-from skelcl.data.poses.formats import ENDINGS, Format, load
+from skelcl.data.poses.formats import FORMATS, Format, find_format, load
 from skelcl.data.poses.importing import find
 from skelcl.data.poses.layouts import find_layout
-from skelcl.data.poses.reader import IMAGE_FORMATS, PoseReader, guess_layout
+from skelcl.data.poses.reader import PoseReader, guess_layout
 from skelcl.data.recording import ReadError
 from skelcl.data.store import StoreError
 from skelcl.errors import InputError
@@ -27,16 +27,18 @@ class ReadClip:
         joints: Coordinates, (M, T, V, C) float32, NaN where nothing was seen.
         skeleton: Layout of the V joints.
         fps: Frames per second; None when the file does not say.
+        notes: What was concluded from the numbers, one line each.
     """
 
     joints: np.ndarray
     skeleton: Skeleton
     fps: float | None
+    notes: tuple[str, ...]
 
 
 def read_clip(
     input: Path,
-    format: Format | None = None,
+    format: str | None = None,
     *,
     layout: str | None = None,
     y_down: bool | None = None,
@@ -54,23 +56,24 @@ def read_clip(
     Raises:
         StoreError: There is no such clip, there are several, or the layout is unknown.
         InputError: The clip or the layout is wrong.
+        OptionError: There is no such format.
     """
-    format = format or guess_format(input)
-    clips, _ = find(input, format)
+    known = guess_format(input) if format is None else find_format(format)
+    clips, _ = find(input, known)
     if len(clips) > 1:
         raise StoreError(f"{input} holds {len(clips)} clips; name one of them, for example {clips[0].place}")
     source = None if layout is None else find_layout(layout)
-    if format == "csv" and source is None:
+    if known == "csv" and source is None:
         raise StoreError("--layout is missing: a table has names of joints, but not their order and tree")
     try:
-        poses = load(format, clips[0].files, None, source)
-        source = source or guess_layout(poses, format)
-        flat = format in IMAGE_FORMATS if y_down is None else y_down
+        poses = load(known, clips[0].files, None, source)
+        source = source or guess_layout(poses, known)
+        flat = FORMATS[known].y_down if y_down is None else y_down
         reader = PoseReader(source, None, poses.joints.shape[-1], max_bodies=max_bodies, y_down=flat)
         joints, _ = reader(poses, clips[0].place)
     except ReadError as error:
         raise InputError(str(error)) from error
-    return ReadClip(joints, source, poses.fps)
+    return ReadClip(joints, source, poses.fps, tuple(poses.notes.values()))
 
 
 def guess_format(input: Path) -> Format:
@@ -88,16 +91,14 @@ def guess_format(input: Path) -> Format:
             continue
         if OPENPOSE.fullmatch(file.name):
             return "openpose"
-        fits = [format for format, ending in ENDINGS.items() if ending == file.suffix.lower()]
-        if len(fits) == 1 and file.name != "labels.csv":
+        if file.name == "labels.csv":
+            continue
+        fits = [format for format, facts in FORMATS.items() if facts.ending == file.suffix.lower()]
+        if len(fits) == 1:
             return fits[0]
-        if file.suffix.lower() == ".json":
-            content = read_json(file)
-            first = content[0] if isinstance(content, list) and content else content
-            keys = set(first) if isinstance(first, dict) else set()
-            if isinstance(content, dict) and "keypoints" in keys:
-                return "json"
-            if {"image_id", "keypoints"} <= keys:
-                return "alphapose" if "idx" in keys else "coco"
-            return "mediapipe"
+        content = read_json(file) if fits else None
+        for format in fits:
+            recognised = FORMATS[format].recognised
+            if recognised is not None and recognised(content):
+                return format
     raise InputError(f"{input}: looks like no clip; say what it is with --format")

@@ -59,11 +59,13 @@ BAD = {
         "three": '[{"image_id": 1, "keypoints": [1, 2, 3, 4]}]',
         "missing": '[{"image_id": 1}]',
         "null": '[{"image_id": 1, "keypoints": [1, 2, {}]}]',
-        "far": '[{"image_id": 1, "keypoints": [1, 2, 3]}, {"image_id": 900000000, "keypoints": [1, 2, 3]}]',
+        "far": json.dumps([{"image_id": t, "keypoints": [1, 2, 3]} for t in (1, 2, 3, 900000000)]),
         "differ": '[{"image_id": 1, "keypoints": [1, 2, 3]}, {"image_id": 1, "keypoints": [1, 2, 3, 4, 5, 6]}]',
     },
     "alphapose": {
-        "twice": json.dumps(2 * [{"image_id": 1, "keypoints": [1, 2, 3], "idx": 1}]),
+        "clips": json.dumps(
+            [{"image_id": f"{c}/{t}.jpg", "keypoints": [1, 2, 3], "idx": 1} for c in (1, 2) for t in range(3)]
+        ),
     },
     "csv": {
         "empty": "",
@@ -76,7 +78,12 @@ BAD = {
         "twice": "frame,joint,x,y\n1,hip,2,3\n1,0,2,3\n",
         "names": "frame,joint,x,x\n1,hip,2,3\n",
         "wide": "frame,hip_x,hip_y\n1,2,3\n",
-        "far": "frame,joint,x,y\n1,hip,2,3\n999999999,hip,2,3\n",
+        "far": "frame,joint,x,y\n1,hip,2,3\n2,hip,2,3\n3,hip,2,3\n999999999,hip,2,3\n",
+        "infinite": "frame,joint,x,y\n1,hip,2,3\ninf,hip,2,3\n",
+        "half": "frame,joint,x,y\n1,hip,2,3\n1.5,hip,2,3\n",
+        "persons": "person,hip_x,hip_y,left_hand_x,left_hand_y,right_hand_x,right_hand_y\n1,1,1,1,1,1,1\n2" + 6 * ",1",
+        "frameless": "joint,x,y\nhip,1,2\n",
+        "alike": "frame,joint,x,y,X.\n1,hip,2,3,4\n",
     },
     "npy": {"empty": "", "text": "not an array"},
     "npz": {"empty": "", "text": "PK not a zip"},
@@ -122,7 +129,7 @@ def test_a_csv_error_names_the_line(tmp_path, puppet):
         load("csv", [file], layout=find_layout(puppet))
     file.write_text("hip_x,hip_y\n1,2\n")
     with pytest.raises(
-        ReadError, match=r"a\.csv: .*_x' is missing for the layout puppet; --layout names another, line 1"
+        ReadError, match=r"a\.csv: .*_x' is missing for the layout puppet; --layout names another .*, line 1"
     ):
         load("csv", [file], layout=find_layout(puppet))
 

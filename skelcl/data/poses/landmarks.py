@@ -1,0 +1,119 @@
+"""What MediaPipe writes: landmarks of a pose in space and in the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skelcl.data.formats.containers import read_json, short_repr
+from skelcl.data.poses.contents import Poses, Wanted, as_numbers
+from skelcl.data.poses.people import assemble
+from skelcl.data.recording import ReadError
+
+_WORLD, _IMAGE = "world_landmarks", "landmarks"
+"""As people know them; Python, JavaScript and older versions spell them in their own ways."""
+
+
+def read(files: Sequence[Path], wanted: Wanted) -> Poses:
+    """Reads MediaPipe's landmarks: a list of frames, each with those of one person or of a list of persons.
+
+    Several people are followed by their landmarks in the image where every frame has them. World landmarks are relative
+    to the hips and tell people apart by how they hold themselves alone.
+
+    Args:
+        files: JSON file of a clip.
+        wanted: 3 channels for world landmarks, 2 for those in the image; None takes world landmarks where there are.
+
+    Raises:
+        ReadError: The file is damaged, or no frame has such landmarks.
+    """
+    (file,) = files
+    frames = read_json(file)
+    if isinstance(frames, dict) and set(frames) >= {"frames"}:
+        frames = frames["frames"]
+    if not isinstance(frames, list) or not frames:
+        raise ReadError("frames", f"{file}: holds no list of frames")
+    found: list[dict[str, list[Any]]] = []
+    for t, frame in enumerate(frames):
+        if frame is not None and not isinstance(frame, dict):
+            raise ReadError("frames", f"{file}: frame {t} is a {type(frame).__name__}, not an object with landmarks")
+        found.append(_persons(frame or {}, f"{file}: frame {t}"))
+    channels = wanted.channels or (3 if any(_WORLD in frame for frame in found) else 2)
+    key, other = (_WORLD, _IMAGE) if channels == 3 else (_IMAGE, _WORLD)
+    if not any(key in frame for frame in found):
+        remedy = ", the 3D poses that are wanted; an import takes flat ones with --channels 2" if channels == 3 else ""
+        had = f", but {other}" if any(other in frame for frame in found) else ""
+        raise ReadError("no_skeleton", f"{file}: no frame has {key}{had}{remedy}")
+    people, presence = _coordinates(found, key, channels, file)
+    by, seen = "landmarks in the image", people
+    if channels == 3 and max(map(len, people)) > 1:
+        if all(len(frame.get(_IMAGE, ())) == len(persons) for frame, persons in zip(found, people, strict=True)):
+            seen, _ = _coordinates(found, _IMAGE, 2, file)
+        else:
+            by = "world landmarks, which do not tell where anybody stands"
+    notes = {"confidence": f"{file}: visibility is null, so presence is the confidence"} if presence else {}
+    # One person at a time is one person, wherever the next frame shows them.
+    alone = [[0] * len(persons) for persons in people] if max(map(len, people)) == 1 else None
+    return assemble(people, file, numbers=alone, seen=seen, by=by, notes=notes)
+
+
+def _persons(frame: dict[str, Any], place: str) -> dict[str, list[Any]]:
+    """The persons of a frame, by what their landmarks are; only what is there."""
+    out: dict[str, list[Any]] = {}
+    for name, value in frame.items():
+        plain = name.replace("_", "").lower().removeprefix("pose")
+        key = _WORLD if plain == "worldlandmarks" else _IMAGE if plain == "landmarks" else None
+        if key is None or not value:
+            continue
+        if not isinstance(value, list):
+            raise ReadError("landmarks", f"{place}: {name} is {short_repr(value)}, no list")
+        out[key] = [value] if isinstance(value[0], dict) else value
+    return out
+
+
+def _coordinates(
+    frames: Sequence[dict[str, list[Any]]], key: str, channels: int, file: Path
+) -> tuple[list[list[np.ndarray]], bool]:
+    """For each frame its persons (V, C + 1), visibility last, and whether presence stands in for visibility."""
+    axes = "xyz"[:channels]
+    persons = [(t, person) for t, frame in enumerate(frames) for person in frame.get(key, ())]
+    try:
+        rows = [
+            [[*(one[axis] for axis in axes), one.get("visibility", 1.0)] for one in person] for _, person in persons
+        ]
+        values = np.asarray(rows)
+        if values.ndim != 3 or values.dtype.kind not in "Oiuf":
+            raise ValueError(f"{values.dtype}")
+        joints = as_numbers(values, file, "landmarks")
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise _wrong(persons, axes, file) from None
+    present = False
+    if (unknown := np.isnan(joints[..., -1])).any():
+        given = [[one.get("presence") for one in person] for _, person in persons]
+        present = all(isinstance(value, int | float) for person in given for value in person)
+        instead = np.asarray(given, np.float32) if present else np.float32(1.0)
+        joints[..., -1] = np.where(unknown, instead, joints[..., -1])
+    out: list[list[np.ndarray]] = [[] for _ in frames]
+    for (t, _), person in zip(persons, joints, strict=True):
+        out[t].append(person)
+    return out, present
+
+
+def _wrong(persons: Sequence[tuple[int, Any]], axes: str, file: Path) -> ReadError:
+    """What is wrong with landmarks that are no regular array of numbers."""
+    sizes = set()
+    for t, person in persons:
+        for one in person if isinstance(person, list) and person else [None]:
+            if not isinstance(one, dict) or not set(axes) <= one.keys():
+                what = f"a landmark is {short_repr(one)}, not x, y, z, visibility"
+                return ReadError("landmarks", f"{file}: frame {t}: {what}")
+            values = [*(one[axis] for axis in axes), one.get("visibility")]
+            if odd := [value for value in values if not isinstance(value, int | float | None)]:
+                return ReadError("numbers", f"{file}: frame {t}: a landmark holds {short_repr(odd[0])}, no number")
+        sizes.add(len(person))
+    if len(sizes) > 1:
+        return ReadError("landmarks", f"{file}: the number of landmarks changes")
+    return ReadError("numbers", f"{file}: landmarks are no regular array of numbers")
