@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -22,6 +23,7 @@ from skelcl.encoders import Encoder
 from skelcl.errors import InputError, OptionError
 from skelcl.nn import Queue
 from skelcl.seeding import generator, seeded
+from skelcl.skeleton import Skeleton
 from skelcl.transforms import View
 from skelcl.transforms.normalize import check_versions, versions
 
@@ -45,6 +47,9 @@ class Batches(Protocol):
 
     batch_size: int
     num_slots: int
+    channels: int
+    skeleton: Skeleton
+    num_persons: int
 
 
 class Method(pl.LightningModule):
@@ -80,10 +85,11 @@ class Method(pl.LightningModule):
         _check_rates(optimizer, scheduler)
 
     def setup(self, stage: str) -> None:
-        """Refuse batches that the contrast cannot work with.
+        """Refuse batches that the contrast cannot work with, and views that need depth where the data have none.
 
         Raises:
-            OptionError: If a batch overruns a queue of keys, or one clip is all that the method contrasts.
+            OptionError: If a batch overruns a queue of keys, one clip is all that the method contrasts, or a view takes
+                three coordinates per joint and the data have two.
         """
         data: object = getattr(self._trainer, "datamodule", None)
         if stage != "fit" or not isinstance(data, Batches):
@@ -100,6 +106,21 @@ class Method(pl.LightningModule):
                 f"{type(self).__name__} contrasts the clips of a batch with each other, and a batch has one clip: its "
                 "loss would be zero for ever; use a larger --data.batch_size"
             )
+        if data.channels == 2:
+            self._try_planar(data)
+
+    def _try_planar(self, data: Batches) -> None:
+        """Makes every view of a clip in the plane, and tells what its parts do there."""
+        joints, one = torch.rand(2, data.skeleton.num_joints, 2), torch.zeros(1, dtype=torch.int64)
+        clip = Clips(joints, one, one + 2, one + 1, one, one, one, data.skeleton, data.num_persons)
+        views = [part for part in self.modules() if isinstance(part, View)]
+        for view in views:
+            try:
+                view(clip, torch.Generator().manual_seed(0))
+            except InputError as error:
+                raise OptionError(f"{type(self).__name__}: {error}") from error
+        if told := dict.fromkeys(line for view in views for line in view.planar):
+            rank_zero_info(f"two coordinates per joint: {'; '.join(told)}")
 
     @property
     def contrasts_batch(self) -> bool:

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from skelcl.bounds import NonNegativeFloat, NonNegativeInt, PositiveFloat, Share, bounded
 from skelcl.errors import InputError
 from skelcl.skeleton import Skeleton
-from skelcl.transforms.normalize import require_3d, transform
+from skelcl.transforms.normalize import transform
 from skelcl.transforms.resample import present
 from skelcl.transforms.step import Mask, Step, joint_index
 
@@ -80,7 +80,7 @@ class MatrixAugmentation(Augmentation[Tensor]):
         probability: Share of the clips that are changed.
 
     Raises:
-        ValueError: If ``probability`` is not in [0, 1], or the data are not 3D.
+        ValueError: If ``probability`` is not in [0, 1].
     """
 
     def __init__(self, probability: Share = 1.0) -> None:
@@ -88,42 +88,41 @@ class MatrixAugmentation(Augmentation[Tensor]):
         self.probability = probability
 
     @abstractmethod
-    def matrices(self, n: int, device: torch.device, generator: Generator | None = None) -> Tensor:
-        """A matrix for each of ``n`` clips, (N, 3, 3), whatever the probability."""
+    def matrices(self, n: int, channels: int, device: torch.device, generator: Generator | None = None) -> Tensor:
+        """A matrix for each of ``n`` clips of C = ``channels``, (N, C, C), whatever the probability."""
 
     def draw(self, x: Tensor, generator: Generator | None = None) -> Tensor:
-        """One matrix per clip, (N, 3, 3); the identity where the clip is not changed."""
-        require_3d(x, type(self).__name__)
-        matrix = self.matrices(len(x), x.device, generator)
+        """One matrix per clip, (N, C, C); the identity where the clip is not changed."""
+        matrix = self.matrices(len(x), x.shape[1], x.device, generator)
         if self.probability == 1.0:
             return matrix
         changed = torch.rand(len(x), 1, 1, device=x.device, generator=generator) < self.probability
-        return torch.where(changed, matrix, torch.eye(3, device=x.device))
+        return torch.where(changed, matrix, torch.eye(x.shape[1], device=x.device))
 
     def augment(self, x: Tensor, params: Tensor) -> Tensor:
-        """Every joint of x multiplied by the matrix (N, 3, 3) of its clip."""
+        """Every joint of x multiplied by the matrix (N, C, C) of its clip."""
         return transform(x, params)
 
 
 @bounded
 class Shear(MatrixAugmentation):
-    """Multiplies every joint by a matrix with ones on the diagonal and six random entries off it.
+    """Multiplies every joint by a matrix with ones on the diagonal and random entries off it.
 
     Args:
         amplitude: The entries are uniform in ±amplitude. AS-CAL and SCD-Net take 1, AimCLR 0.5.
         probability: Share of the clips that are sheared; SCD-Net takes 0.5.
 
     Raises:
-        ValueError: If ``amplitude`` is negative, ``probability`` is not in [0, 1], or the data are not 3D.
+        ValueError: If ``amplitude`` is negative, or ``probability`` is not in [0, 1].
     """
 
     def __init__(self, amplitude: NonNegativeFloat = 1.0, probability: Share = 1.0) -> None:
         super().__init__(probability)
         self.amplitude = amplitude
 
-    def matrices(self, n: int, device: torch.device, generator: Generator | None = None) -> Tensor:
-        """A shear for each of ``n`` clips, (N, 3, 3)."""
-        matrix = (2 * torch.rand(n, 3, 3, device=device, generator=generator) - 1) * self.amplitude
+    def matrices(self, n: int, channels: int, device: torch.device, generator: Generator | None = None) -> Tensor:
+        """A shear for each of ``n`` clips, (N, C, C)."""
+        matrix = (2 * torch.rand(n, channels, channels, device=device, generator=generator) - 1) * self.amplitude
         matrix.diagonal(dim1=1, dim2=2).fill_(1.0)
         return matrix
 
@@ -134,7 +133,8 @@ class Rotate(MatrixAugmentation):
 
     A main axis is chosen uniformly; its angle is uniform in [0, max_degrees], one-sided as AS-CAL published it, and
     those of the two other axes in [0, minor_max_degrees]. The rotations are composed as R_z·R_y·R_x. Equal bounds and
-    ``symmetric`` give the rotation of CTR-GCN: three independent angles, ±17.2° each.
+    ``symmetric`` give the rotation of CTR-GCN: three independent angles, ±17.2° each. Clips of two coordinates are
+    turned in their plane, by the angle of a main axis.
 
     Args:
         max_degrees: Largest angle about the main axis.
@@ -143,8 +143,10 @@ class Rotate(MatrixAugmentation):
         probability: Share of the clips that are turned; SCD-Net takes 0.5.
 
     Raises:
-        ValueError: If an angle is negative, ``probability`` is not in [0, 1], or the data are not 3D.
+        ValueError: If an angle is negative, or ``probability`` is not in [0, 1].
     """
+
+    planar = "turns in the plane alone"
 
     def __init__(
         self,
@@ -158,8 +160,13 @@ class Rotate(MatrixAugmentation):
         self.minor_max_degrees = minor_max_degrees
         self.symmetric = symmetric
 
-    def matrices(self, n: int, device: torch.device, generator: Generator | None = None) -> Tensor:
-        """A rotation for each of ``n`` clips, (N, 3, 3)."""
+    def matrices(self, n: int, channels: int, device: torch.device, generator: Generator | None = None) -> Tensor:
+        """A rotation for each of ``n`` clips, (N, C, C)."""
+        if channels == 2:
+            share = torch.rand(n, device=device, generator=generator)
+            share = 2 * share - 1 if self.symmetric else share
+            angle = (share * self.max_degrees).deg2rad()
+            return rotation(F.pad(angle[:, None], (2, 0)))[:, :2, :2]
         main = torch.randint(3, (n, 1), device=device, generator=generator)
         largest = torch.where(main == torch.arange(3, device=device), self.max_degrees, self.minor_max_degrees)
         share = torch.rand(n, 3, device=device, generator=generator)

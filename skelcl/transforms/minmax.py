@@ -9,7 +9,7 @@ from skelcl.bounds import NonNegativeInt, bounded
 from skelcl.clips import Clips
 from skelcl.errors import InputError
 from skelcl.transforms.augment import rotation
-from skelcl.transforms.normalize import Moved, Normalize, extent, require_3d, stretch, transform
+from skelcl.transforms.normalize import Moved, Normalize, extent, stretch, transform
 
 
 @bounded
@@ -45,7 +45,11 @@ class RotateMinMax(Normalize):
         Raises:
             InputError: If the clips went through a recipe that is more than a shift.
         """
-        require_3d(x, "RotateMinMax")
+        if x.shape[1] != 3:
+            raise InputError(
+                "RotateMinMax turns clips about x and y, which takes three coordinates, these have two: give the view "
+                "Normalize(recipe='ucla_minmax') and, for turns in the plane, the step Rotate"
+            )
         if clips.recipe not in ("none", "sgn"):
             raise InputError(
                 f"RotateMinMax: the store holds clips that already went through the recipe {clips.recipe!r}, after "

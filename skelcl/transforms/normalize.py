@@ -17,7 +17,7 @@ from skelcl.transforms.resample import planar, present
 Recipe = Literal["none", "root", "sgn", "agcn", "stgcn50", "ucla_minmax", "hcn", "sds"]
 Scale = Literal["none", "torso"]
 Moved = tuple[Tensor, Tensor | None]
-"""x (N, C, T, V, M), and the matrix (N, 3, 3) that every joint of it is still to be multiplied by, if any."""
+"""x (N, C, T, V, M), and the matrix (N, C, C) that every joint of it is still to be multiplied by, if any."""
 
 HISTORY: dict[str, tuple[str, ...]] = {"agcn": ("turned the left shoulder to +x, not the right one",)}
 """Recipe → what each earlier version of it did otherwise; a recipe that is not here is at its first."""
@@ -46,10 +46,12 @@ class Normalize(nn.Module):
             origin instead of zeros (HCN). ``sds``: minus the base of the spine of body 0 in its first frame, divided by
             the length of its spine there, then one rotation that turns the spine to +z and what is level of the way
             from its upper end to the left elbow to +x: constants of the clip (SDS-CL).
+            Clips of two coordinates are moved and scaled alike; what is turned in three dimensions is there turned in
+            the plane as far as that goes, see :attr:`planar`.
         scale: ``torso`` divides by the distance of origin and centre joint of body 0 in its first frame.
 
     Raises:
-        ValueError: If ``recipe`` or ``scale`` is unknown, or a recipe for 3D data meets other data.
+        ValueError: If ``recipe`` or ``scale`` is unknown.
     """
 
     def __init__(self, recipe: Recipe = "none", scale: Scale = "none") -> None:
@@ -60,6 +62,11 @@ class Normalize(nn.Module):
             raise ValueError(f"Normalize: scale must be one of {', '.join(get_args(Scale))}, got {scale!r}")
         self.recipe = recipe
         self.scale = scale
+
+    @property
+    def planar(self) -> str:
+        """What the recipe does to clips of two coordinates where that is less than to those of three; else empty."""
+        return _PLANAR.get(self.recipe, "")
 
     def forward(self, x: Tensor, clips: Clips, generator: Generator | None = None) -> Tensor:
         """The normalised x.
@@ -135,20 +142,10 @@ def check_versions(module: nn.Module, known: Mapping[str, int], past: str = "non
 
 
 def transform(x: Tensor, matrix: Tensor) -> Tensor:
-    """One matrix per clip, (N, 3, 3), applied to every joint of x (N, 3, T, V, M) as a column vector."""
+    """One matrix per clip, (N, C, C), applied to every joint of x (N, C, T, V, M) as a column vector."""
     frames, joints = x.shape[2:4]
     flat = x.permute(0, 4, 1, 2, 3).flatten(3)
     return (matrix[:, None] @ flat).view(*flat.shape[:3], frames, joints).permute(0, 2, 3, 4, 1)
-
-
-def require_3d(x: Tensor, name: str) -> None:
-    """Refuses x (N, C, …) with C ≠ 3 in the name of a transform.
-
-    Raises:
-        InputError: If C is not three.
-    """
-    if x.shape[1] != 3:
-        raise InputError(f"{name} needs 3D coordinates (C = 3), got C = {x.shape[1]}")
 
 
 def _subtract(x: Tensor, shift: Tensor) -> Tensor:
@@ -176,17 +173,22 @@ def _sgn(x: Tensor, clips: Clips) -> Moved:
 
 
 def _agcn(x: Tensor, clips: Clips) -> Moved:
-    require_3d(x, "Normalize(recipe='agcn')")
     origin = clips.skeleton.origin
     shift = x[:, :, :, origin : origin + 1, :1] * present(x).to(x.dtype)[:, None, :, None]
     return _subtract(x, shift), _upright(clips)
 
 
 def _upright(clips: Clips) -> Tensor:
-    """(N, 3, 3): turns the trunk of the reference body to +z and then its right shoulder, seen from the left, to +x."""
+    """(N, 3, 3): turns the trunk of the reference body to +z and then its right shoulder, seen from the left, to +x.
+
+    In the plane, (N, 2, 2): turns the trunk to +y.
+    """
     (lower, upper), (right, left) = clips.skeleton.up, clips.skeleton.across
     body = clips.reference
-    first = _turn(body[:, upper] - body[:, lower], 2)
+    trunk = body[:, upper] - body[:, lower]
+    if trunk.shape[1] == 2:
+        return _turn_in_plane(trunk)
+    first = _turn(trunk, 2)
     shoulders = (first @ (body[:, right] - body[:, left])[..., None])[..., 0]
     return _turn(shoulders, 0) @ first
 
@@ -203,6 +205,14 @@ def _turn(vector: Tensor, axis: int) -> Tensor:
     return torch.baddbmm(eye + turned, bend[:, None, None] * turned, turned)
 
 
+def _turn_in_plane(vector: Tensor) -> Tensor:
+    """The rotation that turns ``vector`` (N, 2) to +y, (N, 2, 2); identity for one without length."""
+    length = torch.linalg.vector_norm(vector, dim=1, keepdim=True)
+    up = torch.tensor([0.0, 1.0], dtype=vector.dtype, device=vector.device)
+    sine, cosine = torch.where(length < TINY, up, vector / length.clamp(min=TINY)).unbind(1)
+    return torch.stack([cosine, -sine, sine, cosine], 1).view(-1, 2, 2)
+
+
 @lru_cache(maxsize=32)
 def _constants(axis: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """What makes the matrix of y ↦ (v × axis) × y from a vector v, (3, 9), and the identity (3, 3)."""
@@ -213,9 +223,10 @@ def _constants(axis: int, dtype: torch.dtype, device: torch.device) -> tuple[Ten
 
 
 def _stgcn50(x: Tensor, clips: Clips) -> Moved:
-    require_3d(x, "Normalize(recipe='stgcn50')")
     center, (right, left) = clips.skeleton.center, clips.skeleton.across
     x = _subtract(x, x[:, :, :, center : center + 1])
+    if x.shape[1] == 2:
+        return x, None
     ahead, _, aside = (x[:, :, :, right] - x[:, :, :, left])[:, :, :, None].unbind(1)
     # The published code adds 1e-4 to the length and decides the sign of the angle once for all frames of a body.
     cos = ahead / (torch.hypot(ahead, aside) + 1e-4)
@@ -271,16 +282,18 @@ def _hcn(x: Tensor, clips: Clips) -> Moved:
 
 
 def _sds(x: Tensor, clips: Clips) -> Moved:
-    require_3d(x, "Normalize(recipe='sds')")
     skeleton, body = clips.skeleton, clips.reference
     if "left elbow" not in skeleton.joints:
         raise InputError(f"Normalize: recipe 'sds' needs a joint 'left elbow', which skeleton {skeleton.name!r} lacks")
     base, top = body[:, skeleton.up[0]], body[:, skeleton.center]
-    upright = _turn(top - base, 2)
-    arm = (upright @ (body[:, skeleton.joints.index("left elbow")] - top)[..., None])[..., 0]
-    level = F.pad(arm[:, :2], (0, 1))
+    if x.shape[1] == 2:
+        turned = _turn_in_plane(top - base)
+    else:
+        upright = _turn(top - base, 2)
+        arm = (upright @ (body[:, skeleton.joints.index("left elbow")] - top)[..., None])[..., 0]
+        turned = _turn(F.pad(arm[:, :2], (0, 1)), 0) @ upright
     length = torch.linalg.vector_norm(top - base, dim=1)
-    matrix = _turn(level, 0) @ upright / torch.where(length < TINY, 1.0, length)[:, None, None]
+    matrix = turned / torch.where(length < TINY, 1.0, length)[:, None, None]
     return _subtract(x, _where_present(base, x)), matrix
 
 
@@ -290,6 +303,13 @@ def _torso(clips: Clips) -> Tensor:
     length = torch.linalg.vector_norm(body[:, clips.skeleton.center] - body[:, clips.skeleton.origin], dim=1)
     return torch.where(length < TINY, 1.0, length)
 
+
+_PLANAR = {
+    "agcn": "turns the trunk upright in the plane, not the shoulders",
+    "stgcn50": "moves the centre to the origin and turns nothing",
+    "sds": "turns the trunk upright in the plane, not the arm",
+}
+"""Recipe → what is left of its turns without depth."""
 
 _RECIPES: dict[str, Callable[[Tensor, Clips], Moved]] = {
     "none": _none,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,7 +13,13 @@ from skelcl.skeleton import Skeleton
 
 
 class Step(nn.Module, ABC):
-    """One operation on x (N, C, T, V, M): a stream or an augmentation."""
+    """One operation on x (N, C, T, V, M): a stream or an augmentation.
+
+    Attributes:
+        planar: What it does to clips of two coordinates where that is not what it does to those of three; else empty.
+    """
+
+    planar: ClassVar[str] = ""
 
     @abstractmethod
     def forward(self, x: Tensor, skeleton: Skeleton, generator: Generator | None = None) -> Tensor:

@@ -59,6 +59,13 @@ class View(nn.Module):
         """T, the length of the view."""
         return self.sample.frames
 
+    @property
+    def planar(self) -> list[str]:
+        """What parts of the view do to clips of two coordinates that is less than they do to those of three."""
+        parts = [] if self.normalize is None else [(f"recipe {self.normalize.recipe}", self.normalize.planar)]
+        parts += [(type(step).__name__, step.planar) for step in self.steps if isinstance(step, Step)]
+        return [f"{name} {told}" for name, told in parts if told]
+
     def forward(self, clips: Clips, generator: Generator | None = None) -> Tensor:
         """One view of every clip.
 

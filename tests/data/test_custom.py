@@ -5,8 +5,11 @@ import shutil
 from pathlib import Path
 from typing import get_args
 
+import jsonargparse
 import numpy as np
 import pytest
+import torch
+import yaml
 
 from skelcl.commands.data import import_poses
 from skelcl.data import Custom
@@ -14,6 +17,7 @@ from skelcl.data.poses.formats import Format
 from skelcl.data.store import StoreError
 from skelcl.data.synthetic.poses import write_mediapipe
 from skelcl.errors import InputError
+from skelcl.transforms import View
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 RUN = EXPERIMENTS / "pretrain" / "as_cal-nw_ucla.yaml"
@@ -28,16 +32,6 @@ QUICK = [
     "--model.encoder.hidden=8",
     "--data.batch_size=8",
 ]
-FLAT = """
-model:
-  init_args:
-    view:
-      class_path: View
-      init_args:
-        sample: {class_path: CropResize, init_args: {frames: 20, min_frames: 8}}
-        normalize: {class_path: Normalize, init_args: {recipe: root, scale: torso}}
-        steps: [{class_path: Reverse}, {class_path: GaussianBlur}]
-"""
 PUPPET = """
 joints: [nose, chest, left wrist, right wrist]
 parents: [chest, chest, chest, chest]
@@ -119,33 +113,69 @@ def fit(skelcl, root, name, *words):
     return skelcl("fit", "--config", RUN, "--config", overlay, *words, *store, *QUICK)
 
 
-def test_the_command_line_trains_on_flat_poses(skelcl, stores, tmp_path):
-    (tmp_path / "flat.yaml").write_text(FLAT)
-    cli = fit(skelcl, stores / "data", "flat", "--config", "flat.yaml")
+def test_the_command_line_trains_on_flat_poses(skelcl, stores, caplog):
+    cli = fit(skelcl, stores / "data", "flat")
     assert cli.trainer.callback_metrics["train/loss"].isfinite()
     assert cli.model.encoder.lstm.input_size == 2 * 33
+    assert "two coordinates" not in caplog.text, "nothing that AS-CAL does needs depth"
     skelcl("plot", "views", "--ckpt_path", "runs/my-data/version_0/checkpoints/last.ckpt", "--output", "views.gif")
     assert Path("views.gif").stat().st_size > 0
 
 
-@pytest.mark.parametrize(
-    ("step", "name"),
-    [
-        ("{class_path: Shear}", "Shear"),
-        ("{class_path: Rotate}", "Rotate"),
-        ("{class_path: Reverse}\n        normalize: {class_path: Normalize, init_args: {recipe: agcn}}", "Normalize"),
-    ],
-    ids=["shear", "rotate", "agcn"],
-)
-def test_3d_transforms_refuse_flat_poses_by_name(skelcl, stores, tmp_path, capfd, step, name):
-    text = FLAT.split("        normalize")[0] + f"        steps:\n          - {step}\n"
-    (tmp_path / "flat.yaml").write_text(text)
+@pytest.mark.parametrize("run", sorted((EXPERIMENTS / "pretrain").glob("*.yaml")), ids=lambda run: run.stem)
+def test_the_views_of_every_pre_training_take_flat_poses(stores, run):
+    parser = jsonargparse.ArgumentParser()
+    parser.add_argument("--view", type=View)
+    parser.add_argument("--eval_view", type=View)
+    content = yaml.safe_load(run.read_text())["model"]["init_args"]
+    words = []
+    for name in ("view", "eval_view"):
+        own = (
+            content[name]
+            if isinstance(content[name], dict)
+            else yaml.safe_load((run.parent / content[name]).read_text())
+        )
+        words.append(f"--{name}={json.dumps(own)}")
+    views = parser.instantiate_classes(parser.parse_args(words))
+    flat = Custom("flat", stores / "data", num_persons=2, test_share=0.5)
+    (clips, *_) = flat.train_dataloader()
+    for view in (views.view, views.eval_view):
+        x = view(clips, torch.Generator().manual_seed(0))
+        assert x.shape == (len(clips), 2, view.frames, 33, 2)
+        assert x.isfinite().all()
+
+
+SMALL = sorted((EXPERIMENTS / "pretrain").glob("*-small.yaml"))
+
+
+@pytest.mark.parametrize("run", SMALL, ids=lambda run: run.stem)
+def test_a_small_run_of_each_method_trains_on_flat_poses(skelcl, stores, caplog, run):
+    words = [word for word in QUICK if "hidden" not in word]
+    data = ["--data", EXPERIMENTS / "data" / "custom.yaml", "--data.name=flat", f"--data.root={stores / 'data'}"]
+    cli = skelcl("fit", "--config", run, *data, "--trainer.max_steps=2", *words)
+    assert cli.trainer.callback_metrics["train/loss"].isfinite()
+    told = [line for line in caplog.messages if line.startswith("two coordinates per joint: ")]
+    recipe = cli.model.view.normalize.recipe
+    assert (
+        told
+        == {
+            "root": [],
+            "agcn": ["two coordinates per joint: recipe agcn turns the trunk upright in the plane, not the shoulders"],
+            "sds": ["two coordinates per joint: recipe sds turns the trunk upright in the plane, not the arm"],
+        }[recipe]
+    )
+
+
+def test_what_needs_depth_refuses_flat_poses_before_anything_is_computed(skelcl, stores, tmp_path, capfd):
+    (tmp_path / "deep.yaml").write_text("model: {init_args: {view: {class_path: View, init_args: {sample: {class_path: "
+        "Resize, init_args: {frames: 20}}, normalize: {class_path: RotateMinMax}}}}}")  # fmt: skip
     with pytest.raises(SystemExit) as stop:
-        fit(skelcl, stores / "data", "flat", "--config", "flat.yaml")
-    assert stop.value.code == 1
+        fit(skelcl, stores / "data", "flat", "--config", "deep.yaml")
+    assert stop.value.code == 2
     (line,) = [line for line in capfd.readouterr().err.splitlines() if "error" in line]
-    assert line.startswith(f"skelcl: error: {name}")
-    assert line.endswith("needs 3D coordinates (C = 3), got C = 2")
+    assert "RotateMinMax turns clips about x and y" in line
+    assert "ucla_minmax" in line, "the way out"
+    assert not Path("runs/my-data/version_0/checkpoints").exists()
 
 
 def write_clips(format, people, folder):
@@ -193,18 +223,16 @@ IMPORTED = {  # layout and coordinates of a store, and what the command must be 
 
 @pytest.mark.parametrize("format", get_args(Format))
 def test_two_steps_from_every_format_with_no_change_but_the_data_block(skelcl, stores, tmp_path, format):
-    """From raw files through ``skelcl data import`` and the store; flat poses need a view without 3D transforms."""
+    """From raw files through ``skelcl data import`` and the store."""
     layout, channels, words = IMPORTED[format]
     (tmp_path / "puppet.yaml").write_text(PUPPET)
-    (tmp_path / "flat.yaml").write_text(FLAT)
     if format == "mediapipe":
         shutil.copytree(stores / "raw", tmp_path / "clips")
     else:
         write_clips(format, Custom("mine", stores / "data", test_share=0.5), tmp_path / "clips")
     skelcl("data", "import", "poses", "--format", format, "--input", "clips", "--name", "me", "--root", "data", *words)
-    view = ["--config", "flat.yaml"] if channels == 2 else []
     data = ["--data", EXPERIMENTS / "data" / "custom.yaml", "--data.name=me"]
-    cli = skelcl("fit", "--config", RUN, *view, *data, *QUICK, "--trainer.max_steps=2")
+    cli = skelcl("fit", "--config", RUN, *data, *QUICK, "--trainer.max_steps=2")
     assert cli.trainer.global_step == 2
     assert cli.trainer.callback_metrics["train/loss"].isfinite()
     assert (cli.datamodule.skeleton.name, cli.datamodule.channels) == (layout, channels)

@@ -310,10 +310,23 @@ def test_channel_mask_hides_one_axis():
     assert stats.chisquare(hidden.sum(0).numpy()).pvalue > 0.01
 
 
-@pytest.mark.parametrize("step", [Shear(), Rotate()], ids=lambda step: type(step).__name__)
-def test_linear_maps_refuse_other_than_3d(step):
-    with pytest.raises(ValueError, match=rf"{type(step).__name__} needs 3D .* got C = 2"):
-        step(torch.ones(1, 2, 3, 25, 1), NTU25)
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_flat_clips_are_turned_in_their_plane(symmetric):
+    x = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1, 1).repeat(4000, 1, 2, 3, 2)
+    y = Rotate(30, 5, symmetric)(x, NTU25, seeded())
+    torch.testing.assert_close(y.norm(dim=1), torch.ones(4000, 2, 3, 2))
+    angle = torch.atan2(-y[:, 1], y[:, 0]).rad2deg()  # as published, the transpose of the right-handed matrix
+    assert torch.equal(angle, angle[:, :1, :1, :1].expand_as(angle))  # one turn for a clip
+    least = -30 if symmetric else 0
+    assert stats.kstest(angle[:, 0, 0, 0].numpy(), stats.uniform(least, 30 - least).cdf).pvalue > 0.01
+
+
+def test_flat_clips_are_sheared_in_their_plane():
+    x = torch.eye(2).T[None, :, None, :, None].repeat(3000, 1, 1, 1, 1)  # joint v is the unit vector of axis v
+    y = Shear(0.5)(x, NTU25, seeded())[:, :, 0, :, 0]
+    assert torch.equal(y.diagonal(dim1=1, dim2=2), torch.ones(3000, 2))
+    for entry in (y[:, 0, 1], y[:, 1, 0]):
+        assert stats.kstest(entry.numpy(), stats.uniform(-0.5, 1).cdf).pvalue > 0.01
 
 
 @pytest.mark.parametrize(

@@ -112,5 +112,5 @@ def test_bad_arguments_are_named(make_clips):
     with pytest.raises(ValueError, match="RotateMinMax: max_degrees"):
         RotateMinMax(-1)
     clips = make_clips(channels=2)
-    with pytest.raises(InputError, match="RotateMinMax needs 3D"):
+    with pytest.raises(InputError, match=r"RotateMinMax turns clips about x and y, .* step Rotate"):
         View(EvenFrames(3), RotateMinMax())(clips)

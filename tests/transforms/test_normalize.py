@@ -257,14 +257,55 @@ def test_torso_of_length_zero_is_not_divided_by():
     assert torch.equal(Normalize("none", "torso")(x, clips), x)
 
 
-def test_recipes_without_geometry_take_any_channels(make_clips):
-    clips = make_clips(channels=2)
-    x = Resize(4)(clips)
-    for recipe in ("none", "root", "sgn", "ucla_minmax", "hcn"):
-        assert Normalize(recipe)(x, clips).shape == x.shape
-    for recipe in ("agcn", "stgcn50", "sds"):
-        with pytest.raises(ValueError, match=recipe):
-            Normalize(recipe)(x, clips)
+def slow_plane(recipe: str, x: np.ndarray, clips: Clips) -> np.ndarray:
+    """What is left of the recipes that turn when there is no depth, angle by angle, float64 (N, 2, T, V, M)."""
+    s, out = clips.skeleton, np.zeros_like(x)
+    for n in range(len(x)):
+        reference = clips.joints[int(clips.offsets[n]) + int(clips.first[n])].double().numpy()
+        upper = s.center if recipe == "sds" else s.up[1]
+        trunk = reference[upper] - reference[s.up[0]]
+        angle = np.pi / 2 - np.arctan2(trunk[1], trunk[0])
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        for m, t, v in np.ndindex(x.shape[4], x.shape[2], x.shape[3]):
+            p = x[n, :, t, v, m]
+            if not x[n, :, t, :, m].any():
+                continue
+            if recipe == "stgcn50":
+                out[n, :, t, v, m] = p - x[n, :, t, s.center, m]
+            elif recipe == "agcn":
+                out[n, :, t, v, m] = turn @ (p - x[n, :, t, s.origin, 0])
+            else:
+                out[n, :, t, v, m] = turn @ (p - reference[s.up[0]]) / np.linalg.norm(trunk)
+    return out
+
+
+@pytest.mark.parametrize("recipe", ["agcn", "stgcn50", "sds"])
+@pytest.mark.parametrize("gaps", [False, True])
+def test_what_is_left_of_turns_in_the_plane_equals_slow_twins(make_clips, recipe, gaps):
+    clips = make_clips(gaps=gaps, channels=2)
+    x = Resize(9)(clips)
+    normalize = Normalize(recipe)
+    expected = slow_plane(recipe, x.double().numpy(), clips)
+    np.testing.assert_allclose(normalize(x, clips).numpy(), expected, rtol=1e-5, atol=2e-5)
+    assert normalize.planar
+
+
+@pytest.mark.parametrize("recipe", ["none", "root", "sgn", "ucla_minmax", "hcn"])
+def test_recipes_that_turn_nothing_do_to_each_axis_what_they_do_in_space(make_clips, recipe):
+    deep = make_clips()
+    flat = replace(deep, joints=deep.joints[..., :2].contiguous())
+    normalize = Normalize(recipe)
+    assert torch.equal(normalize(Resize(9)(flat), flat), normalize(Resize(9)(deep), deep)[:, :2])
+    assert not normalize.planar
+
+
+@pytest.mark.parametrize("recipe", ["agcn", "sds"])
+def test_a_trunk_without_length_is_not_turned_in_the_plane(make_clips, recipe):
+    clips = make_clips(channels=2, num_persons=1)
+    clips.joints[:] = clips.joints[:, :1]
+    x = Resize(9)(clips)
+    assert Normalize(recipe)(x, clips).abs().max() < 10
+    torch.testing.assert_close(Normalize("agcn")(x, clips), torch.zeros_like(x))
 
 
 def test_unknown_names_are_refused():
