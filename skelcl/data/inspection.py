@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from skelcl.data.official_splits import official_splits
-from skelcl.data.plausibility import MAX_SIZE_RATIO, Defects, find_defects, limits
+from skelcl.data.plausibility import HEIGHTS, MAX_SIZE_RATIO, Defects, find_defects, limits
 from skelcl.data.schema import Flag
 from skelcl.data.store import SkeletonStore, StoreError, train_duplicates
 from skelcl.errors import printable
@@ -31,8 +31,8 @@ def check(store: str, root: Path = Path("data")) -> int:
         StoreError: The folder is missing, foreign, incomplete or truncated.
     """
     opened = SkeletonStore(store if Path(store).is_dir() else root / store)
-    damage = opened.damage()
-    rows = statistics(opened)
+    damage, found = opened.damage(), _defects(opened)
+    rows = statistics(opened, found)
     rows["checksums"] = "as written" if not damage else "differ"
     width = max(map(len, rows))
     print(printable(str(opened.path)))
@@ -40,6 +40,8 @@ def check(store: str, root: Path = Path("data")) -> int:
         print(f"  {name:<{width}}  {value}")
     for line in damage:
         print(printable(f"{line}: {opened.rebuild_hint}"))
+    for line in doubts(opened, found):
+        print(printable(f"warning: {line}"))
     return 1 if damage else 0
 
 
@@ -74,11 +76,12 @@ def list_stores(root: Path = Path("data")) -> int:
     return broken
 
 
-def statistics(store: SkeletonStore) -> dict[str, str]:
+def statistics(store: SkeletonStore, found: Defects | None = None) -> dict[str, str]:
     """What a store holds, ready to print.
 
     Args:
         store: An open store.
+        found: What is odd in its clips, where that is known already.
 
     Returns:
         Name of the quantity → its value.
@@ -90,20 +93,28 @@ def statistics(store: SkeletonStore) -> dict[str, str]:
     spread = f", {used.min()} to {used.max()} sequences each" if len(used) else ""
     lengths = f"min {frames.min()} / median {np.median(frames):g} / max {frames.max()}"
     people = ", ".join(f"{int((bodies == n).sum())} with {n}" for n in np.unique(bodies))
-    found, limit = _defects(store), limits(store.meta["units"])
-    holes, gaps = found.holes.sum(), found.gaps.sum()
+    meta, limit = store.meta, limits(store.meta["units"])
+    found = _defects(store) if found is None else found
+    holes, gaps = int(found.holes.sum()), int(found.gaps.sum())
+    # Of the frames that show a body at all.
+    places = max(1, (len(store.joints) - gaps) * store.skeleton.num_joints)
+    unit = f" {meta['units']}" * (meta["units"] != "as given")
+    rate = "unknown" if meta["fps"] is None else f"{meta['fps']:g} frames per second"
     rows = {
+        "coordinates": f"{store.channels}; units {meta['units']}; axes {meta['axes']}; recipe {meta['recipe']}",
+        "rate": rate,
+        "typical height": f"{_typical(found.height):.3g}{unit} along y",
         "sequences": f"{len(store)}, of which {int((flags & Flag.SINGLE_FRAME > 0).sum())} have a single frame",
         "classes": f"{len(used)} of {len(classes)}{spread}",
         "performers, cameras, setups": ", ".join(_distinct(index[name]) for name in ("subject", "camera", "setup")),
         "frames": f"{frames.sum()}; per sequence {lengths}",
         "bodies": people,
-        "missing joints": f"{holes} in {int((flags & Flag.REPAIRED > 0).sum())} sequences (interpolated when loaded)",
+        "missing joints": f"{holes}, {holes / places:.1%}, in {int((flags & Flag.REPAIRED > 0).sum())} sequences "
+        "(interpolated when loaded)",
         "missing frames of a body": f"{gaps} in {int((flags & Flag.GAP > 0).sum())} sequences",
     }
-    median = np.nanmedian(found.size) if np.isfinite(found.size).any() else np.nan
     with np.errstate(invalid="ignore"):
-        share = found.size / median
+        share = found.size / _typical(found.size)
     where = f"> {limit.far:g} m" if limit.unit == "m" else f"> {limit.far:g} {limit.unit} from their body"
     rows |= {
         f"jumps of a joint > {limit.jump:g} {limit.unit}": _count(found.jumps, store.ids),
@@ -113,6 +124,7 @@ def statistics(store: SkeletonStore) -> dict[str, str]:
             (share > MAX_SIZE_RATIO) | (share < 1 / MAX_SIZE_RATIO), store.ids
         ),
         "bodies that swap between two frames": _count(found.swaps, store.ids),
+        "joints that never move": _count(_frozen(store, found).sum(1) > 0, store.ids),
     }
     divided = official_splits(store)
     for name, train in divided.items():
@@ -125,6 +137,48 @@ def statistics(store: SkeletonStore) -> dict[str, str]:
     if not divided:
         rows["copies"] = str(len(store) - len(np.unique(index["content"])))
     return rows
+
+
+def doubts(store: SkeletonStore, found: Defects) -> list[str]:
+    """What about a whole store looks wrong, a line each: what to look at before training on it.
+
+    Args:
+        store: An open store.
+        found: What is odd in its clips.
+    """
+    raw, deep, lines = store.meta["recipe"] == "none", store.channels == 3, []
+    height = _typical(found.height)
+    if raw and deep and not HEIGHTS[0] <= height <= HEIGHTS[1]:
+        lines.append(
+            f"a typical height of {height:.3g}: people have {HEIGHTS[0]:g} to {HEIGHTS[1]:g} m; noise and recipes that "
+            "do not scale count on metres, so scale the files, or look whether y is the axis that points up"
+        )
+    down = int((found.upright < 0).sum())
+    if raw and down > 3 * (found.upright > 0).sum():  # people lie down, too
+        lower, upper = (store.skeleton.joints[joint] for joint in store.skeleton.up)
+        lines.append(
+            f"the {upper} lies below the {lower} in {down} of {len(store)} sequences: "
+            "where y points down in the files, import them with --y_down true"
+        )
+    if found.flat.mean() > 0.5:
+        lines.append(
+            f"z is zero throughout in {int(found.flat.sum())} of {len(store)} sequences: poses in a plane are imported "
+            "with --channels 2"
+        )
+    often = _frozen(store, found).mean(0) > 0.5
+    if often.any():
+        names = ", ".join(np.array(store.skeleton.joints)[often])
+        lines.append(f"never moving in most sequences: {names}; joints that nobody saw may stand at a fixed place")
+    return lines
+
+
+def _typical(value: np.ndarray) -> float:
+    return float(np.nanmedian(value)) if np.isfinite(value).any() else float("nan")
+
+
+def _frozen(store: SkeletonStore, found: Defects) -> np.ndarray:
+    """Joints that never move, (n, V) bool; none after a recipe that holds one at the origin."""
+    return found.frozen & (store.meta["recipe"] == "none")
 
 
 def _distinct(column: np.ndarray) -> str:
@@ -147,6 +201,6 @@ def _defects(store: SkeletonStore) -> Defects:
         row = int(store.index["row"][start])
         joints = store.joints[row : row + int((lengths[chosen] * bodies[chosen]).sum())]
         limit = limits(store.meta["units"])
-        parts.append(find_defects(joints, lengths[chosen], bodies[chosen], store.skeleton.parents, limit))
+        parts.append(find_defects(joints, lengths[chosen], bodies[chosen], store.skeleton, limit))
     names = [each.name for each in fields(Defects)]
     return Defects(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})

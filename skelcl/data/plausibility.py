@@ -6,10 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skelcl.skeleton import Skeleton
+
 MAX_SIZE_RATIO = 20.0
 """How often larger or smaller than the median body of a store no body is."""
 MAX_COORDINATE = 1e6
 """Coordinates that no unit explains."""
+HEIGHTS = (0.1, 3.0)
+"""Metres between which everything is that people record, from a hand to a person who stretches."""
+_LONG_ENOUGH = 10
+"""Frames in which every joint that is seen moves a little."""
 _MAX_COMMON_MOTION = 0.1
 """Body sizes that all joints together hardly move between two frames."""
 
@@ -53,6 +59,10 @@ class Defects:
         long: Whether a bone is too long.
         swaps: Whether two bodies change their places from one frame to the next.
         size: Size of the first body, (n,), NaN where it is a point.
+        height: Its extent along y, the median over its frames, (n,), NaN where it is not seen.
+        upright: How far above the lower end of its trunk the upper one lies along y, median over its frames, (n,).
+        flat: Whether z is zero throughout, (n,) bool; False for two coordinates.
+        frozen: Joints of the first body that never move while others do, in clips of some length, (n, V) bool.
     """
 
     holes: np.ndarray
@@ -62,10 +72,14 @@ class Defects:
     long: np.ndarray
     swaps: np.ndarray
     size: np.ndarray
+    height: np.ndarray
+    upright: np.ndarray
+    flat: np.ndarray
+    frozen: np.ndarray
 
 
 def find_defects(
-    joints: np.ndarray, frames: np.ndarray, bodies: np.ndarray, parents: tuple[int, ...], limits: Limits
+    joints: np.ndarray, frames: np.ndarray, bodies: np.ndarray, skeleton: Skeleton, limits: Limits
 ) -> Defects:
     """Looks at clips as they are stored.
 
@@ -73,7 +87,7 @@ def find_defects(
         joints: Their rows, body after body, frame after frame, (R, V, C), NaN where nothing was seen.
         frames: Frames of each clip, (n,).
         bodies: Bodies of each clip, (n,).
-        parents: Parent of each joint.
+        skeleton: Layout of the joints.
         limits: What is told.
     """
     lengths = np.repeat(frames, bodies)  # of each body, as the next two
@@ -88,11 +102,21 @@ def find_defects(
         # No motion is counted from one body to the next.
         jumps = (step > limits.jump * unit[1:, None]).any(1) & (track[1:] == track[:-1])
         far = _far(joints, missing, unit, limits)
-        bones = np.linalg.norm(joints - joints[:, parents], axis=-1)
+        bones = np.linalg.norm(joints - joints[:, skeleton.parents], axis=-1)
         long = (bones > limits.long * unit[:, None]).any(1)
         swaps = np.zeros(len(frames), bool)
         starts = np.concatenate([[0], np.cumsum(frames * bodies)])
         first = np.cumsum(bodies) - bodies
+        mine = np.isin(track, first)  # rows of the first body of each clip
+        body, owner = joints[mine], clip[mine]
+        tall = np.fmax.reduce(body[..., 1], 1) - np.fmin.reduce(body[..., 1], 1)
+        lower, upper = skeleton.up
+        height = _medians(tall, owner, len(frames))
+        upright = _medians(body[:, upper, 1] - body[:, lower, 1], owner, len(frames))
+        begin = np.cumsum(frames) - frames
+        span = np.fmax.reduceat(body, begin) - np.fmin.reduceat(body, begin)  # (n, V, C)
+        still = (span == 0).all(2)
+        depth = np.fmax.reduceat(np.abs(joints[..., 2:]).max(1), starts[:-1])
         for n in np.flatnonzero(bodies > 1).tolist():
             tracks = joints[starts[n] : starts[n + 1]].reshape(bodies[n], frames[n], *joints.shape[1:])
             swaps[n] = _swap(tracks, sizes[first[n] : first[n] + bodies[n]])
@@ -108,6 +132,10 @@ def find_defects(
         long=any_of(long, clip),
         swaps=swaps,
         size=sizes[first],
+        height=height,
+        upright=upright,
+        flat=(depth == 0).any(1),
+        frozen=still & (~still).any(1, keepdims=True) & (frames >= _LONG_ENOUGH)[:, None],
     )
 
 
@@ -136,11 +164,17 @@ def _sizes(joints: np.ndarray, absent: np.ndarray, track: np.ndarray, count: int
     """Size of each body, (count,); NaN where all its joints are one point."""
     box = np.fmax.reduce(joints, 1) - np.fmin.reduce(joints, 1)  # which pass over NaN
     diagonal = np.where(absent, np.nan, np.linalg.norm(box, axis=-1))
-    order = np.lexsort((diagonal, track))  # NaN last
-    seen = np.bincount(track[~absent], minlength=count)
-    first = np.searchsorted(track, np.arange(count))
-    median = diagonal[order][first + np.maximum(seen - 1, 0) // 2].astype(np.float64)
-    return np.where((seen > 0) & (median > 0), median, np.nan)
+    median = _medians(diagonal, track, count)
+    return np.where(median > 0, median, np.nan)
+
+
+def _medians(value: np.ndarray, owner: np.ndarray, count: int) -> np.ndarray:
+    """The lower median of the values (R,) of each owner that are no NaN, (count,); owners (R,) ascend."""
+    order = np.lexsort((value, owner))  # NaN last
+    seen = np.bincount(owner[~np.isnan(value)], minlength=count)
+    first = np.searchsorted(owner, np.arange(count))
+    median = value[order][first + np.maximum(seen - 1, 0) // 2].astype(np.float64)
+    return np.where(seen > 0, median, np.nan)
 
 
 def _swap(tracks: np.ndarray, sizes: np.ndarray) -> bool:

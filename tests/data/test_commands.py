@@ -83,20 +83,26 @@ def test_check_counts_the_miniature(root, recordings, capsys):
     bones = [np.linalg.norm(r.joints - r.joints[..., list(KINECT20.parents), :], axis=-1) for r in recordings.values()]
     longs = [name for name, lengths in zip(recordings, bones, strict=True) if (lengths > 2).any()]
     long, first = len(longs), longs[0]
+    tall = [np.ptp(recording.joints[0, ..., 1].astype(float), axis=1) for recording in recordings.values()]
+    height = np.median([sorted(each)[(len(each) - 1) // 2] for each in tall])
     assert squeezed(by_name) == [
         str(root / "nw-ucla"),
+        "coordinates | 3; units m; axes Kinect v1 camera: y up, z away from the camera; recipe none",
+        "rate | unknown",
+        f"typical height | {height:.3g} m along y",
         "sequences | 75, of which 0 have a single frame",
         "classes | 5 of 10, 15 to 15 sequences each",
         "performers, cameras, setups | 5, 3, unknown",
         f"frames | {sum(frames)}; per sequence min {min(frames)} / median {np.median(frames):g} / max {max(frames)}",
         "bodies | 75 with 1",
-        "missing joints | 0 in 0 sequences (interpolated when loaded)",
+        "missing joints | 0, 0.0%, in 0 sequences (interpolated when loaded)",
         "missing frames of a body | 0 in 0 sequences",
         f"jumps of a joint > 0.5 m | in {jumps} sequences, the first is a01_s01_e00_v01",
         "coordinates > 10 m | in 0 sequences",
         f"bones > 2 m | in {long} sequences, the first is {first}",
         "bodies 20 times larger or smaller than most | in 0 sequences",
         "bodies that swap between two frames | in 0 sequences",
+        "joints that never move | in 0 sequences",
         "test_view 1 | train 50 / test 25; copies: 0 of the test part in training, 5 within training",
         "test_view 2 | train 50 / test 25; copies: 5 of the test part in training, 0 within training",
         "test_view 3 | train 50 / test 25; copies: 5 of the test part in training, 0 within training",
@@ -124,7 +130,7 @@ def test_statistics_find_defects_within_tracks_only(tmp_path, monkeypatch):
     assert rows["sequences"] == "6, of which 2 have a single frame"
     assert rows["classes"] == "1 of 2, 6 to 6 sequences each"
     assert rows["bodies"] == "5 with 1, 1 with 2"
-    assert rows["missing joints"].startswith("3 in 1 sequences")
+    assert rows["missing joints"].startswith("3, 0.8%, in 1 sequences")
     assert rows["missing frames of a body"] == "1 in 1 sequences"
     assert rows["jumps of a joint > 0.5 m"] == "in 1 sequences, the first is b"
     assert rows["coordinates > 10 m"] == "in 2 sequences, the first is e"

@@ -68,7 +68,7 @@ def way(before, after):
 
 def found(joints, limit):
     rows = joints.reshape(-1, *joints.shape[2:])
-    each = find_defects(rows, np.array([joints.shape[1]]), np.array([len(joints)]), PARENTS, limit)
+    each = find_defects(rows, np.array([joints.shape[1]]), np.array([len(joints)]), NTU25, limit)
     return tuple(bool(getattr(each, name)[0]) for name in ("jumps", "far", "long", "swaps"))
 
 
@@ -155,7 +155,7 @@ def test_check_names_the_first_clip_of_each_defect(units, tmp_path, capsys):
     rows = list(statistics(store).items())
     limit = limits(units)
     where = "10 m" if units == "m" else "3 body sizes from their body"
-    assert rows[7:12] == [
+    assert rows[10:15] == [
         (f"jumps of a joint > {limit.jump:g} {limit.unit}",
          f"in {5 if units == 'm' else 4} sequences, the first is far"),
         (f"coordinates > {where}", "in 2 sequences, the first is far"),
@@ -171,6 +171,76 @@ def test_check_names_the_first_clip_of_each_defect(units, tmp_path, capsys):
     assert told["huge"].startswith("coordinates where no body is, the largest ")
 
 
+def shrink(joints):
+    joints /= 1000
+
+
+def grow(joints):
+    joints *= 1000
+
+
+def turn(joints):
+    joints[..., 1] *= -1
+
+
+def press(joints):
+    joints[..., 2] = 0
+
+
+def hold(joints):
+    joints[:, :, [7, 21]] = joints[:1, :1, [7, 21]]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda joints: None, []),
+        (shrink, ["a typical height of 0.00"]),
+        (grow, ["a typical height of 962: people have 0.1 to 3 m"]),
+        (turn, ["the mid spine lies below the spine base in 3 of 3 sequences", "--y_down true"]),
+        (press, ["z is zero throughout in 3 of 3 sequences", "--channels 2"]),
+        (hold, ["never moving in most sequences: left hand, left hand tip;"]),
+    ],
+    ids=["sound", "shrunk", "grown", "y down", "flat", "frozen"],
+)
+def test_check_warns_of_a_store_that_looks_wrong(change, words, tmp_path, capsys):
+    clips = {}
+    for n in range(3):
+        joints = people(1, seed=n)
+        spine = [NTU25.joints.index(name) for name in ("spine base", "mid spine")]
+        joints[:, :, spine, 1] = [0.0, 0.5]
+        change(joints)
+        clips[f"clip {n}"] = joints
+    made(tmp_path, clips, "as given")
+    assert check("mine", tmp_path) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert len(told) == bool(words)
+    for word in words:
+        assert word in told[0]
+
+
+def test_heights_are_medians_along_y_and_a_joint_at_rest_is_named(tmp_path):
+    """A loop over clips, frames and joints finds the same, of ragged clips with gaps."""
+    rng = np.random.default_rng(3)
+    clips, frames, bodies = [], np.array([12, 4, 15]), np.array([2, 1, 3])
+    for n, (length, count) in enumerate(zip(frames, bodies, strict=True)):
+        joints = people(count, length, n)
+        joints[rng.random(joints.shape[:3]) < 0.1] = np.nan
+        joints[0, :, 5 + n] = [1, 1, 3]
+        clips.append(joints)
+    clips[2][..., 2] = 0
+    rows = np.concatenate([joints.reshape(-1, 25, 3) for joints in clips])
+    found = find_defects(rows, frames, bodies, NTU25, BODIES)
+    lower, upper = NTU25.up
+    for n, joints in enumerate(clips):
+        tall = sorted(np.nanmax(frame[:, 1]) - np.nanmin(frame[:, 1]) for frame in joints[0])
+        assert found.height[n] == pytest.approx(tall[(len(tall) - 1) // 2])
+        trunk = sorted(value for value in joints[0, :, upper, 1] - joints[0, :, lower, 1] if not np.isnan(value))
+        assert found.upright[n] == pytest.approx(trunk[(len(trunk) - 1) // 2])
+        assert bool(found.flat[n]) == (n == 2)
+        assert found.frozen[n].nonzero()[0].tolist() == ([] if n == 1 else [5 + n])  # four frames tell nothing
+
+
 def test_people_who_move_have_none_of_this(tmp_path):
     data = Synthetic(tmp_path, subjects=2, replications=1)
     data.prepare_data()
@@ -178,6 +248,6 @@ def test_people_who_move_have_none_of_this(tmp_path):
     store = data.store
     lengths, bodies = store.index["n_frames"].astype(int), store.index["n_bodies"].astype(int)
     for limit in (METRES, BODIES):
-        each = find_defects(np.asarray(store.joints), lengths, bodies, PARENTS, limit)
+        each = find_defects(np.asarray(store.joints), lengths, bodies, NTU25, limit)
         for name in ("far", "long", "swaps"):
             assert not getattr(each, name).any(), (name, limit.unit)
