@@ -94,7 +94,7 @@ def same(found, expected):
     np.testing.assert_allclose(one.features, two.features, rtol=1e-4, atol=1e-5)
     assert [near.id for near in one.neighbours] == [near.id for near in two.neighbours]
     assert [near.label for near in one.neighbours] == [near.label for near in two.neighbours]
-    assert [label for label, _ in one.top] == [label for label, _ in two.top]
+    assert [some.label for some in one.top] == [some.label for some in two.top]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -21,9 +21,12 @@ from skelcl.data.recording import ReadError
 from skelcl.data.store import StoreError
 from skelcl.errors import InputError, printable
 from skelcl.files import atomic_write, one_line
-from skelcl.recognition.prediction import Prediction, Recognition
+from skelcl.recognition.prediction import Candidate, Prediction, Recognition, Segment
 from skelcl.recognition.predictor import Predictor
 from skelcl.skeleton import Skeleton
+
+NOT_CALIBRATED = "not calibrated: no training clip is at hand that the classifier did not learn from"
+"""Of the probabilities of a softmax, mostly too sure; ``--data.validation held-out`` of a training keeps clips back."""
 
 
 @bounded
@@ -60,8 +63,8 @@ def predict_clips(
     Args:
         ckpt_path: Checkpoint of the run. It needs neither its data set nor another file.
         input: A clip, or a folder of clips at any depth.
-        output: JSON file to write: for each clip its label, windows (classes with probabilities, nearest training
-            clips, features), segments and warnings.
+        output: JSON file to write: for each clip its label, windows (classes with probabilities or votes, nearest
+            training clips, features), segments and warnings; and how the probabilities were calibrated.
         format: What the files are, as for `skelcl data import poses`; by default what they look like.
         layout: Layout of their joints, by name or file; needed where neither format nor files tell and it is not that
             of the run. Joints that the run has and the files have not are made up where possible, and listed.
@@ -69,6 +72,8 @@ def predict_clips(
             resampled to it.
         labels: How labels are made. classifier: by the run's own. knn: by a vote of the nearest training clips. probe:
             by a linear probe on their features. none: no labels. auto: classifier if the run has one, else knn.
+            Probabilities of classifier and probe are calibrated on training clips that they did not learn from (a
+            classifier keeps some back under --data.validation held-out); neighbours have votes.
         k: Training clips that vote; by default as in the run's evaluation.
         top_k: Classes to tell of.
         neighbours: Nearest training clips to tell of; by default 3 where a gallery or the data set are there. 0: none,
@@ -113,6 +118,8 @@ def predict_clips(
     print(f"labels by {predictor.labels_by}")
     if predictor.note:
         print(f"note: {one_line(predictor.note, 1000)}")
+    if predictor.labeller.labels in ("classifier", "probe"):
+        print(f"probabilities: {predictor.labeller.calibration or NOT_CALIBRATED}")
     shown = None if neighbours_picture is None else predictor.data  # told before anything is computed
     flat = predictor.source.get("y_down") if predictor.source.get("format") == format else FORMATS[format].y_down
     options = {
@@ -145,9 +152,11 @@ def predict_clips(
             print(f"wrote {neighbours_picture}")
     if output is not None:
         assert reader is not None
+        calibration = predictor.labeller.calibration
         content = {
             "checkpoint": str(ckpt_path),
             "labels_by": predictor.labels_by,
+            "calibration": calibration and calibration.to_dict(),
             "layout": reader.layout.name,
             "synthesised": list(reader.change.synthesised) if reader.change is not None else [],
             "classes": list(predictor.class_names),
@@ -172,7 +181,7 @@ def _layout(poses: Poses, format: Format, own: Skeleton) -> Skeleton:
 
 def _print_summary(name: str, found: Recognition, notes: Sequence[str]) -> None:
     def listed(window: Prediction) -> str:
-        top = ", ".join(f"{one_line(label)} {probability:.2f}" for label, probability in window.top)
+        top = ", ".join(map(_told, window.top))
         odd = f"like nothing in training (p = {window.p_value:.3f}); nearest: " if window.unknown else ""
         return odd + (top or window.problem)
 
@@ -183,11 +192,15 @@ def _print_summary(name: str, found: Recognition, notes: Sequence[str]) -> None:
             print(f"  near {one_line(near.id)} ({one_line(near.label)}), cosine {near.similarity:.3f}")
     else:
         print(f"{name}: {len(found.windows)} windows, most frames: {one_line(str(found.label))}")
-        for start, stop, label, probability in found.segments:
-            sure = f" {probability:.2f}" * (label is not None)
-            print(f"  frames {start} to {stop - 1}: {one_line(label or 'nobody')}{sure}")
+        for segment in found.segments:
+            print(f"  frames {segment.start} to {segment.stop - 1}: {_told(segment)}")
     for warning in notes:
         print(f"  note: {one_line(warning, 1000)}")
+
+
+def _told(one: Candidate | Segment) -> str:
+    sure = "" if one.probability is None else f" {one.probability:.2f}"
+    return one_line(one.label or "nobody") + (sure if one.votes is None else f" ({one.votes:.3g} votes)")
 
 
 def _draw(
@@ -196,7 +209,7 @@ def _draw(
     """The window with the surest label and the training clips next to it, side by side."""
     from skelcl.plotting import animate_skeleton, save_animation
 
-    window = max(found.windows, key=lambda window: (window.top[0][1] if window.top else 0.0, len(window.neighbours)))
+    window = max(found.windows, key=lambda window: (*_sureness(window), len(window.neighbours)))
     joints, _ = reader(poses.window(window.start, window.stop), path)
     place = {str(name): position for position, name in enumerate(data.ids)}
     near = [data.store.recording(place[neighbour.id]) for neighbour in window.neighbours]
@@ -205,3 +218,7 @@ def _draw(
     bodies = [clip[: data.num_persons] for clip in (joints, *near)]
     animation = animate_skeleton(bodies, predictor.skeleton, titles, float(predictor.facts.fps or 20))
     save_animation(animation, path)
+
+
+def _sureness(window: Prediction) -> tuple[float, float]:
+    return (window.top[0].probability or 0.0, window.top[0].votes or 0.0) if window.top else (0.0, 0.0)

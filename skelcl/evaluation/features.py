@@ -147,8 +147,9 @@ class FeatureWriter(pl.Callback):
     """Writes the features of a ``predict`` run to one ``.npz`` file, gathered over processes.
 
     Arrays: ``features`` (N, D) float32, ``label`` (N,), ``index`` (N,) position in the store, ``id`` (N,) and
-    ``class_names`` strings, ``subject`` (N,) performers, ``split``, ``checkpoint`` the path of the weights, empty for
-    none. ``numpy.load`` reads it without pickles. Silent for methods that give no features.
+    ``class_names`` strings, ``subject`` (N,) performers, ``content`` (N,) digests of coordinates, ``split``,
+    ``checkpoint`` the path of the weights, empty for none. ``numpy.load`` reads it without pickles. Silent for methods
+    that give no features.
 
     ``store_sha256`` is the digest of the store, ``checkpoint_sha256`` of the checkpoint file, and empty where features
     are of another network or view than it says. With these a file of the split ``train`` is a gallery for
@@ -208,7 +209,7 @@ class FeatureWriter(pl.Callback):
             index=index,
             id=index.astype(str) if data is None else np.asarray(data.ids, dtype=str)[index],
             class_names=np.asarray([] if data is None else data.class_names, dtype=str),
-            **({} if columns is None else {"subject": columns["subject"][index]}),
+            **({} if columns is None else {name: np.asarray(columns[name])[index] for name in ("subject", "content")}),
             split=np.asarray("" if data is None else data.predict_split),
             checkpoint=np.asarray(str(trainer.ckpt_path or "")),
             checkpoint_sha256=np.asarray(_checkpoint_digest(trainer)),

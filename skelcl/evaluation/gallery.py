@@ -17,6 +17,7 @@ from skelcl.errors import InputError
 from skelcl.evaluation.features import check_features, write_npz
 from skelcl.evaluation.knn import nearest
 from skelcl.evaluation.probe import PRESETS, LinearHead, ProbeName, linear_probe
+from skelcl.evaluation.temperature import BeforeAfter, Calibration
 from skelcl.files import one_line
 
 
@@ -30,6 +31,7 @@ class Gallery:
         ids: Name of each, (G,) str.
         num_classes: K.
         subject: Performer of each, −1 where unknown, (G,) int64; None where a file does not say.
+        content: Digest of the coordinates of each, as in the index of its store, (G,) str; None as above.
     """
 
     features: Tensor
@@ -37,6 +39,7 @@ class Gallery:
     ids: NDArray[np.str_]
     num_classes: int
     subject: Tensor | None = None
+    content: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         check_features("training", self.features, self.label, self.num_classes)
@@ -81,6 +84,7 @@ class GalleryFile:
         store: Hexadecimal SHA-256 of the store, see :attr:`~skelcl.data.SkeletonStore.digest`.
         split: Part of the split that the clips are: ``train``, ``test`` or ``all``.
         heads: Probes by ``<preset>-<seed>``.
+        calibrations: Of the probabilities of the probes, by the same names.
     """
 
     gallery: Gallery
@@ -89,6 +93,7 @@ class GalleryFile:
     store: str
     split: str
     heads: Mapping[str, LinearHead] = field(default_factory=dict)
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
 
     def misfit(self, checkpoint: str, class_names: Sequence[str]) -> str | None:
         """Why these cannot be the training clips of a checkpoint, in words; None when they can.
@@ -112,6 +117,9 @@ class GalleryFile:
             arrays[f"probe/{name}"] = head.weight.numpy()
             if head.statistics is not None:
                 arrays[f"statistics/{name}"] = head.statistics.numpy()
+        for name, one in self.calibrations.items():
+            arrays[f"calibration/{name}"] = np.array([one.temperature, one.clips, *one.nll, *one.ece])
+        columns = {"subject": self.gallery.subject, "content": self.gallery.content}
         write_npz(
             path,
             features=self.gallery.features.numpy(),
@@ -121,7 +129,7 @@ class GalleryFile:
             checkpoint_sha256=np.asarray(self.checkpoint),
             store_sha256=np.asarray(self.store),
             split=np.asarray(self.split),
-            **({} if self.gallery.subject is None else {"subject": self.gallery.subject.numpy()}),
+            **{name: np.asarray(column) for name, column in columns.items() if column is not None},
             **arrays,
         )
 
@@ -143,8 +151,9 @@ def read_gallery(path: Path) -> GalleryFile:
         names = tuple(str(name) for name in arrays["class_names"].tolist())
         features, ids = torch.from_numpy(arrays["features"]), arrays["id"][labelled.numpy()]
         subject = torch.from_numpy(arrays["subject"]).long()[labelled] if "subject" in arrays else None
-        gallery = Gallery(features[labelled], label[labelled], ids, len(names), subject)
-        heads = {}
+        content = arrays["content"][labelled.numpy()].astype(str) if "content" in arrays else None
+        gallery = Gallery(features[labelled], label[labelled], ids, len(names), subject, content)
+        heads, calibrations = {}, {}
         for full, weight in arrays.items():
             group, _, name = full.partition("/")
             preset = PRESETS.get(name.rpartition("-")[0])
@@ -152,6 +161,12 @@ def read_gallery(path: Path) -> GalleryFile:
                 heads[name] = LinearHead(torch.from_numpy(weight), preset)
                 if f"statistics/{name}" in arrays:
                     heads[name] = replace(heads[name], statistics=torch.from_numpy(arrays[f"statistics/{name}"]))
+            if group == "calibration" and preset is not None:
+                temperature, clips, *measures = weight.tolist()
+                nll, ece = BeforeAfter(*measures[:2]), BeforeAfter(*measures[2:])
+                calibrations[name] = Calibration(temperature, int(clips), nll, ece)
     except Exception as error:  # whatever a damaged file makes zipfile, numpy and torch raise
         raise InputError(f"{path}: no gallery, which skelcl predict --features.path writes, or damaged") from error
-    return GalleryFile(gallery, names, told["checkpoint_sha256"], told["store_sha256"], told["split"], heads)
+    return GalleryFile(
+        gallery, names, told["checkpoint_sha256"], told["store_sha256"], told["split"], heads, calibrations
+    )

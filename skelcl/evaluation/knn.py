@@ -111,12 +111,12 @@ def rank_classes(similarity: Tensor, label: Tensor, num_classes: int) -> tuple[T
         num_classes: K.
 
     Returns:
-        Share of the votes of each class, (Q, K), and the classes in the order of preference, (Q, K).
+        Votes of each class, (Q, K) int64, and the classes in the order of preference, (Q, K).
     """
     count, total = _count_votes(similarity, label, num_classes)
     order = total.argsort(dim=1, descending=True, stable=True)
     order = order.gather(1, count.gather(1, order).argsort(dim=1, descending=True, stable=True))
-    return count / similarity.shape[1], order
+    return count, order
 
 
 def _count_votes(similarity: Tensor, label: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:

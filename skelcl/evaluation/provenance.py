@@ -227,6 +227,31 @@ def train_overlap(facts: Mapping[str, Any], data: SplitClips, positions: NDArray
     return TrainOverlap(len(positions), int(labelled.sum()), int((unlabelled & ~labelled).sum()), complete)
 
 
+def labels_unread(facts: Mapping[str, Any], ids: Iterable[str], content: Iterable[str] | None) -> NDArray[np.bool_]:
+    """Which of some clips no training of a network read the labels of, (N,) bool.
+
+    A clip is known by its name, in whatever data set, and by its coordinates. Where it is not known what the weights
+    were trained on, every label may have been read.
+
+    Args:
+        facts: Of the network's checkpoint; empty when unknown.
+        ids: Names of the clips.
+        content: Digests of their coordinates; None where these are not known.
+    """
+    names = short_digests(ids).numpy()
+    coordinates = None if content is None else short_digests(content).numpy()
+    unread = np.ones(len(names), bool)
+    for one in _phases(facts):
+        if not one:
+            unread[:] = False
+        elif one["steps"] and one["supervised"]:
+            for known in (one["ids"], *one.get("origins", {}).values()):
+                unread &= ~np.isin(names, known.numpy())
+            if coordinates is not None:
+                unread &= ~np.isin(coordinates, one["content"].numpy())
+    return unread
+
+
 def changed(facts: Mapping[str, Any], data: SplitClips) -> bool:
     """Whether a store is of the name, but not of the content that a network was trained on last."""
     return bool(facts) and facts["name"] == data.dataset and facts["store"] != data.store.digest

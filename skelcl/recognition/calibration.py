@@ -1,4 +1,4 @@
-"""What training clips that are held out tell of others: how far from the nearest training clip a known one may lie."""
+"""What training clips that are held out tell of others: how far a known one may lie, and how sure a probe may be."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from skelcl.errors import InputError
 from skelcl.evaluation.gallery import Gallery
 from skelcl.evaluation.knn import nearest
+from skelcl.evaluation.probe import PRESETS, ProbeName, linear_probe
 
 FOLDS = 5
 """Parts of the training clips that are held out in turn."""
@@ -59,3 +60,14 @@ def p_values(distance: Tensor, held_out: Tensor) -> Tensor:
     """
     below = torch.searchsorted(held_out, distance.contiguous())
     return (1.0 + len(held_out) - below) / (1 + len(held_out))
+
+
+def held_out_logits(gallery: Gallery, preset: ProbeName, seed: int) -> Tensor:
+    """Logits of each of two or more training clips by a probe that was trained on the other folds alone, (G, K)."""
+    features, label, fold = gallery.features, gallery.label, folds(gallery)
+    logits = torch.empty(len(gallery), gallery.num_classes)
+    for number in set(fold.tolist()):
+        out = fold == number
+        train, test = ((features[some], label[some]) for some in (~out, out))
+        logits[out] = linear_probe(train, test, gallery.num_classes, PRESETS[preset], seed).logits
+    return logits

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from skelcl.evaluation.temperature import Calibration
+
 
 class Neighbour(NamedTuple):
     """A training clip that resembles what was seen."""
@@ -20,13 +22,39 @@ class Neighbour(NamedTuple):
     similarity: float
 
 
+class Candidate(NamedTuple):
+    """A class that a window may show.
+
+    Args:
+        label: Its name.
+        probability: How sure the classifier is, see :attr:`Recognition.calibration`; None where neighbours vote.
+        votes: Of the nearest training clips; None where these do not vote, or only one does.
+    """
+
+    label: str
+    probability: float | None = None
+    votes: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; without votes where there are none."""
+        return _plain(self)
+
+
 class Segment(NamedTuple):
-    """A stretch of frames, ``start`` to ``stop`` − 1, under one label; None where there is nobody to judge."""
+    """A stretch of frames, ``start`` to ``stop`` − 1, under one label; None where there is nobody to judge.
+
+    Probability and votes are means over its windows, and None as those of :class:`Candidate`.
+    """
 
     start: int
     stop: int
     label: str | None
-    probability: float
+    probability: float | None = None
+    votes: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; without votes where there are none."""
+        return _plain(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +64,7 @@ class Prediction:
     Args:
         start: First frame.
         stop: Frame after the last one.
-        top: The likeliest classes and their probabilities, the best first; empty without labels.
+        top: The likeliest classes, the best first; empty without labels.
         features: What the encoder makes of it, (D,) float32; empty where there is a ``problem``.
         neighbours: The nearest training clips, the most similar first.
         problem: Why the window cannot be judged; empty when it can.
@@ -47,7 +75,7 @@ class Prediction:
 
     start: int
     stop: int
-    top: tuple[tuple[str, float], ...]
+    top: tuple[Candidate, ...]
     features: NDArray[np.float32]
     neighbours: tuple[Neighbour, ...] = ()
     problem: str = ""
@@ -57,14 +85,14 @@ class Prediction:
     @property
     def label(self) -> str | None:
         """The likeliest class; None where there is none."""
-        return self.top[0][0] if self.top else None
+        return self.top[0].label if self.top else None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
             "start": self.start,
             "stop": self.stop,
-            "top": [{"label": label, "probability": probability} for label, probability in self.top],
+            "top": [candidate.to_dict() for candidate in self.top],
             "neighbours": [neighbour._asdict() for neighbour in self.neighbours],
             "features": [float(value) for value in self.features],
             **({} if self.unknown is None else {"unknown": self.unknown, "p_value": self.p_value}),
@@ -80,11 +108,15 @@ class Recognition:
         labels_by: How the labels were made.
         windows: The windows in time; one, the whole, without a window length.
         warnings: What was made up, repaired, left out or odd.
+        calibration: What the probabilities were calibrated with; None where neighbours vote, or no training clip is at
+            hand that the classifier did not learn from: its probabilities are then those of its softmax, mostly too
+            sure.
     """
 
     labels_by: str
     windows: tuple[Prediction, ...]
     warnings: tuple[str, ...] = ()
+    calibration: Calibration | None = None
 
     @property
     def label(self) -> str | None:
@@ -111,8 +143,9 @@ class Recognition:
         return {
             "label": self.label,
             "labels_by": self.labels_by,
+            "calibration": None if self.calibration is None else self.calibration.to_dict(),
             **({} if self.unknown is None else {"unknown": self.unknown}),
-            "segments": [segment._asdict() for segment in self.segments],
+            "segments": [segment.to_dict() for segment in self.segments],
             "windows": [window.to_dict() for window in self.windows],
             "warnings": list(self.warnings),
         }
@@ -142,12 +175,19 @@ def timeline(windows: Sequence[Prediction]) -> tuple[Segment, ...]:
     edges = [(a.start + a.stop + b.start + b.stop) // 4 for a, b in itertools.pairwise(windows)]
     starts = [windows[0].start, *edges] if windows else []
     stops = [*edges, windows[-1].stop] if windows else []
-    segments: list[tuple[int, int, str | None, list[float]]] = []
-    for window, start, stop in zip(windows, starts, stops, strict=True):
-        probability = window.top[0][1] if window.top else 0.0
-        if segments and segments[-1][2] == window.label:
-            first, _, label, others = segments.pop()
-            segments.append((first, stop, label, [*others, probability]))
-        else:
-            segments.append((start, stop, window.label, [probability]))
-    return tuple(Segment(start, stop, label, float(np.mean(found))) for start, stop, label, found in segments)
+    shown = list(zip(starts, stops, windows, strict=True))
+    alike = itertools.groupby(shown, key=lambda one: one[2].label)
+    return tuple(_segment(label, list(some)) for label, some in alike)
+
+
+def _segment(label: str | None, shown: Sequence[tuple[int, int, Prediction]]) -> Segment:
+    best = [window.top[0] for _, _, window in shown if window.top]
+    means = []
+    for numbers in ([one.probability for one in best], [one.votes for one in best]):
+        known = [number for number in numbers if number is not None]
+        means.append(float(np.mean(known)) if known else None)
+    return Segment(shown[0][0], shown[-1][1], label, *means)
+
+
+def _plain(one: Candidate | Segment) -> dict[str, Any]:
+    return {name: value for name, value in one._asdict().items() if name != "votes" or value is not None}

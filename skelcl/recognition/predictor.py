@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
 from math import ceil
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -27,18 +25,15 @@ from skelcl.data.poses.reader import PoseReader
 from skelcl.errors import InputError
 from skelcl.evaluation.encode import find_device
 from skelcl.evaluation.gallery import Gallery
-from skelcl.evaluation.knn import rank_classes
 from skelcl.methods import Supervised
-from skelcl.recognition.calibration import held_out_distances, p_values
+from skelcl.recognition.labeller import Labeller, Labels
 from skelcl.recognition.live import LiveFrames, SlidingLSTM, sliding_lstm
-from skelcl.recognition.prediction import Neighbour, Prediction, Recognition
+from skelcl.recognition.prediction import Prediction, Recognition
 from skelcl.recognition.training_clips import TrainingClips
 from skelcl.recognition.windows import BATCH, ROWS, OpenRecording, Window
 from skelcl.runs.loading import load_method
 from skelcl.runs.trust import stored_config
 from skelcl.skeleton import Skeleton
-
-Labels = Literal["auto", "classifier", "knn", "probe", "none"]
 
 
 @bounded
@@ -59,6 +54,8 @@ class Predictor:
         labels: How labels are made. ``classifier``: by the run's own, which a self-supervised run has not. ``knn``: by
             a vote of the nearest training clips. ``probe``: by a linear probe trained on the features of the training
             clips, as ``skelcl test`` trains it. ``none``: no labels. ``auto``: classifier if there is one, else knn.
+            Probabilities are calibrated, see :attr:`Recognition.calibration
+            <skelcl.recognition.prediction.Recognition.calibration>`; neighbours have votes.
         k: Neighbours that vote; by default those of the run's evaluation.
         top_k: Classes that are told of.
         neighbours: Nearest training clips that are told of; 0 for none. By default 3 where gallery or store are there.
@@ -73,6 +70,7 @@ class Predictor:
 
     Attributes:
         facts: What the checkpoint says of its data.
+        labeller: Makes the labels; its ``calibration`` is what their probabilities were calibrated with.
         skeleton: Layout of the network's joints.
         class_names: Names of the classes.
         labels_by: How labels are made, in words.
@@ -107,36 +105,18 @@ class Predictor:
         self.method.to(self.device)
         self.skeleton: Skeleton = self.facts.skeleton
         self.class_names = list(self.facts.class_names)
-        self.top_k, self.window, self.stride = top_k, window, stride
-        evaluation = stored_config(self.path, trust).get("evaluation", {})
-        self.k = k or int(evaluation.get("k", 1))
-        self._probe = (evaluation.get("probe", "as_cal"), int(evaluation.get("probe_seed", 0)))
-        trained = isinstance(self.method, Supervised)
-        self.labels = ("classifier" if trained else "knn") if labels == "auto" else labels
-        if self.labels == "classifier" and not trained:
-            raise InputError(
-                f"{self.path}: {type(self.method).__name__} has no classifier: use labels knn or probe, or fine-tune"
-            )
-        told = {
-            "classifier": f"the classifier of {type(self.method).__name__}",
-            "knn": f"a vote of the {self.k} nearest training clips" if self.k > 1 else "the nearest training clip",
-            "probe": f"a linear probe ({self._probe[0]}) on the features of the training clips",
-            "none": "nobody: features alone",
-        }
-        self.labels_by = told[self.labels]
+        self.window, self.stride = window, stride
         self.source = self.facts.import_options
         given = None if gallery is None else Path(gallery)
-        self.training_clips = TrainingClips(self.path, self.facts, self.features, given, trust)
-        self.neighbours, self.note = 3 if neighbours is None else neighbours, ""
-        self.unknown = unknown
-        needed = self.labels in ("knn", "probe") or unknown is not None
-        if self.neighbours or needed:
-            try:
-                self.training_clips.find()
-            except InputError as error:
-                if neighbours is not None or given is not None or needed:
-                    raise
-                self.neighbours, self.note = 0, f"no nearest training clips: {error}"
+        supervised = isinstance(self.method, Supervised)
+        self.training_clips = TrainingClips(self.path, self.facts, self.features, supervised, given, trust)
+        evaluation = stored_config(self.path, trust).get("evaluation", {})
+        k, probe = k or int(evaluation.get("k", 1)), evaluation.get("probe", "as_cal")
+        probe_and_seed = (probe, int(evaluation.get("probe_seed", 0)))
+        self.labeller = Labeller(
+            self.method, self.training_clips, labels, k, top_k, neighbours, unknown, probe_and_seed
+        )
+        self.labels_by, self.note = self.labeller.labels_by, self.labeller.note
         self._live: LiveFrames | None = None
         self._live_layout: str | Path | Skeleton | None = None
         self._sliding: SlidingLSTM | None = None
@@ -242,10 +222,10 @@ class Predictor:
                 batch.append(window)
                 rows += size
             while waiting and waiting[0].done:
-                yield waiting.popleft().result(self.labels_by)
+                yield waiting.popleft().result(self.labels_by, self.labeller.calibration)
         self._encode(batch)
         for recording in waiting:
-            yield recording.result(self.labels_by)
+            yield recording.result(self.labels_by, self.labeller.calibration)
 
     def push(self, frame: ArrayLike, layout: str | Path | Skeleton | None = None) -> Prediction | None:
         """Take the next frame of a live recording.
@@ -299,7 +279,7 @@ class Predictor:
                     features = self.features(live.clips)
                 if not features.isfinite().all():
                     raise self._blame(live.clips.joints)
-                return self._judge(features, [(live.count - self.window, live.count)])[0]
+                return self.labeller(features, [(live.count - self.window, live.count)])[0]
         recording = OpenRecording("the recording")
         self._encode(list(recording.cut(live.poses, live.reader, self.facts)))
         if recording.error is not None:
@@ -324,7 +304,7 @@ class Predictor:
             windows[place].recording.error = self._blame(torch.from_numpy(windows[place].clip.joints))
         windows = [window for window, finite in zip(windows, good.tolist(), strict=True) if finite]
         spans = [window.recording.spans[window.number] for window in windows]
-        for window, found in zip(windows, self._judge(features[good], spans), strict=True):
+        for window, found in zip(windows, self.labeller(features[good], spans), strict=True):
             window.recording.found[window.number] = found
 
     @torch.no_grad()
@@ -340,56 +320,6 @@ class Predictor:
         if largest < MAX_COORDINATE:
             return InputError(f"{self.path}: features are not finite: the weights are too large, the encoder diverged")
         return InputError(f"coordinates up to {largest:.1e}, larger than any body: {self.path} cannot take them")
-
-    @torch.no_grad()
-    def _judge(self, features: Tensor, spans: Sequence[tuple[int, int]]) -> list[Prediction]:
-        """What finite features (N, D) of N windows show."""
-        voters = self.k if self.labels == "knn" else 0
-        if most := max(voters, self.neighbours, self.unknown is not None):
-            similarity, place = self.gallery.nearest(features, most)
-            label = self.gallery.label[place]
-        else:
-            similarity = place = label = torch.empty(len(features), 0)
-        if voters:
-            if voters > len(self.gallery):
-                raise InputError(f"k={voters} nearest neighbours of {len(self.gallery)} training clips")
-            probability, order = rank_classes(similarity[:, :voters], label[:, :voters], self.gallery.num_classes)
-        else:
-            probability, order = self._classify(features)
-        order = order[:, : self.top_k]
-        ranked = (order.tolist(), probability.gather(1, order).tolist())
-        tops = [
-            tuple((self.class_names[c], p) for c, p in zip(classes, shares, strict=True) if p > 0)
-            for classes, shares in zip(*ranked, strict=True)
-        ]
-        close = [tensor[:, : self.neighbours].tolist() for tensor in (place, label, similarity)]
-        near = [
-            tuple(Neighbour(str(self.gallery.ids[j]), self.class_names[c], s) for j, c, s in zip(*one, strict=True))
-            for one in zip(*close, strict=True)
-        ]
-        told: list[tuple[float, bool] | tuple[None, None]] = [(None, None)] * len(spans)
-        if self.unknown is not None:
-            usual = p_values(1 - similarity[:, 0], self._held_out).tolist()
-            told = [(value, value <= self.unknown) for value in usual]
-        return [
-            Prediction(start, stop, top, values, nearby, "", *odd)
-            for (start, stop), top, values, nearby, odd in zip(spans, tops, features.numpy(), near, told, strict=True)
-        ]
-
-    @cached_property
-    def _held_out(self) -> Tensor:
-        return held_out_distances(self.gallery)
-
-    def _classify(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities (N, K) and the classes in the order of preference, (N, K); K = 0 without labels."""
-        if self.labels == "none":
-            return features.new_empty(len(features), 0), torch.empty(len(features), 0, dtype=torch.int64)
-        if self.labels == "classifier":
-            assert isinstance(self.method, Supervised)
-            logits = self.method.classify(features.to(self.device)).float().cpu()
-        else:
-            logits = self.training_clips.head(*self._probe)(features)
-        return logits.softmax(1), logits.argsort(dim=1, descending=True, stable=True)
 
     # --- the training clips -------------------------------------------------------------------------------------------
 

@@ -21,6 +21,9 @@ from skelcl.errors import InputError
 from skelcl.evaluation.features import file_digest
 from skelcl.evaluation.gallery import Gallery, GalleryFile, read_gallery
 from skelcl.evaluation.probe import LinearHead, ProbeName
+from skelcl.evaluation.provenance import labels_unread, read_facts
+from skelcl.evaluation.temperature import Calibration, calibrate
+from skelcl.recognition.calibration import held_out_logits
 from skelcl.runs.loading import load_data
 
 BATCH = 64
@@ -28,7 +31,7 @@ BATCH = 64
 
 
 class TrainingClips:
-    """Features of the labelled training clips, and probes trained on them.
+    """Features of the labelled training clips, probes trained on them, and what makes their probabilities right.
 
     They are read from a file that fits the checkpoint; without one they are computed from the store and kept beside the
     checkpoint in ``<name>.gallery.npz``.
@@ -37,6 +40,7 @@ class TrainingClips:
         path: The checkpoint.
         facts: What it says of its data.
         features: Features (N, D) of N clips, on the CPU.
+        supervised: Whether its method reads labels.
         file: A file that ``skelcl predict --features.path`` wrote, which is never changed; None is
             ``<name>.gallery.npz`` beside the checkpoint.
         trust: Modules whose classes the checkpoint may name.
@@ -47,13 +51,14 @@ class TrainingClips:
         path: Path,
         facts: DataFacts,
         features: Callable[[Clips], Tensor],
+        supervised: bool,
         file: Path | None = None,
         trust: str | Sequence[str] | None = None,
     ) -> None:
         self.path, self.facts = path, facts
         self.file = path.with_suffix(".gallery.npz") if file is None else file
-        self._given = file is not None
-        self._features = features
+        self.given = file is not None
+        self._features, self._supervised = features, supervised
         self._trust = trust
         self._kept: GalleryFile | None = None
 
@@ -89,19 +94,49 @@ class TrainingClips:
             self._keep(replace(self._kept, heads={**self._kept.heads, name: gallery.probe(preset, seed)}))
         return self._kept.heads[name]
 
+    def probe_calibration(self, preset: ProbeName, seed: int) -> Calibration | None:
+        """How a probe's logits become probabilities, fitted on :attr:`unread` clips; computed, or read from the file.
+
+        Every clip is judged by a probe that was trained on others, see
+        :func:`~skelcl.recognition.calibration.held_out_logits`. None where there are no such clips.
+        """
+        gallery, unread = self.gallery, self.unread
+        assert self._kept is not None
+        name = f"{preset}-{seed}"
+        if name not in self._kept.calibrations and len(gallery) > 1 and unread.any():
+            found = calibrate(held_out_logits(gallery, preset, seed)[unread], gallery.label[unread])
+            self._keep(replace(self._kept, calibrations={**self._kept.calibrations, name: found}))
+        return self._kept.calibrations.get(name)
+
+    @cached_property
+    def unread(self) -> Tensor:
+        """Which clips of the gallery no training of the checkpoint read the labels of, (G,) bool.
+
+        All of them where nothing is known of the training, but that its method reads none.
+        """
+        facts, gallery = read_facts(self.path), self.gallery
+        if not facts and not self._supervised:
+            return torch.ones(len(gallery), dtype=torch.bool)
+        return torch.from_numpy(labels_unread(facts, gallery.ids, gallery.content))
+
+    def read(self) -> bool:
+        """Whether the file has the features, of the very data that the checkpoint was trained on."""
+        if self._kept is None:
+            kept, problem = self._read()
+            if kept is not None and problem is None and self.facts.digest in (kept.store, ""):
+                self._kept = kept
+        return self._kept is not None
+
     def find(self) -> None:
         """See that the features are in the file, or the store is there to compute them.
 
         Raises:
             InputError: Neither can be used; the message says which data they are of, and how to get them.
         """
-        if self._kept is not None:
+        if self.read():
             return
         kept, problem = self._read()
-        if kept is not None and problem is None and self.facts.digest in (kept.store, ""):
-            self._kept = kept
-            return
-        if self._given:
+        if self.given:
             raise InputError(f"{self.file} {problem or 'was made of other data'}")
         try:
             store = self.data.store  # which may have changed since the training
@@ -119,19 +154,19 @@ class TrainingClips:
 
     def _read(self) -> tuple[GalleryFile | None, str | None]:
         """What the file holds, and why it cannot be used, whatever the store; both None without one."""
-        if not self._given and not self.file.is_file():
+        if not self.given and not self.file.is_file():
             return None, None
         try:
             kept = read_gallery(self.file)
         except InputError as error:
-            if self._given:
+            if self.given:
                 raise
             return None, str(error).removeprefix(f"{self.file}: ")
         return kept, kept.misfit(self._checkpoint, self.facts.class_names)
 
     def _keep(self, kept: GalleryFile) -> None:
         self._kept = kept
-        if self._given:
+        if self.given:
             return
         try:
             kept.save(self.file)
@@ -152,7 +187,8 @@ class TrainingClips:
         label = torch.from_numpy(store.index["label"][positions].astype(np.int64))
         subject = torch.from_numpy(store.index["subject"][positions].astype(np.int64))
         ids = np.asarray(self.data.ids, str)[positions]
-        return Gallery(torch.cat(parts), label, ids, self.facts.num_classes, subject)
+        content = np.asarray(store.index["content"], str)[positions]
+        return Gallery(torch.cat(parts), label, ids, self.facts.num_classes, subject, content)
 
     @cached_property
     def _checkpoint(self) -> str:

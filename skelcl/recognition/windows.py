@@ -16,6 +16,7 @@ from skelcl.data.poses.in_memory import CleanedClip, clean_clip
 from skelcl.data.poses.reader import PoseReader
 from skelcl.data.recording import ReadError, Recording
 from skelcl.errors import InputError
+from skelcl.evaluation.temperature import Calibration
 from skelcl.recognition.prediction import Prediction, Recognition, cut
 
 BATCH = 64
@@ -110,14 +111,19 @@ class OpenRecording:
         """Whether nothing is left to judge, once all windows were taken from :meth:`cut`."""
         return self.error is not None or None not in self.found
 
-    def result(self, labels_by: str) -> Recognition | InputError:
-        """What is seen, once it is :attr:`done`, or why it cannot be judged."""
+    def result(self, labels_by: str, calibration: Calibration | None) -> Recognition | InputError:
+        """What is seen, once it is :attr:`done`, or why it cannot be judged.
+
+        Args:
+            labels_by: How labels are made, in words.
+            calibration: What their probabilities were calibrated with.
+        """
         windows = tuple(window for window in self.found if window is not None)
         if self.error is not None:
             return self.error
         if len(windows) == 1 and windows[0].problem:
             return InputError(windows[0].problem)
-        return Recognition(labels_by, windows, tuple(dict.fromkeys(self.warnings)))
+        return Recognition(labels_by, windows, tuple(dict.fromkeys(self.warnings)), calibration)
 
     def _warn(self, reader: PoseReader, facts: DataFacts) -> None:
         if reader.change is not None and reader.change.synthesised:

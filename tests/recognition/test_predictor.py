@@ -23,7 +23,7 @@ from skelcl.errors import InputError
 from skelcl.evaluation import PRESETS, knn_predict, linear_probe
 from skelcl.evaluation.gallery import Gallery
 from skelcl.evaluation.knn import rank_classes
-from skelcl.recognition.prediction import Neighbour, Prediction, Recognition, cut, timeline
+from skelcl.recognition.prediction import Candidate, Neighbour, Prediction, Recognition, cut, timeline
 from skelcl.recognition.training_clips import TrainingClips
 from skelcl.runs.loading import load
 from skelcl.skeleton import COCO17, MEDIAPIPE33, NTU25
@@ -107,7 +107,7 @@ def test_clips_of_the_store_get_the_features_and_labels_of_the_run(as_cal, runs)
         found = as_cal.predict(clip(as_cal, position))
         np.testing.assert_allclose(found.windows[0].features, features[position], rtol=1e-4, atol=1e-5)
         assert found.label == as_cal.class_names[int(expected[position])]
-        assert found.windows[0].top == ((found.label, 1.0),)
+        assert found.windows[0].top == ((found.label, None, None),)  # one neighbour is no share of anything
         assert found.windows[0].neighbours[0].label == found.label
     assert as_cal.labels_by == "the nearest training clip"
 
@@ -120,8 +120,10 @@ def test_clips_of_the_store_get_the_scores_of_the_test(runs):
         (row,) = np.flatnonzero(scores["id"] == predictor.data.ids[position])
         expected = torch.from_numpy(scores["logits"][row]).softmax(0)
         order = expected.argsort(descending=True)
-        assert [label for label, _ in found.top] == [predictor.class_names[c] for c in order]
-        np.testing.assert_allclose([p for _, p in found.top], sorted(expected.tolist(), reverse=True), atol=1e-4)
+        assert [one.label for one in found.top] == [predictor.class_names[c] for c in order]
+        np.testing.assert_allclose(
+            [one.probability for one in found.top], sorted(expected.tolist(), reverse=True), atol=1e-4
+        )
         assert found.neighbours == ()
     assert predictor.labels_by == "the classifier of Supervised"
     assert not predictor.path.with_suffix(".gallery.npz").exists()
@@ -159,11 +161,11 @@ def test_votes_prefer_the_class_of_the_nearest_neighbour_classifier(seed, k):
     label = torch.randint(0, 4, (9,), generator=random)
     query = torch.randint(0, 2, (5, 3), generator=random) + 0.5
     similarity, place = Gallery(features, label, np.array(list("abcdefghi")), 4).nearest(query, k)
-    share, order = rank_classes(similarity, label[place], 4)
+    votes, order = rank_classes(similarity, label[place], 4)
     assert torch.equal(order[:, 0], knn_predict(features, label, query, k, 4))
     assert torch.equal(order.sort(1).values, torch.arange(4).expand(5, 4))
-    torch.testing.assert_close(share.sum(1), torch.ones(5))
-    ranked = share.gather(1, order)
+    assert votes.sum(1).tolist() == [k] * 5
+    ranked = votes.gather(1, order)
     assert (ranked[:, 1:] <= ranked[:, :-1]).all()
 
 
@@ -181,10 +183,10 @@ def test_labels_by_the_probe_of_the_test(runs):
     train = predictor.data.parts["train"]
     logits = linear_probe((features[train], label[train]), (features, label), 3, PRESETS["as_cal"]).logits
     for position in places(predictor, 4):
-        found = predictor.predict(clip(predictor, position)).windows[0]
-        expected = logits[position].softmax(0)
-        for label, probability in found.top:
-            assert probability == pytest.approx(float(expected[predictor.class_names.index(label)]), abs=1e-2)
+        found = predictor.predict(clip(predictor, position))
+        expected = (logits[position] / found.calibration.temperature).softmax(0)
+        for one in found.windows[0].top:
+            assert one.probability == pytest.approx(float(expected[predictor.class_names.index(one.label)]), abs=1e-2)
     assert predictor.labels_by == "a linear probe (as_cal) on the features of the training clips"
     again = Predictor(runs["as_cal"], labels="probe", neighbours=0)
     again.training_clips._encode = None  # neither encoded nor trained again
@@ -254,12 +256,12 @@ def test_every_frame_belongs_to_the_window_whose_middle_is_nearest():
     nothing = np.empty(0, np.float32)
     labels = ["a", "a", "b", None, None, "b"]
     windows = [
-        Prediction(8 * n, 8 * n + 20, ((label, 0.5 + n / 10),) if label else (), nothing)
+        Prediction(8 * n, 8 * n + 20, (Candidate(label, 0.5 + n / 10),) if label else (), nothing)
         for n, label in enumerate(labels)
     ]
     found = timeline(windows)
     assert [(s.start, s.stop, s.label) for s in found] == [(0, 22, "a"), (22, 30, "b"), (30, 46, None), (46, 60, "b")]
-    assert [s.probability for s in found] == pytest.approx([0.55, 0.7, 0, 1])
+    assert [s.probability for s in found] == [pytest.approx(0.55), pytest.approx(0.7), None, pytest.approx(1)]
     for segment in found:
         for frame in range(segment.start, segment.stop):
             distance = [abs(frame + 0.5 - (w.start + w.stop) / 2) for w in windows]
@@ -276,7 +278,7 @@ def test_a_window_is_judged_as_the_same_clip_alone(ctr_gcn, runs):
     for window in found.windows:
         alone = whole.predict(joints[:, window.start : window.stop]).windows[0]
         np.testing.assert_allclose(window.features, alone.features, rtol=1e-4, atol=1e-5)
-        assert [label for label, _ in window.top] == [label for label, _ in alone.top]
+        assert [one.label for one in window.top] == [one.label for one in alone.top]
         assert [n.id for n in window.neighbours] == [n.id for n in alone.neighbours]
     assert found.segments[0].start == 0
     assert found.segments[-1].stop == joints.shape[1]
@@ -557,7 +559,7 @@ def test_a_frame_of_other_joints(ctr_gcn):
 def test_names_of_others_are_shown_as_text(capsys, windows):
     name, features = "a\x1b[2J\nb", np.zeros(1, np.float32)
     near = (Neighbour(name, name, 0.5),)
-    shown = tuple(Prediction(n, n + 1, ((f"{name}{n}", 1.0),), features, near) for n in range(windows))
+    shown = tuple(Prediction(n, n + 1, (Candidate(f"{name}{n}", 1.0),), features, near) for n in range(windows))
     _print_summary(name, Recognition("knn", shown), [f"{name} is odd"])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + windows  # the clip, its neighbour or its segments, a remark
