@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from tqdm import tqdm
 
 from skelcl.bounds import NonNegativeInt, PositiveFloat, PositiveInt, PositiveShare, Share, bounded
 from skelcl.data import SkeletonDataModule
 from skelcl.data.poses.contents import Poses
 from skelcl.data.poses.formats import FORMATS, Format
 from skelcl.data.poses.formats import load as load_poses
-from skelcl.data.poses.importing import find
+from skelcl.data.poses.importing import Clip, find
 from skelcl.data.poses.layouts import find_layout
 from skelcl.data.poses.reader import PoseReader, guess_layout
 from skelcl.data.poses.single import guess_format
-from skelcl.data.recording import ReadError
 from skelcl.data.store import StoreError
 from skelcl.errors import InputError, printable
-from skelcl.files import atomic_write, one_line
+from skelcl.files import one_line
 from skelcl.recognition.prediction import Candidate, Prediction, Recognition, Segment
 from skelcl.recognition.predictor import Predictor
+from skelcl.recognition.result_file import check_result_file, result_file
 from skelcl.skeleton import Skeleton
 
 NOT_CALIBRATED = "not calibrated: no training clip is at hand that the classifier did not learn from"
@@ -45,6 +48,8 @@ def predict_clips(
     window: PositiveInt | None = None,
     stride: PositiveInt | None = None,
     unknown: PositiveShare | None = None,
+    features: bool = True,
+    max_failed: Share = 0.5,
     neighbours_picture: Path | None = None,
     min_confidence: Share | None = None,
     max_bodies: PositiveInt | None = None,
@@ -63,8 +68,9 @@ def predict_clips(
     Args:
         ckpt_path: Checkpoint of the run. It needs neither its data set nor another file.
         input: A clip, or a folder of clips at any depth.
-        output: JSON file to write: for each clip its label, windows (classes with probabilities or votes, nearest
-            training clips, features), segments and warnings; and how the probabilities were calibrated.
+        output: File to write: for each clip its label, windows (classes with probabilities or votes, nearest training
+            clips, features), segments and warnings; how the probabilities were calibrated, and which clips failed. A
+            .json has a line for each clip, a .jsonl nothing but such lines. It appears when all clips are done.
         format: What the files are, as for `skelcl data import poses`; by default what they look like.
         layout: Layout of their joints, by name or file; needed where neither format nor files tell and it is not that
             of the run. Joints that the run has and the files have not are made up where possible, and listed.
@@ -85,6 +91,8 @@ def predict_clips(
         stride: Frames from one window to the next; by default half a window.
         unknown: Tell clips that are like nothing in training, at the cost of this share of known clips, say 0.05:
             those farther from the nearest training clip than all but so many training clips, held out, are.
+        features: Whether the output holds the features of each window.
+        max_failed: Share of the clips that may fail; above it no output is written.
         neighbours_picture: The first clip beside its nearest training clips, animated: .gif, .mp4 or .html.
         min_confidence: Joints of a smaller confidence are missing.
         max_bodies: Bodies to keep of each clip: those that are seen in most frames.
@@ -96,7 +104,7 @@ def predict_clips(
         trust: Modules, with commas between, whose classes the checkpoint may name beside skelcl's and torch.optim's.
 
     Raises:
-        InputError: The checkpoint, the gallery or a clip cannot be used.
+        InputError: The checkpoint, the gallery or too many of the clips cannot be used.
     """
     if ckpt_path is None or input is None:
         lacking = "ckpt_path" if ckpt_path is None else "input"
@@ -104,6 +112,8 @@ def predict_clips(
     for file in (output, neighbours_picture):
         if file is not None and file.exists() and not overwrite:
             raise InputError(f"{file} exists; --overwrite true replaces it")
+    if output is not None:
+        check_result_file(output)
     if neighbours_picture is not None:
         from skelcl.plotting import ANIMATIONS, check_target
 
@@ -111,7 +121,7 @@ def predict_clips(
         if neighbours == 0:
             raise InputError("--neighbours_picture needs --neighbours of at least 1")
     format = format or guess_format(input)
-    clips, notices = find(input, format)
+    clips, notices = find(input, format, own_names=False)
     for notice in notices:
         print(printable(notice["message"]))
     predictor = Predictor(ckpt_path, device, labels, k, top_k, neighbours, window, stride, trust, gallery, unknown)
@@ -131,40 +141,101 @@ def predict_clips(
         "sort": True if FORMATS[format].y_down else None,  # estimators list people in any order
     }
     given = None if layout is None else find_layout(layout)
-    reader: PoseReader | None = None
-    results: list[dict[str, Any]] = []
-    for clip in clips:
-        try:
-            poses = load_poses(format, clip.files, predictor.facts.channels, given or predictor.skeleton)
-        except ReadError as error:
-            raise InputError(str(error)) from error
-        poses = poses if fps is None else replace(poses, fps=fps)
-        if reader is None:
-            reader = predictor.reader(given or _layout(poses, format, predictor.skeleton), **options)
-            if reader.change is not None:
-                print(reader.change.summary)
-        found = predictor.recognise(poses, reader, str(clip.place))
-        told = reader.change is not None and bool(reader.change.synthesised)  # of all clips, above
-        _print_summary(clip.id, found, found.warnings[told:])
-        results.append({"id": clip.id, "file": str(clip.place), **found.to_dict()})
-        if neighbours_picture is not None and shown is not None and len(results) == 1:
-            _draw(predictor, shown, reader, poses, found, neighbours_picture)
-            print(f"wrote {neighbours_picture}")
+    calibration = predictor.labeller.calibration
+    recordings = _Recordings(predictor, clips, format, given, fps, options, max_failed)
+    with recordings.bar, ExitStack() as stack:
+        writer = None if output is None else stack.enter_context(result_file(output))
+        for clip, poses, reader, found in recordings.recognised():
+            made_up = () if reader.change is None else reader.change.synthesised  # told of all clips before
+            with tqdm.external_write_mode():
+                _print_summary(clip.id, found, found.warnings[bool(made_up) :])
+            if writer is not None:
+                if not recordings.done:
+                    about = {
+                        "checkpoint": str(ckpt_path),
+                        "labels_by": predictor.labels_by,
+                        "calibration": calibration and calibration.to_dict(),
+                        "layout": reader.layout.name,
+                        "synthesised": made_up,
+                        "classes": predictor.class_names,
+                    }
+                    writer.begin(about)
+                writer.add({"id": clip.id, "file": str(clip.place), **found.to_dict(features)})
+            if neighbours_picture is not None and shown is not None and not recordings.done:
+                _draw(predictor, shown, reader, poses, found, neighbours_picture)
+                print(f"wrote {neighbours_picture}")
+        if writer is not None:
+            writer.end(recordings.failed)
+    if recordings.failed:
+        print(f"{len(recordings.failed)} of {len(clips)} clips failed")
     if output is not None:
-        assert reader is not None
-        calibration = predictor.labeller.calibration
-        content = {
-            "checkpoint": str(ckpt_path),
-            "labels_by": predictor.labels_by,
-            "calibration": calibration and calibration.to_dict(),
-            "layout": reader.layout.name,
-            "synthesised": list(reader.change.synthesised) if reader.change is not None else [],
-            "classes": list(predictor.class_names),
-            "clips": results,
-        }
-        with atomic_write(output) as part:
-            part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
         print(f"wrote {output}")
+
+
+class _Recordings:
+    """The clips of a folder, each read when it is needed; those that fail are told, and counted."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        clips: Sequence[Clip],
+        format: Format,
+        layout: Skeleton | None,
+        fps: float | None,
+        options: dict[str, object],
+        max_failed: float,
+    ) -> None:
+        self.predictor, self.clips, self.format, self.layout = predictor, clips, format, layout
+        self.fps, self.options, self.max_failed = fps, options, max_failed
+        self.failed: list[dict[str, str]] = []
+        self.done = 0
+        self.bar = tqdm(total=len(clips), desc="clips", unit="clip", disable=None if len(clips) > 1 else True)
+        self._under_way: deque[tuple[Clip, Poses, PoseReader]] = deque()
+
+    def recognised(self) -> Iterator[tuple[Clip, Poses, PoseReader, Recognition]]:
+        """Each clip that does not fail, with what was read and seen."""
+        for found in self.predictor.recognise_all(self._read()):
+            clip, poses, reader = self._under_way.popleft()
+            if isinstance(found, InputError):
+                self._fail(clip, found)
+                continue
+            yield clip, poses, reader, found
+            self.done += 1
+            self.bar.update()
+        if not self.done:
+            raise InputError(f"none of the {len(self.clips)} clips can be used, the first: {self.failed[0]['error']}")
+
+    def _read(self) -> Iterator[tuple[Poses, PoseReader, str]]:
+        reader: PoseReader | None = None
+        own = self.predictor.skeleton
+        for clip in self.clips:
+            try:
+                poses = load_poses(self.format, clip.files, self.predictor.facts.channels, self.layout or own)
+                poses = poses if self.fps is None else replace(poses, fps=self.fps)
+                if reader is None:
+                    layout = self.layout or _layout(poses, self.format, own)
+                    reader = self.predictor.reader(layout, **self.options)
+                    if reader.change is not None:
+                        with tqdm.external_write_mode():
+                            print(reader.change.summary)
+            except InputError as error:
+                self._fail(clip, error)
+                continue
+            self._under_way.append((replace(clip, id=poses.id or clip.id), poses, reader))
+            yield poses, reader, str(clip.place)
+
+    def _fail(self, clip: Clip, error: InputError) -> None:
+        if len(self.clips) == 1:
+            raise error
+        self.failed.append({"id": clip.id, "file": str(clip.place), "error": str(error)})
+        with tqdm.external_write_mode():
+            print(f"{one_line(clip.id)}: failed: {one_line(str(error), 1000)}")
+        self.bar.update()
+        if len(self.failed) > self.max_failed * len(self.clips):
+            raise InputError(
+                f"more than {self.max_failed:.3g} of the {len(self.clips)} clips failed, the first: "
+                f"{self.failed[0]['error']}; nothing was written (--max_failed sets the share that is accepted)"
+            )
 
 
 def _layout(poses: Poses, format: Format, own: Skeleton) -> Skeleton:

@@ -87,14 +87,14 @@ class Prediction:
         """The likeliest class; None where there is none."""
         return self.top[0].label if self.top else None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+    def to_dict(self, features: bool = True) -> dict[str, Any]:
+        """Plain values, for JSON; without ``features`` unless wanted."""
         return {
             "start": self.start,
             "stop": self.stop,
             "top": [candidate.to_dict() for candidate in self.top],
             "neighbours": [neighbour._asdict() for neighbour in self.neighbours],
-            "features": [float(value) for value in self.features],
+            **({"features": self.features.tolist()} if features else {}),
             **({} if self.unknown is None else {"unknown": self.unknown, "p_value": self.p_value}),
             **({"problem": self.problem} if self.problem else {}),
         }
@@ -111,12 +111,14 @@ class Recognition:
         calibration: What the probabilities were calibrated with; None where neighbours vote, or no training clip is at
             hand that the classifier did not learn from: its probabilities are then those of its softmax, mostly too
             sure.
+        fps: Its frames per second, where they are known.
     """
 
     labels_by: str
     windows: tuple[Prediction, ...]
     warnings: tuple[str, ...] = ()
     calibration: Calibration | None = None
+    fps: float | None = None
 
     @property
     def label(self) -> str | None:
@@ -138,17 +140,24 @@ class Recognition:
         """The timeline: every frame belongs to the window whose middle is nearest, equal labels are one segment."""
         return timeline(self.windows)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+    def to_dict(self, features: bool = True) -> dict[str, Any]:
+        """Plain values, for JSON: frames in seconds, too, where :attr:`fps` is known; features unless left out."""
         return {
             "label": self.label,
             "labels_by": self.labels_by,
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
             **({} if self.unknown is None else {"unknown": self.unknown}),
-            "segments": [segment.to_dict() for segment in self.segments],
-            "windows": [window.to_dict() for window in self.windows],
+            "segments": [self._timed(segment.to_dict()) for segment in self.segments],
+            "windows": [self._timed(window.to_dict(features)) for window in self.windows],
             "warnings": list(self.warnings),
         }
+
+    def _timed(self, content: dict[str, Any]) -> dict[str, Any]:
+        """``start`` and ``stop`` in seconds beside them."""
+        if self.fps is None:
+            return content
+        start, stop = content.pop("start"), content.pop("stop")
+        return {"start": start, "stop": stop, "seconds": [start / self.fps, stop / self.fps], **content}
 
 
 def cut(frames: int, window: int | None, stride: int | None) -> list[tuple[int, int]]:

@@ -123,7 +123,7 @@ class OpenRecording:
             return self.error
         if len(windows) == 1 and windows[0].problem:
             return InputError(windows[0].problem)
-        return Recognition(labels_by, windows, tuple(dict.fromkeys(self.warnings)), calibration)
+        return Recognition(labels_by, windows, tuple(dict.fromkeys(self.warnings)), calibration, self.fps)
 
     def _warn(self, reader: PoseReader, facts: DataFacts) -> None:
         if reader.change is not None and reader.change.synthesised:

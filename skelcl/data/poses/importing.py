@@ -30,7 +30,7 @@ _LABEL_COLUMNS = ("id", "label", "subject", "camera")
 
 
 @dataclass(frozen=True)
-class _Clip:
+class Clip:
     """Where a clip lies and what was said of it outside of its file."""
 
     files: tuple[Path, ...]
@@ -54,7 +54,7 @@ class _Reader:
     fps: float | None
     classes: tuple[str, ...]
 
-    def __call__(self, clip: _Clip) -> list[Recording]:
+    def __call__(self, clip: Clip) -> list[Recording]:
         poses = load(self.format, clip.files, self.poses.channels, self.poses.layout)
         joints, warnings = self.poses(poses, clip.place)
         if None not in (poses.fps, self.fps) and poses.fps != self.fps:
@@ -196,7 +196,7 @@ def convert_poses(
     return store
 
 
-def _first(clips: Sequence[_Clip], format: Format, channels: int | None, layout: Skeleton | None) -> Poses:
+def _first(clips: Sequence[Clip], format: Format, channels: int | None, layout: Skeleton | None) -> Poses:
     """The first clip that can be read: what the others must look like."""
     problems = []
     for clip in clips[:100]:
@@ -215,7 +215,7 @@ def _classes(labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=int) if numbers else sorted(names))
 
 
-def _fingerprint(clip: _Clip) -> str:
+def _fingerprint(clip: Clip) -> str:
     files = " ".join(map(fingerprint, clip.files))
     return f"{zlib.crc32(files.encode()):08x}:{clip.label}:{clip.subject}:{clip.camera}"
 
@@ -223,13 +223,16 @@ def _fingerprint(clip: _Clip) -> str:
 # --- which clips there are --------------------------------------------------------------------------------------------
 
 
-def find(input: Path, format: Format, labels: Path | None = None) -> tuple[list[_Clip], list[Notice]]:
+def find(
+    input: Path, format: Format, labels: Path | None = None, own_names: bool = True
+) -> tuple[list[Clip], list[Notice]]:
     """Finds the clips of a folder and what is known of them.
 
     Args:
         input: File or folder.
         format: What the files are.
         labels: Table of labels.
+        own_names: Whether files that hold an id and a label are opened for these.
 
     Returns:
         The clips in the order of their ids, and notices on what was left out.
@@ -266,10 +269,10 @@ def find(input: Path, format: Format, labels: Path | None = None) -> tuple[list[
         message = f"{len(others)} files of other names were ignored, for example {min(others)}"
         notices.append(Notice(id="", outcome="skipped", reason="other_name", message=message, line=None))
     clips = [
-        _Clip(tuple(files), top.name if key == "." else key, Path(key).parent.name or None)
+        Clip(tuple(files), top.name if key == "." else key, Path(key).parent.name or None)
         for key, files in groups.items()
     ]
-    if format in ("npz", "json"):
+    if own_names and format in ("npz", "json"):
         clips = [_peeked(clip, format) for clip in clips]
     if labels is not None:
         clips, news = _labelled(clips, labels)
@@ -277,7 +280,7 @@ def find(input: Path, format: Format, labels: Path | None = None) -> tuple[list[
     return sorted(clips, key=lambda clip: clip.id), notices
 
 
-def _peeked(clip: _Clip, format: Container) -> _Clip:
+def _peeked(clip: Clip, format: Container) -> Clip:
     """Id and label as the file itself says; a file that cannot be read is told of later."""
     try:
         own, label = peek(clip.files[0], format)
@@ -286,7 +289,7 @@ def _peeked(clip: _Clip, format: Container) -> _Clip:
     return replace(clip, id=own or clip.id, label=label or clip.label)
 
 
-def _labelled(clips: Sequence[_Clip], file: Path) -> tuple[list[_Clip], list[Notice]]:
+def _labelled(clips: Sequence[Clip], file: Path) -> tuple[list[Clip], list[Notice]]:
     known = read_labels(file)
     out, notices, found = [], [], set()
     for clip in clips:
