@@ -199,6 +199,23 @@ def test_a_wrong_option_is_one_line_and_code_2(fit, tmp_path, capfd, words, mess
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["plot", "maps"], "--ckpt_path is missing"),
+        (["plot", "skeleton", "--output", "a.gif"], "give either --store or --input"),
+        (["predict", "--input", "clip.npy"], "--ckpt_path is missing"),
+        (["evaluate", "--protocols", "knn"], "--ckpt_path is missing"),
+        (["data", "import", "poses", "--format", "npy", "--input", ".", "--name", "x", "--fps", "-1"], "fps"),
+        (["fit", "--data.layout", "me"], "no layout 'me': there are ntu25"),
+    ],
+)
+def test_an_option_that_no_parser_can_know_is_wrong_has_code_2(fit, skelcl, capfd, words, message):
+    with pytest.raises(SystemExit) as stop:
+        (fit if words[0] == "fit" else skelcl)(*(words[1:] if words[0] == "fit" else words))
+    assert message in only_line(capfd, 2, stop)
+
+
 def test_a_missing_store_names_the_command_that_makes_it(fit, capfd):
     with pytest.raises(SystemExit) as stop:
         fit("--data.root=nowhere")

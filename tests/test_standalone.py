@@ -39,6 +39,8 @@ METHODS = {
 }
 """Run files, and options that make them small."""
 OTHERS = [name for name in METHODS if name not in ("as_cal", "supervised")]
+WITHOUT_MAPS = {"as_cal": "LSTM", "skeleton_clr": "STGCN"}
+"""Methods whose encoders have no maps between joints."""
 CLASSES = ["walk around", "throw", "handshake"]
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
 
@@ -133,10 +135,10 @@ def test_verbs_that_need_no_clips(method, alone, skelcl, tmp_path, capfd):
     prefix = "encoder." if any(name.startswith("encoder.") for name in exported) else ""
     assert all(torch.equal(value, exported[f"{prefix}{name}"]) for name, value in state.items())
     capfd.readouterr()
-    if method in ("as_cal",):
+    if method in WITHOUT_MAPS:
         with pytest.raises(SystemExit):
             skelcl("plot", "maps", "--ckpt_path=net.ckpt", "--output=maps.png")
-        assert "net.ckpt: LSTM has no maps between joints" in capfd.readouterr().err
+        assert f"net.ckpt: {WITHOUT_MAPS[method]} has no maps between joints" in capfd.readouterr().err
     else:
         skelcl("plot", "maps", "--ckpt_path=net.ckpt", "--output=maps.png")
         assert Path("maps.png").stat().st_size > 10_000
@@ -175,12 +177,17 @@ def test_a_classifier_needs_no_gallery_and_says_what_is_left_out(alone, skelcl, 
     found = predictor.predict(clip)
     assert found.label == expected.label
     assert found.windows[0].neighbours == ()
-    assert predictor.note.startswith("no nearest training clips: net.ckpt needs clips of its data synthetic-ntu25-")
+    note = "no nearest training clips: net.gallery.npz or the data set are needed; neighbours 3 says how"
+    assert predictor.note == note
     assert not Path("net.gallery.npz").exists()
     skelcl("predict", "--ckpt_path=net.ckpt", "--input=clip.npy")
-    assert "note: no nearest training clips: net.ckpt needs" in capfd.readouterr().out
-    with pytest.raises(InputError, match=r"net\.ckpt needs clips of its data"):
-        Predictor("net.ckpt", neighbours=1)
+    assert f"note: {note}" in capfd.readouterr().out.splitlines()
+    with pytest.raises(SystemExit) as stop:
+        skelcl("predict", "--ckpt_path=net.ckpt", "--input=clip.npy", "--layout=me")
+    assert stop.value.code == 2
+    assert "no layout 'me': there are ntu25" in capfd.readouterr().err
+    with pytest.raises(InputError, match=r"net\.ckpt needs clips of its data .*, but there is no store at .* writes"):
+        Predictor("net.ckpt", neighbours=3)
 
 
 def test_a_frozen_encoder_says_what_it_needs(alone):

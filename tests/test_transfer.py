@@ -18,8 +18,8 @@ from skelcl.data.synthetic.performance import FPS, record
 from skelcl.data.synthetic.poses import landmarks
 from skelcl.errors import InputError
 from skelcl.runs.loading import load, read_data_facts
-from skelcl.runs.matching import matching_options
-from skelcl.runs.trust import stored_config
+from skelcl.runs.matching import chosen_options, matching_options
+from skelcl.runs.trust import CONFIG_KEY, stored_config
 from skelcl.skeleton import COCO17, KINECT20, MEDIAPIPE33, NTU25
 
 LIMBS = [
@@ -275,6 +275,33 @@ def test_bodies_are_those_of_the_training_unless_chosen(at_thirty, place, capfd)
     options, line = matching_options(people, place / at_thirty)
     assert options == {"layout": "kinect20", "num_persons": 1}
     assert line.endswith("; 1 bodies of a clip shown")
+    people["init_args"] |= {"num_persons": 2, "fps": None}  # as anybody has them who chooses none
+    assert matching_options(people, place / at_thirty)[0] == options
+    words = ["--data.num_persons", "2", "--data.init_args.fps=null", "--data", "x.yaml", "--seed_everything=1"]
+    options, line = matching_options(people, place / at_thirty, chosen_options(words))
+    assert options == {"layout": "kinect20"}
+    assert line.endswith("; 2 bodies of a clip shown, the training had 1")
+
+
+CHOOSING = {
+    "evaluate": ["evaluate", *JUDGED, "--output=chosen"],
+    "test": ["test", *QUIET, "--data.root=data"],
+    "fine-tune": ["fine-tune", *QUIET, "--data.root=data", "--seeds=0", "--trainer.max_epochs=1", "--scratch=false"],
+}
+
+
+@pytest.mark.parametrize("verb", ["evaluate", *(pytest.param(verb, marks=SLOW) for verb in (*CHOOSING,)[1:])])
+def test_a_number_of_bodies_that_was_chosen_wins_whatever_it_is(drawn_checkpoint, place, verb, tmp_path, capfd):
+    """It is the default of these data, and a network of two bodies sees one then."""
+    path = tmp_path / "two.ckpt"
+    drawn_checkpoint(path, "pretrain/sds_cl-nw_ucla-small.yaml", "--model.encoder.blocks=[[8, 4, 1], [16, 4, 2]]")
+    data = ["--data", block("ntu25"), "--data.num_persons=1", "--data.batch_size=2"]
+    run(words(CHOOSING[verb][0], "--ckpt_path", path, *data, *CHOOSING[verb][1:]))
+    (line,) = [line for line in capfd.readouterr().out.splitlines() if f" for {path}" in line]
+    assert line == f"ntu25 for {path}: 1 bodies of a clip shown, the training had 2"
+    if verb == "fine-tune":
+        (tuned,) = place.glob("runs/*/version_0/pretrained-seed_0/version_0/checkpoints/last.ckpt")
+        assert read_data_facts(tuned).num_persons == 1
 
 
 def test_coordinates_of_another_number_are_one_line(at_thirty, place):
@@ -296,3 +323,15 @@ def test_a_checkpoint_from_before_the_facts_asks_its_store(at_thirty, place):
     torch.save(content, "old.ckpt")
     data = yaml.safe_load(Path(block("mediapipe33")).read_text())
     assert matching_options(data, place / "old.ckpt")[0] == {"layout": "kinect20"}
+
+
+def test_a_store_is_asked_by_a_class_of_others_where_that_is_trusted(at_thirty, place, tmp_path, monkeypatch):
+    (tmp_path / "houses.py").write_text("from skelcl.data import Custom\n\n\nclass House(Custom):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    content = torch.load(at_thirty, weights_only=True)
+    del content[FACTS_KEY]
+    content[CONFIG_KEY] = content[CONFIG_KEY].replace("skelcl.data.Custom", "houses.House")
+    torch.save(content, "others.ckpt")
+    data = yaml.safe_load(Path(block("mediapipe33")).read_text())
+    assert matching_options(data, place / "others.ckpt", trust="houses")[0] == {"layout": "kinect20"}
+    assert matching_options(data, place / "others.ckpt")[0] == {}

@@ -19,7 +19,7 @@ from skelcl.bounds import PositiveInt, bounded
 from skelcl.commands.parsing import Commands
 from skelcl.data import SkeletonDataModule
 from skelcl.data.facts import FACTS_KEY, DataFacts
-from skelcl.errors import InputError, printable
+from skelcl.errors import InputError, OptionError, printable
 from skelcl.evaluation import summary
 from skelcl.evaluation.provenance import read_facts, without_tensors
 from skelcl.evaluation.record import REFERENCE_KEY
@@ -153,7 +153,7 @@ def import_reference(
     if input is None or output is None:
         lacking = "input" if input is None else "output"
         example = "skelcl checkpoint import --reference ctr-gcn --input FILE.pt --output FILE.ckpt"
-        raise InputError(f"--{lacking} is missing: {example}")
+        raise OptionError(f"--{lacking} is missing: {example}")
     if output.exists() and output.samefile(input):
         raise InputError(f"{output} is the input itself: give another --output")
     if output.exists() and not overwrite:
@@ -216,7 +216,7 @@ def _complete(
         raise InputError(f"{path}: its joints are of no layout that is known for {origin.name}; choose with --skeleton")
     sizes = {name: value for name, value in chosen.items() if value is not None}
     if "heads" in sizes and origin.name != "scd-net":
-        raise InputError(f"--heads is for scd-net, not for {origin.name}")
+        raise OptionError(f"--heads is for scd-net, not for {origin.name}")
     origin = dataclasses.replace(origin, **sizes)
     persons = origin.num_persons or (1 if layout == KINECT20.name else 2)
     return dataclasses.replace(origin, num_persons=persons), layout
@@ -305,19 +305,33 @@ def _ours(path: Path, content: Mapping[str, Any]) -> dict[str, str]:
     """What there is to tell about a checkpoint of skelcl."""
     config = parsed(path, content[CONFIG_KEY])
     model, data = config["model"], config["data"]
-    chosen = {key: value for key, value in data.get("init_args", {}).items() if value is not None}
     trained = f"up to epoch {content.get('epoch')} (counted from 0), step {content.get('global_step')}"
     if REFERENCE_KEY in content:
         trained = f"elsewhere, imported as {content[REFERENCE_KEY]}"
     return {
         "what": f"checkpoint of skelcl: {_short(model)} with {_short(model['init_args']['encoder'])}",
-        "data": f"{_short(data)}: {', '.join(f'{key} {value}' for key, value in chosen.items())}",
+        **_data_told(data),
         **_facts_told(read_data_facts(path, content)),
         "stream": config.get("stream", {}).get("kind", "joint"),
         "trained": trained,
         "trained on": summary.trained_on(without_tensors(read_facts(path, content))),
         "use": f"skelcl test --ckpt_path {path}",
     }
+
+
+def _data_told(block: Mapping[str, Any]) -> dict[str, str]:
+    """The data module that a config names, and each part of a mixture in a row of its own."""
+
+    def told(one: Mapping[str, Any]) -> str:
+        options = {name: value for name, value in (one.get("init_args") or {}).items() if value is not None}
+        options.pop("parts", None)
+        if isinstance(layout := options.get("layout"), Mapping):
+            options["layout"] = layout.get("name", "of a file")
+        return ": ".join(filter(None, [_short(one), ", ".join(f"{name} {value}" for name, value in options.items())]))
+
+    parts = (block.get("init_args") or {}).get("parts")
+    named = parts.items() if isinstance(parts, Mapping) else ()
+    return {"data": told(block), **{f"part {name}": told(one) for name, one in named if "class_path" in (one or ())}}
 
 
 def _facts_told(facts: DataFacts | None) -> dict[str, str]:

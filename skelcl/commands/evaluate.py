@@ -26,7 +26,7 @@ from skelcl.evaluation.encode import Encoded, find_device
 from skelcl.evaluation.few_shot import FewShotOptions, draw_episodes
 from skelcl.evaluation.judge import Judge, Scores
 from skelcl.evaluation.knn import KNNOptions
-from skelcl.evaluation.mixed import label_spaces
+from skelcl.evaluation.mixed import label_spaces, mixed_parts
 from skelcl.evaluation.page import Page, Table, write_page
 from skelcl.evaluation.probe import PRESETS, LinearOptions, ProbeName
 from skelcl.evaluation.projection import require_tsne
@@ -39,6 +39,7 @@ from skelcl.files import atomic_write
 from skelcl.methods import Supervised
 from skelcl.runs.loading import load
 from skelcl.runs.matching import matching_options
+from skelcl.runs.mixtures import part_alone
 from skelcl.runs.shipped import run_file
 from skelcl.runs.trust import stored_config
 from skelcl.seeding import run_seed, untouched, use_seed
@@ -48,6 +49,8 @@ VERSIONS: dict[str, int] = dict.fromkeys(get_args(Protocol), 1)
 """Raised whenever the numbers of a protocol change under the same options."""
 SAME_CLASSES = set(inspect.signature(SkeletonDataModule).parameters) - {"classes", "num_persons"}
 """Options of all data modules that leave a classifier its classes."""
+BLOCK = {"class_path", "init_args", "dict_kwargs"}
+"""Keys of a data block."""
 LINEAR, KNN, RETRIEVAL, CLUSTERING = LinearOptions(), KNNOptions(), RetrievalOptions(), ClusteringOptions()
 COLLAPSE, FEW_SHOT, EARLY, ROBUSTNESS = CollapseOptions(), FewShotOptions(), EarlyOptions(), RobustnessOptions()
 
@@ -76,6 +79,21 @@ class Evaluation:
     table: str
 
 
+class SeveralLabelSpaces(InputError):
+    """The data are a mixture whose parts have classes of their own, and a protocol takes one label space.
+
+    Args:
+        dataset: Name of the data.
+        parts: Names of the parts with labels.
+    """
+
+    def __init__(self, dataset: str, parts: Sequence[str]) -> None:
+        super().__init__(
+            f"{dataset} has several label spaces, and a protocol has one: choose a part, {' or '.join(parts)}"
+        )
+        self.parts = parts
+
+
 def main(argv: Sequence[str]) -> None:
     """``skelcl evaluate``.
 
@@ -99,20 +117,29 @@ def main(argv: Sequence[str]) -> None:
 def command(ckpt_path: Path | list[Path] | None = None, **options: Any) -> None:
     """Judge the frozen encoder of a checkpoint of any method by several protocols, beside one with random weights.
 
-    Every clip is encoded once for all protocols and seeds. Nothing is selected on test data.
+    Every clip is encoded once for all protocols and seeds. Nothing is selected on test data. Parts of a mixture with
+    several label spaces are judged one after the other, each in a folder of its own.
 
     Args:
         ckpt_path: Checkpoint, of `skelcl fit` or `skelcl checkpoint import`; several are judged one after the other.
         options: As of :func:`evaluate`.
     """
     if ckpt_path is None:
-        raise InputError("--ckpt_path is missing: skelcl evaluate --ckpt_path FILE --protocols linear,knn")
+        raise OptionError("--ckpt_path is missing: skelcl evaluate --ckpt_path FILE --protocols linear,knn")
     paths = ckpt_path if isinstance(ckpt_path, list) else [ckpt_path]
     if len(paths) > 1 and options.get("output") is not None:
-        raise InputError("--output is for one checkpoint; several are written to the folders of their own runs")
+        raise OptionError("--output is for one checkpoint; several are written to the folders of their own runs")
     for path in paths:
-        found = evaluate(path, **options)
-        print(f"\n{found.table}\nfiles: {found.folder}")
+        try:
+            _tell(evaluate(path, **options))
+        except SeveralLabelSpaces as error:
+            folder = options.pop("output", None) or default_folder(path)
+            for part in error.parts:
+                _tell(evaluate(path, **{**options, "part": part, "output": folder / part}))
+
+
+def _tell(found: Evaluation) -> None:
+    print(f"\n{found.table}\nfiles: {found.folder}")
 
 
 @bounded
@@ -124,6 +151,7 @@ def evaluate(
     output: Path | None = None,
     data: dict[str, Any] | Path | None = None,
     root: Path | None = None,
+    part: str | None = None,
     device: str = "auto",
     batch_size: PositiveInt = 128,
     map: Literal["pca", "tsne"] = "pca",
@@ -151,6 +179,7 @@ def evaluate(
             and over such a block: ``--data.fraction 0.05``, in Python ``{"fraction": 0.05}``. With a block, or options
             of the split or the classes, the encoder alone is judged, never a classifier.
         root: Folder of the stores, where it is not that of the run.
+        part: Name of the part of a mixture whose clips judge the encoder, by default all.
         device: ``auto`` is a GPU where there is one, else the CPU.
         batch_size: Clips that are encoded at once.
         map: How the page's map of the test features is made; tsne needs scikit-learn.
@@ -182,20 +211,18 @@ def evaluate(
     config = stored_config(ckpt_path, trust)
     seed = config.get("seed_everything")
     use_seed(seed if isinstance(seed, int) else 0)
-    changes = _changes(config, data, root) if data or root is not None else {}
+    changes = _changes(config, data, root, part) if data or root is not None or part is not None else {}
     if changes:
-        matched, line = matching_options(changes["data"], ckpt_path)
+        laid_over = () if isinstance(data, (str, Path)) else set(data or {}) - BLOCK
+        matched, line = matching_options(changes["data"], ckpt_path, laid_over, trust)
         changes["data"]["init_args"] = {**(changes["data"].get("init_args") or {}), **matched}
         if line:
             print(printable(line))
-    other = bool(data) and not (isinstance(data, dict) and set(data) <= SAME_CLASSES)
+    other = part is not None or (bool(data) and not (isinstance(data, dict) and set(data) <= SAME_CLASSES))
     model, source = load(ckpt_path, changes=changes, encoder_only=other, trust=trust)
     source.require_labels("train_all", "test")
     if len(label_spaces(source)) > 1:
-        raise InputError(
-            f"{source.dataset} has several label spaces, and a protocol has one: judge the encoder on one of the data "
-            "sets, --data experiments/data/nw_ucla.yaml for example"
-        )
+        raise SeveralLabelSpaces(source.dataset, [name for name, one in mixed_parts(source).items() if one.labels])
     if map == "tsne":
         require_tsne(len(source.parts["test"]))
     trained_on = read_facts(ckpt_path)
@@ -345,7 +372,7 @@ def _protocols(given: Sequence[str] | str) -> list[str]:
         return list(names)
     for name in asked:
         if name not in names:
-            raise InputError(f"--protocols: no protocol {name!r}, they are {', '.join(names)}, or all")
+            raise OptionError(f"--protocols: no protocol {name!r}, they are {', '.join(names)}, or all")
     return [name for name in names if name in asked]
 
 
@@ -356,7 +383,7 @@ def _seeds(given: Sequence[int] | int | str) -> tuple[int, ...]:
     except ValueError:
         seeds = ()
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise InputError(f"--seeds are different numbers from 0 on, like 0,1,2, not {given}")
+        raise OptionError(f"--seeds are different numbers from 0 on, like 0,1,2, not {given}")
     return seeds
 
 
@@ -368,11 +395,13 @@ def _block(file: Path) -> dict[str, Any]:
     return block
 
 
-def _changes(config: Mapping[str, Any], data: dict[str, Any] | Path | None, root: Path | None) -> dict[str, Any]:
+def _changes(
+    config: Mapping[str, Any], data: dict[str, Any] | Path | None, root: Path | None, part: str | None
+) -> dict[str, Any]:
     """What is laid over the config of the checkpoint."""
     block = dict(config["data"])
     given = _block(Path(data)) if isinstance(data, (str, Path)) else dict(data or {})
-    options = {key: given.pop(key) for key in list(given) if key not in ("class_path", "init_args", "dict_kwargs")}
+    options = {key: given.pop(key) for key in list(given) if key not in BLOCK}
     if given:
         block = given
         persons = config["data"].get("init_args", {}).get("num_persons")
@@ -381,7 +410,7 @@ def _changes(config: Mapping[str, Any], data: dict[str, Any] | Path | None, root
     options |= {} if root is None else {"root": str(root)}
     if options:
         block = {**block, "init_args": {**(block.get("init_args") or {}), **options}}
-    return {"data": block}
+    return {"data": block if part is None else part_alone(block, part)}
 
 
 def _flat(scores: Mapping[str, Scores], stat: str) -> dict[str, float]:

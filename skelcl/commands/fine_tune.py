@@ -18,7 +18,7 @@ from skelcl.methods import FineTune
 from skelcl.runs.config import resolved_config
 from skelcl.runs.interruption import PROGRAM
 from skelcl.runs.loading import needed_data
-from skelcl.runs.matching import matching_options
+from skelcl.runs.matching import chosen_options, matching_options
 from skelcl.runs.study import finish, finished, method_class, run_config, starting_point, study_folder
 from skelcl.runs.trust import stored_config
 from skelcl.runs.versions import LAST_CHECKPOINT, newest_file
@@ -81,7 +81,7 @@ def fine_tune(
     config = yaml.safe_load(resolved_config(["--config", yaml.safe_dump(start), *args]))
     if not issubclass(method_class(config["model"]["class_path"]), FineTune):
         raise InputError(f"model {config['model']['class_path']}: this command trains FineTune; leave the class out")
-    options, line = matching_options(config["data"], ckpt_path)
+    options, line = matching_options(config["data"], ckpt_path, chosen_options(args), trust)
     config["data"]["init_args"] |= options  # of the twins from scratch as well
     folder = study_folder(config, ckpt_path)
     variants = [PRETRAINED, SCRATCH] if scratch else [PRETRAINED]
@@ -114,7 +114,7 @@ def _train(config: Mapping[str, Any], folder: Path) -> None:
     """Train one run to its end, from where it stopped, and test its last epoch."""
     args = ["fit", "--config", yaml.safe_dump(config)]
     last = newest_file(folder, LAST_CHECKPOINT)
-    cli = run_lightning(args if last is None else [*args, f"--ckpt_path={last}"])
+    cli = run_lightning(args if last is None else [*args, f"--ckpt_path={last}"], match=False)
     last = newest_file(folder, LAST_CHECKPOINT)
     weights = None if last is None else str(last)
     cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=weights, verbose=False, weights_only=True)

@@ -10,8 +10,9 @@ import shlex
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from skelcl.runs.checkpoints import check_run, mismatch, read_checkpoint
 from skelcl.runs.config import ConfigCLI
 from skelcl.runs.interruption import PROGRAM, RERUN_HINT
 from skelcl.runs.loading import needed_data
-from skelcl.runs.matching import matching_options
+from skelcl.runs.matching import chosen_options, matching_options
 from skelcl.runs.trainer_options import (
     check_options,
     check_trainer,
@@ -95,11 +96,19 @@ class SkelCLI(ConfigCLI):
 
     Args:
         stored: Config that came out of a checkpoint; what the command line changes in it is reported.
+        match: Makes data those that the checkpoint's network knows, from their block and its file: arguments to lay
+            over those of the block, and a line that tells of them. None leaves them.
         kwargs: Passed to ``LightningCLI``.
     """
 
-    def __init__(self, stored: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        stored: Mapping[str, Any] | None = None,
+        match: Callable[[Mapping[str, Any], Path], tuple[dict[str, Any], str]] | None = None,
+        **kwargs: Any,
+    ) -> None:
         self.stored = stored
+        self.match = match
         super().__init__(**kwargs)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
@@ -131,10 +140,11 @@ class SkelCLI(ConfigCLI):
         fits = self.subcommand == "fit"
         path = config.model.init_args.get("checkpoint") if fits else config.get("ckpt_path")
         block = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False))["data"]
-        own = not fits and self.stored is not None and self.stored["data"] == block
-        if path is None or own or not Path(path).is_file():
+        stored = block | {"class_path": None} if self.stored is None else self.stored["data"]
+        own = {**block, **stored, "init_args": block["init_args"] | stored["init_args"]} == block
+        if self.match is None or path is None or own or not Path(path).is_file():
             return
-        options, line = matching_options(block, Path(path))
+        options, line = self.match(block, Path(path))
         for name, value in options.items():
             config.data.init_args[name] = value
         if line:
@@ -221,7 +231,7 @@ def _continue_wandb(config: Any) -> None:
         rank_zero_only(print)(f"W&B: going on with run {ours[0]['id']}; for a new one add an id to its logger")
 
 
-def run_lightning(argv: Sequence[str]) -> SkelCLI:
+def run_lightning(argv: Sequence[str], match: bool = True) -> SkelCLI:
     """Run ``fit``, ``validate``, ``test`` or ``predict``.
 
     Args:
@@ -229,6 +239,7 @@ def run_lightning(argv: Sequence[str]) -> SkelCLI:
             taken, as far as it is :func:`~skelcl.runs.trust.stored_config`; options on the command line win over it.
             All verbs but ``fit`` leave out its trainer, but for how much and how precisely it computes, and use one
             device.
+        match: Read other data as the network of the checkpoint knows its own; False where the options do so already.
 
     Raises:
         InputError: If the checkpoint cannot be read or belongs to another model.
@@ -256,7 +267,8 @@ def run_lightning(argv: Sequence[str]) -> SkelCLI:
         # The bar reads the loss, for which the GPU has to be waited for: not in every step.
         os.environ.setdefault("TQDM_MINITERS", "10")
     with lightning_option_errors(), needed_data(None if path is None else Path(path)):
-        return SkelCLI(stored=stored, save_config_callback=SaveConfig, args=args)
+        matched = partial(matching_options, chosen=chosen_options(argv), trust=trust) if match else None
+        return SkelCLI(stored=stored, match=matched, save_config_callback=SaveConfig, args=args)
 
 
 def _take_own_folder(logger: CSVLogger) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from skelcl.bounds import PositiveFloat, PositiveInt, bounded
 from skelcl.commands.parsing import Commands
-from skelcl.errors import InputError
+from skelcl.errors import InputError, OptionError
 from skelcl.files import one_line
 
 
@@ -48,13 +48,13 @@ def plot_skeleton(
     from skelcl.plotting import ANIMATIONS, animate_skeleton, check_target, save_animation
 
     if (store is None) == (input is None):
-        raise InputError("give either --store or --input: skelcl plot skeleton --store DIR --clip ID --output a.gif")
+        raise OptionError("give either --store or --input: skelcl plot skeleton --store DIR --clip ID --output a.gif")
     if fps is not None and fps > 1000:
-        raise InputError(f"--fps must be at most 1000, not {fps:g}")
+        raise OptionError(f"--fps must be at most 1000, not {fps:g}")
     check_target(output, ANIMATIONS)
     if input is not None:
         if clip is not None:
-            raise InputError("--clip names a clip of a store; a file of your own is --input alone")
+            raise OptionError("--clip names a clip of a store; a file of your own is --input alone")
         found = read_clip(input, format, layout=layout, y_down=y_down, max_bodies=max_bodies)
         for note in found.notes:
             print(f"note: {one_line(note, 1000)}")
@@ -98,7 +98,7 @@ def plot_views(
     from skelcl.seeding import generator
 
     if ckpt_path is None:
-        raise InputError("--ckpt_path is missing: skelcl plot views --ckpt_path FILE --output views.gif")
+        raise OptionError("--ckpt_path is missing: skelcl plot views --ckpt_path FILE --output views.gif")
     check_target(output, ANIMATIONS)
     model, data = load(ckpt_path, weights=False, trust=trust)
     view = getattr(model, "view", None)
@@ -144,11 +144,11 @@ def plot_maps(
     from skelcl.runs.loading import MissingData, load_data, load_method
 
     if ckpt_path is None:
-        raise InputError("--ckpt_path is missing: skelcl plot maps --ckpt_path FILE --output maps.png")
+        raise OptionError("--ckpt_path is missing: skelcl plot maps --ckpt_path FILE --output maps.png")
     check_target(output, FIGURES)
     model, facts = load_method(ckpt_path, trust=trust)
     if not 1 <= body <= facts.num_persons:
-        raise InputError(f"--body {body}: the encoder sees {facts.num_persons} bodies, counted from 1")
+        raise OptionError(f"--body {body}: the encoder sees {facts.num_persons} bodies, counted from 1")
     try:
         data = load_data(ckpt_path, facts, trust)
     except MissingData:
@@ -164,7 +164,7 @@ def plot_maps(
     if not maps:
         raise InputError(f"{ckpt_path}: {encoder} has no maps between {over}, there is nothing to show")
     if layer is not None and layer not in maps:
-        raise InputError(f"--layer {layer}: the layers with maps of {encoder} are {', '.join(maps)}")
+        raise OptionError(f"--layer {layer}: the layers with maps of {encoder} are {', '.join(maps)}")
     chosen = {
         name: values[0, min(body, values.shape[1]) - 1].numpy()
         for name, values in maps.items()
@@ -193,7 +193,7 @@ def plot_embedding(
     from skelcl.plotting.run_files import read_features
 
     if input is None:
-        raise InputError("--input is missing: skelcl plot embedding --input features.npz --output embedding.png")
+        raise OptionError("--input is missing: skelcl plot embedding --input features.npz --output embedding.png")
     check_target(output, FIGURES)
     features, label, names = read_features(input)
     try:
@@ -218,7 +218,7 @@ def plot_confusion(input: Path | None = None, output: Path = Path("confusion.png
     from skelcl.plotting.run_files import read_confusion
 
     if input is None:
-        raise InputError("--input is missing: skelcl plot confusion --input confusion.csv --output confusion.png")
+        raise OptionError("--input is missing: skelcl plot confusion --input confusion.csv --output confusion.png")
     check_target(output, FIGURES)
     save_figure(confusion_matrix(*read_confusion(input)), output)
     print(f"wrote {output}")

@@ -21,7 +21,7 @@ from skelcl.data.poses.layouts import find_layout
 from skelcl.data.poses.reader import PoseReader, guess_layout
 from skelcl.data.poses.single import guess_format
 from skelcl.data.store import StoreError
-from skelcl.errors import InputError, printable
+from skelcl.errors import InputError, OptionError, printable
 from skelcl.files import one_line
 from skelcl.recognition.prediction import Candidate, Prediction, Recognition, Segment
 from skelcl.recognition.predictor import Predictor
@@ -108,7 +108,9 @@ def predict_clips(
     """
     if ckpt_path is None or input is None:
         lacking = "ckpt_path" if ckpt_path is None else "input"
-        raise InputError(f"--{lacking} is missing: skelcl predict --ckpt_path FILE.ckpt --input CLIP --output OUT.json")
+        raise OptionError(
+            f"--{lacking} is missing: skelcl predict --ckpt_path FILE.ckpt --input CLIP --output OUT.json"
+        )
     for file in (output, neighbours_picture):
         if file is not None and file.exists() and not overwrite:
             raise InputError(f"{file} exists; --overwrite true replaces it")
@@ -119,7 +121,7 @@ def predict_clips(
 
         check_target(neighbours_picture, ANIMATIONS)
         if neighbours == 0:
-            raise InputError("--neighbours_picture needs --neighbours of at least 1")
+            raise OptionError("--neighbours_picture needs --neighbours of at least 1")
     format = format or guess_format(input)
     clips, notices = find(input, format, own_names=False)
     for notice in notices:

@@ -68,6 +68,8 @@ class Mixture(SkeletonDataModule):
         join_classes: Clips of the same class are so whatever part they come from. All parts with labels must then have
             classes of the same names.
         num_persons: M, bodies of a view; None is the most of any part.
+        root: Folder of the stores of all parts. In a config it stands in the place of theirs; parts that were made
+            before must have it.
         loader: Further arguments of :class:`SkeletonDataModule`. ``validation`` and the labels of a ``fraction`` are
             chosen in each part as in that part alone; ``sampling: balanced`` is over the classes of all parts.
 
@@ -87,9 +89,10 @@ class Mixture(SkeletonDataModule):
         weights: Literal["equal"] | dict[str, PositiveFloat] | None = None,
         join_classes: bool = False,
         num_persons: PositiveInt | None = None,
+        root: str | Path | None = None,
         **loader: Any,
     ) -> None:
-        _check(parts)
+        _check(parts, root)
         self.sources = parts
         self.join_classes = join_classes
         self.weights = _shares(weights, list(parts))
@@ -245,8 +248,8 @@ class Mixture(SkeletonDataModule):
         return partial(BalancedBatches, label=place, weights=self.weights)
 
 
-def _check(parts: Mapping[str, SkeletonDataModule]) -> None:
-    """Refuses parts that say what the mixture says.
+def _check(parts: Mapping[str, SkeletonDataModule], root: str | Path | None) -> None:
+    """Refuses parts that say what the mixture says, or come from elsewhere.
 
     Raises:
         OptionError: One does, or it has an impossible name, or there is none.
@@ -262,6 +265,8 @@ def _check(parts: Mapping[str, SkeletonDataModule]) -> None:
                 raise OptionError(f"parts: {name} sets {option}, which is said of the whole mixture: move it there")
         if part.label_subset is not None:
             raise OptionError(f"parts: {name} chooses labels, which is said of the whole mixture: move it there")
+        if root is not None and part.store.path.parent != Path(root):
+            raise OptionError(f"root: the part {name} is open already, from {part.store.path.parent}, not from {root}")
 
 
 def _shares(weights: Literal["equal"] | Mapping[str, float] | None, names: list[str]) -> list[float] | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from skelcl.clips import Clips
-from skelcl.errors import InputError
+from skelcl.errors import OptionError
 from skelcl.evaluation.features import check_features
 
 
@@ -92,4 +92,4 @@ def find_device(name: str) -> torch.device:
         number.item()  # a meta device has no values
         return number.device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"--device {name}: there is none here; use auto, cpu, cuda or cuda:1") from error
+        raise OptionError(f"--device {name}: there is none here; use auto, cpu, cuda or cuda:1") from error

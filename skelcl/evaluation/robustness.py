@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 
 from skelcl.bounds import NonNegativeInt, PositiveFloat, bounded
-from skelcl.errors import InputError
+from skelcl.errors import OptionError
 from skelcl.evaluation.corruptions import SHARES, Corruption, Fill, largest_severities
 from skelcl.evaluation.probe import ProbeName
 from skelcl.skeleton import Skeleton
@@ -94,10 +94,10 @@ def suite(
     left = []
     for corruption, severities in options.corruptions.items():
         if corruption not in get_args(Corruption):
-            raise InputError(f"robustness: no corruption {corruption!r}, they are {', '.join(get_args(Corruption))}")
+            raise OptionError(f"robustness: no corruption {corruption!r}, they are {', '.join(get_args(Corruption))}")
         for severity in severities:
             if corruption in SHARES and severity > room[corruption]:
-                raise InputError(f"robustness: {corruption} {severity:g}, a share of the frames is at most 1")
+                raise OptionError(f"robustness: {corruption} {severity:g}, a share of the frames is at most 1")
             if severity <= room.get(corruption, np.inf):
                 kept.append((corruption, severity))
             else:

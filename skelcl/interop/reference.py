@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from skelcl.errors import InputError
+from skelcl.errors import OptionError
 from skelcl.interop import agcn, as_cal, ctr_gcn, hcn, hyperformer, scd_net, sds_cl, std_cl
 from skelcl.interop.key_mapping import KeyMapping
 from skelcl.seeding import untouched
@@ -75,13 +75,13 @@ def load_reference(
             ``state_dict`` are not exactly those of the reference network; the message lists them.
     """
     if name not in NETWORKS:
-        raise InputError(f"there is no reference network {name!r}; known are {', '.join(NETWORKS)}")
+        raise OptionError(f"there is no reference network {name!r}; known are {', '.join(NETWORKS)}")
     skeleton = find_skeleton(skeleton)
     build = NETWORKS[name]
     sizes = {"dim": dim, "heads": heads, "projection": projection}
     chosen = {size: value for size, value in sizes.items() if value is not None}
     if strange := chosen.keys() - inspect.signature(build).parameters.keys():
-        raise InputError(f"{name} is always of the published size: leave out {', '.join(sorted(strange))}")
+        raise OptionError(f"{name} is always of the published size: leave out {', '.join(sorted(strange))}")
     state = FIND_NETWORK[name](state_dict) if name in FIND_NETWORK else state_dict
     chosen |= READ_SIZES[name](state) if name in READ_SIZES else {}
     module, layout = build(skeleton, num_classes, num_frames, num_persons, **chosen)
@@ -98,5 +98,5 @@ def find_skeleton(skeleton: str | Skeleton) -> Skeleton:
     if not isinstance(skeleton, str):
         return skeleton
     if skeleton not in LAYOUTS:
-        raise InputError(f"there is no skeleton {skeleton!r}; known are {', '.join(LAYOUTS)}")
+        raise OptionError(f"there is no skeleton {skeleton!r}; known are {', '.join(LAYOUTS)}")
     return LAYOUTS[skeleton]

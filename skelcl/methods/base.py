@@ -91,6 +91,8 @@ class Method(pl.LightningModule):
             OptionError: If a batch overruns a queue of keys, one clip is all that the method contrasts, or a view takes
                 three coordinates per joint and the data have two.
         """
+        # Once for each step of the optimiser is when the hook after it is wanted.
+        warnings.filterwarnings("ignore", r"When using `Trainer\(accumulate_grad_batches != 1\)` and overriding")
         data: object = getattr(self._trainer, "datamodule", None)
         if stage != "fit" or not isinstance(data, Batches):
             return

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from skelcl.errors import InputError
+from skelcl.errors import InputError, OptionError
 from skelcl.evaluation.gallery import Gallery
 from skelcl.evaluation.knn import rank_classes
 from skelcl.evaluation.probe import ProbeName
@@ -77,10 +77,12 @@ class Labeller:
         if self.neighbours or needed:
             try:
                 training_clips.find()
-            except InputError as error:
+            except InputError:
                 if neighbours is not None or needed:
                     raise
-                self.neighbours, self.note = 0, f"no nearest training clips: {error}"
+                place = training_clips.file
+                self.neighbours = 0
+                self.note = f"no nearest training clips: {place} or the data set are needed; neighbours 3 says how"
         self._uses_gallery = bool(self.neighbours or needed)
 
     @property
@@ -115,7 +117,7 @@ class Labeller:
             similarity = place = label = torch.empty(len(features), 0)
         if voters:
             if voters > len(self.gallery):
-                raise InputError(f"k={voters} nearest neighbours of {len(self.gallery)} training clips")
+                raise OptionError(f"k={voters} nearest neighbours of {len(self.gallery)} training clips")
             number, order = rank_classes(similarity[:, :voters], label[:, :voters], self.gallery.num_classes)
         else:
             number, order = self._classify(features)

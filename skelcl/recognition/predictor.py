@@ -22,7 +22,7 @@ from skelcl.data.poses.contents import Poses
 from skelcl.data.poses.in_memory import batch_clips
 from skelcl.data.poses.layouts import LayoutMap, find_layout, map_layout
 from skelcl.data.poses.reader import PoseReader
-from skelcl.errors import InputError
+from skelcl.errors import InputError, OptionError
 from skelcl.evaluation.encode import find_device
 from skelcl.evaluation.gallery import Gallery
 from skelcl.methods import Supervised
@@ -98,7 +98,7 @@ class Predictor:
         unknown: PositiveShare | None = None,
     ) -> None:
         if stride is not None and window is None:
-            raise InputError("a stride is one of windows: give a window too")
+            raise OptionError("a stride is one of windows: give a window too")
         self.path = Path(ckpt_path)
         self.method, self.facts = load_method(self.path, trust=trust)
         self.device = find_device(device)
@@ -244,7 +244,7 @@ class Predictor:
             InputError: The predictor has no window, or the frame does not fit.
         """
         if self.window is None:
-            raise InputError("push needs windows: Predictor(…, window=64, stride=16)")
+            raise OptionError("push needs windows: Predictor(…, window=64, stride=16)")
         try:
             joints = np.array(frame, np.float32)  # a copy: callers fill one buffer again and again
         except (TypeError, ValueError) as error:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from jsonargparse import set_dumper, set_parsing_settings
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 import skelcl.encoders
 import skelcl.transforms  # noqa: F401  (imported so that bare class names resolve in YAML)
@@ -18,6 +18,7 @@ from skelcl.errors import OneLineErrors
 from skelcl.evaluation import FeatureWriter, FrozenEvaluation, OnlineKNN, SupervisedEvaluation
 from skelcl.methods import Method
 from skelcl.runs.callbacks import FiniteLoss, Interruptions
+from skelcl.runs.mixtures import share_root
 from skelcl.runs.trainer_options import dump, lightning_silenced, prefer_int_to_float
 from skelcl.skeleton import Skeleton
 from skelcl.transforms import Stream
@@ -96,6 +97,13 @@ class ConfigCLI(LightningCLI):
                 "checkpoint.save_on_train_epoch_end": True,
             }
         )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and give the parts of a mixture what they have from it."""
+        super().parse_arguments(parser, args)
+        if self.told_by == "data":
+            verb = self.config.get("subcommand")
+            share_root((self.config if verb is None else self.config[verb])["data"])
 
     def _parse_ckpt_path(self) -> None:
         """What Lightning reads off a checkpoint here, ``hyper_parameters``, may name any class; ours are elsewhere."""

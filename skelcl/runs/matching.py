@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -18,21 +19,26 @@ from skelcl.data.poses.layouts import layout_keys
 from skelcl.data.union import UnionStore
 from skelcl.errors import InputError
 from skelcl.runs.loading import read_data_facts
+from skelcl.runs.mixtures import share_root
 from skelcl.runs.trainer_options import lightning_silenced
 from skelcl.runs.trust import stored_config
 from skelcl.seeding import untouched
 from skelcl.skeleton import LAYOUTS
 
 
-def matching_options(block: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], str]:
+def matching_options(
+    block: Mapping[str, Any], path: Path, chosen: Collection[str] = (), trust: str | Sequence[str] | None = None
+) -> tuple[dict[str, Any], str]:
     """Options of a data module with which a network sees what it was trained on.
 
-    Layout, frames per second and bodies are those of the checkpoint's data, where the block does not choose them and
-    what is known of both differs.
+    Layout, frames per second and bodies are those of the checkpoint's data, where nobody chose them and what is known
+    of both differs. A block chooses what it sets to something else than the default.
 
     Args:
         block: ``class_path`` and ``init_args`` of the data module.
         path: Checkpoint of the network.
+        chosen: Options that were chosen, whatever their values; see :func:`chosen_options`.
+        trust: As of :func:`~skelcl.runs.trust.stored_config`.
 
     Returns:
         Arguments to lay over those of the block, and one line that tells of them; empty where there are none, or where
@@ -42,15 +48,13 @@ def matching_options(block: Mapping[str, Any], path: Path) -> tuple[dict[str, An
         InputError: The joints of the network cannot be made of those of the data, or coordinates are of another
             number.
     """
-    facts = _trained_on(path)
+    facts = _trained_on(path, trust)
     data = None if facts is None else _opened(block)
     if facts is None or data is None:
         return {}, ""
-    chosen = {
-        name: value
-        for name, value in (block.get("init_args") or {}).items()
-        if value is not None and value != _default(type(data), name)
-    }
+    given = block.get("init_args") or {}
+    changed = {name for name, value in given.items() if value not in (None, _default(type(data), name))}
+    chosen = changed | set(chosen)
     if data.channels != facts.channels:
         raise InputError(
             f"{path} was trained on {facts.channels} coordinates per joint, and {data.store.path} has {data.channels}: "
@@ -87,12 +91,18 @@ def matching_options(block: Mapping[str, Any], path: Path) -> tuple[dict[str, An
     return options, f"{data.dataset} for {path}: {'; '.join(done)}" if done else ""
 
 
-def _trained_on(path: Path) -> DataFacts | None:
+def chosen_options(args: Sequence[str]) -> set[str]:
+    """Names of the options of the data module that the words of a command line choose: of ``--data.fps 30``, fps."""
+    found = (re.match(r"--data\.(?:init_args\.)?(\w+)(?:=|$)", word) for word in args)
+    return {match[1] for match in found if match}
+
+
+def _trained_on(path: Path, trust: str | Sequence[str] | None) -> DataFacts | None:
     """What a checkpoint says of its data, or, where it was written before it did, what its store says; else None."""
     facts = read_data_facts(path)
     if facts is None:
         try:
-            data = _opened(stored_config(path)["data"])
+            data = _opened(stored_config(path, trust)["data"])
         except (InputError, KeyError):
             return None
         return None if data is None else data.facts
@@ -105,7 +115,9 @@ def _opened(block: Mapping[str, Any]) -> SkeletonDataModule | None:
     parser.add_subclass_arguments(SkeletonDataModule, "data")
     try:
         with untouched(), lightning_silenced():
-            data = parser.instantiate_classes(parser.parse_object({"data": deepcopy(dict(block))}))["data"]
+            config = parser.parse_object({"data": deepcopy(dict(block))})
+            share_root(config["data"])
+            data = parser.instantiate_classes(config)["data"]
     except (ArgumentError, TypeError, ValueError, KeyError, AttributeError):
         return None
     return data if isinstance(data, SkeletonDataModule) else None

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from skelcl.data.formats.containers import read_json
 from skelcl.data.subsets import digest, read_labels
-from skelcl.errors import InputError
+from skelcl.errors import InputError, OptionError
 from skelcl.evaluation.gain import Run
 from skelcl.evaluation.record import remarks
 from skelcl.files import atomic_write
@@ -178,7 +178,7 @@ def _planned(base: Path, plan: str) -> Path | None:
 def _csv_logger(config: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of the logger that has the folder of a run: the first, as everywhere."""
     if config["trainer"].get("fast_dev_run"):
-        raise InputError("trainer.fast_dev_run keeps nothing: try fine-tune with --trainer.limit_train_batches 2")
+        raise OptionError("trainer.fast_dev_run keeps nothing: try fine-tune with --trainer.limit_train_batches 2")
     for logger in _loggers(config)[:1]:
         if logger["class_path"].rpartition(".")[2] == "CSVLogger":
             args: dict[str, Any] = logger["init_args"]

@@ -90,7 +90,9 @@ def stored_config(
     _Check(path, trusted - {""}, training).group(config, "", None)
     options = {word.lstrip("-").partition("=")[0] for word in args if word.startswith("--")}
     for place, value in _written(config):
-        if place not in options and _outside(value, path):
+        # The root of a mixture is that of its parts.
+        shared = "data.root" in options and re.fullmatch(r"data\.parts\.[^.]+\.root", place)
+        if place not in options and not shared and _outside(value, path):
             raise InputError(
                 f"{path}: its config writes to {value} ({place}), outside of the working folder; choose another "
                 f"--{place}, or give the run's own file with --config"
@@ -265,16 +267,22 @@ def _written(config: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     yield from _generated(config["data"], "data")
 
 
-def _generated(value: object, place: str) -> Iterable[tuple[str, str]]:
-    """Folders in which data, or parts of a mixture, make a store that is missing."""
+def _generated(value: object, place: str, shared: tuple[str, object] | None = None) -> Iterable[tuple[str, str]]:
+    """Folders in which data, or parts of a mixture with the ``shared`` root, make a store that is missing."""
     if not isinstance(value, Mapping):
         return
     inner = value.get("init_args")
-    root = inner.get("root") if isinstance(inner, Mapping) else None
-    if value.get("class_path") in GENERATED_DATA and isinstance(root, str) and not Path(root).is_dir():
-        yield f"{place}.root", root
+    own = inner.get("root") if isinstance(inner, Mapping) else None
+    found = shared if shared or own is None else (f"{place}.root", own)
+    if (
+        value.get("class_path") in GENERATED_DATA
+        and found
+        and isinstance(found[1], str)
+        and not Path(found[1]).is_dir()
+    ):
+        yield found[0], found[1]
     for name, part in value.items():
-        yield from _generated(part, place if name == "init_args" else f"{place}.{name}")
+        yield from _generated(part, place if name == "init_args" else f"{place}.{name}", found)
 
 
 def _texts(value: object, place: str) -> Iterable[tuple[str, str]]:

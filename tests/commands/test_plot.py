@@ -93,7 +93,7 @@ def test_skeleton_of_a_store(skelcl, store, drawing, capfd):
     line = fails(capfd, skelcl, "skeleton", "--store", store, "--clip", "a1")
     assert "holds no clip 'a1'; its ids look like 'a01_s01_e00_v01'" in line
     assert "no store at nowhere" in fails(capfd, skelcl, "skeleton", "--store", "nowhere")
-    assert "either --store or --input" in fails(capfd, skelcl, "skeleton")
+    assert "either --store or --input" in fails(capfd, skelcl, "skeleton", code=2)
     assert "must end in .gif, .mp4 or .html" in fails(capfd, skelcl, "skeleton", "--store", store, "--output", "a.png")
     assert sorted(os.listdir()) == ["longest.html", "skeleton.gif"]
 
@@ -130,7 +130,7 @@ def test_skeleton_of_a_file(skelcl, drawing, capfd):
     np.testing.assert_array_equal(drawing["animation"].clips[0], told)
     assert "--layout is missing" in fails(capfd, skelcl, "skeleton", "--input", "clip.npz")
     assert "not 25 joints of ntu25" in fails(capfd, skelcl, "skeleton", "--input", "clip.npz", "--layout", "ntu25")
-    assert "no layout 'kinect'" in fails(capfd, skelcl, "skeleton", "--input", "clip.npz", "--layout", "kinect")
+    assert "no layout 'kinect'" in fails(capfd, skelcl, "skeleton", "--input", "clip.npz", "--layout", "kinect", code=2)
     Path("clip.bin").write_bytes(b"")
     assert "looks like no clip; say what it is with --format" in fails(capfd, skelcl, "skeleton", "--input", "clip.bin")
     assert "none.npz does not exist" in fails(capfd, skelcl, "skeleton", "--input", "none.npz")
@@ -165,14 +165,16 @@ def test_maps_of_a_checkpoint(skelcl, checkpoint, drawing, capfd, monkeypatch):
     assert [text.get_text() for text in drawing["figure"].texts][2] == f"CTRGCN on {CLIP}"
     skelcl("plot", "maps", "--ckpt_path", file, "--layer", "blocks.1.spatial", "--output", "maps.pdf")
     assert Path("maps.pdf").read_bytes().startswith(b"%PDF")
-    line = fails(capfd, skelcl, "maps", "--ckpt_path", file, "--layer", "blocks.2.spatial")
+    line = fails(capfd, skelcl, "maps", "--ckpt_path", file, "--layer", "blocks.2.spatial", code=2)
     assert line.endswith(
         "--layer blocks.2.spatial: the layers with maps of CTRGCN are blocks.0.spatial, blocks.1.spatial"
     )
     assert "CTRGCN has no maps between frames" in fails(capfd, skelcl, "maps", "--ckpt_path", file, "--over", "frames")
-    assert "--body 2: the encoder sees 1 bodies" in fails(capfd, skelcl, "maps", "--ckpt_path", file, "--body", "2")
+    assert "--body 2: the encoder sees 1 bodies" in fails(
+        capfd, skelcl, "maps", "--ckpt_path", file, "--body", "2", code=2
+    )
     assert "holds no clip 'x'" in fails(capfd, skelcl, "maps", "--ckpt_path", file, "--clip", "x")
-    assert "--ckpt_path is missing" in fails(capfd, skelcl, "maps", "--output", "a.png")
+    assert "--ckpt_path is missing" in fails(capfd, skelcl, "maps", "--output", "a.png", code=2)
     model.encoder = LSTM(data.skeleton)
     line = fails(capfd, skelcl, "maps", "--ckpt_path", file)
     assert line.endswith("run.ckpt: LSTM has no maps between joints, there is nothing to show")

@@ -5,6 +5,7 @@ from functools import partial
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 from torch.optim import SGD
@@ -41,6 +42,15 @@ def test_the_hook_comes_once_for_each_step_of_the_optimiser_and_after_it(accumul
     # Five batches leave an accumulation unfilled; Lightning steps on what there is.
     trainer.fit(method, DataLoader(torch.zeros(5), batch_size=1))
     assert method.seen == pytest.approx(weights)
+
+
+def test_nobody_is_warned_of_the_hook_where_a_schedule_accumulates():
+    """Warnings are errors here."""
+    method = Recorder()
+    schedule = GradientAccumulationScheduler({0: 2, 1: 1})
+    trainer = pl.Trainer(max_epochs=2, callbacks=[schedule], accelerator="cpu", **QUIET)
+    trainer.fit(method, DataLoader(torch.zeros(4), batch_size=1))
+    assert method.seen == [-1, -2, -3, -4, -5, -6]
 
 
 class Skipping(MixedPrecision):

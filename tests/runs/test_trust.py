@@ -216,6 +216,13 @@ WRITING = {
         },
         "data",
     ),
+    "the root of a mixture": put(
+        {
+            "class_path": "skelcl.data.Mixture",
+            "init_args": {"root": "FAR/data", "parts": {"a": {"class_path": "skelcl.data.Synthetic", "init_args": {}}}},
+        },
+        "data",
+    ),
 }
 
 

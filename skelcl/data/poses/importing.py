@@ -23,7 +23,7 @@ from skelcl.data.poses.reader import PoseReader, guess_layout
 from skelcl.data.poses.tables import table
 from skelcl.data.recording import DatasetInfo, Notice, ReadError, Recording, Source
 from skelcl.data.store import SkeletonStore, StoreError
-from skelcl.errors import InputError
+from skelcl.errors import InputError, OptionError
 from skelcl.skeleton import Skeleton
 
 _LABEL_COLUMNS = ("id", "label", "subject", "camera")
@@ -129,9 +129,9 @@ def convert_poses(
     """
     check_store_name(name)
     if fps is not None and not 0 < fps < math.inf:
-        raise InputError(f"--fps must be positive, not {fps:g}")
+        raise OptionError(f"--fps must be positive, not {fps:g}")
     if not 1 <= max_bodies <= MOST_BODIES:
-        raise InputError(f"--max_bodies must lie between 1 and {MOST_BODIES}, not {max_bodies}")
+        raise OptionError(f"--max_bodies must lie between 1 and {MOST_BODIES}, not {max_bodies}")
     if labels is None and (input / "labels.csv").is_file():
         labels = input / "labels.csv"
     clips, notices = find(input, format, labels)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from skelcl.data.formats.containers import read_json, read_yaml, short_repr
-from skelcl.errors import InputError
+from skelcl.errors import InputError, OptionError
 from skelcl.skeleton import LAYOUTS, Skeleton
 
 _WHOLE = ("joints", "parents", "up", "across")
@@ -61,7 +61,8 @@ def find_layout(name: str | Path | Mapping[str, Any]) -> Skeleton:
             keys of a file with their values.
 
     Raises:
-        InputError: The name is unknown, or the file is missing or wrong; the message names file and key.
+        OptionError: The name is unknown.
+        InputError: The file is missing or wrong; the message names file and key.
     """
     if isinstance(name, Mapping):
         return _described(name, "layout")
@@ -69,7 +70,7 @@ def find_layout(name: str | Path | Mapping[str, Any]) -> Skeleton:
         return LAYOUTS[str(name)]
     file = Path(name)
     if file.suffix.lower() not in (".yaml", ".yml", ".json"):
-        raise InputError(f"no layout {str(name)!r}: there are {', '.join(LAYOUTS)}, or name a .yaml or .json file")
+        raise OptionError(f"no layout {str(name)!r}: there are {', '.join(LAYOUTS)}, or name a .yaml or .json file")
     if not file.is_file():
         raise InputError(f"{file}: no such layout file")
     values = read_json(file) if file.suffix.lower() == ".json" else read_yaml(file)
