@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
+from sklearn.metrics.pairwise import cosine_distances
 
 from skelcl.evaluation.tested_runs import read_results, record_text
+from skelcl.runs.loading import load
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 PAGE = (EXPERIMENTS / "results.md").read_text("utf-8")
@@ -171,6 +174,42 @@ def test_a_share_of_the_clips_is_a_column(script, tmp_path, monkeypatch):
     for name in ("early_knn_top1_x", "knn_top1_30", "top2"):
         with pytest.raises(ValueError, match=f"{name}: no kind of accuracy"):
             script.table(["a"], [], [name])
+
+
+def test_unknown_classes_are_a_table_of_their_own(script, tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "RECORDS", tmp_path)
+    metrics = {"test/unknown_auroc": 0.7, "test/unknown_lost": 0.03, "test/random_unknown_auroc": 0.6}
+    protocol = {"unknown": {"version": 1, "share": 0.05, "left_out": ["throw"]}}
+    store(tmp_path, "a", written("a", metrics, protocols=protocol))
+    table = script.table(["a"], [], ["unknown_auroc", "unknown_lost"])
+    head, _, learned, random = ([cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()[:4])
+    assert head[2:4] == ["AUROC unknown", "known lost"]
+    assert (learned[2:4], random[2:4]) == (["70.0", "3.0"], ["60.0", ""])
+    assert "unknown classes v1, share 0.05, left_out ['throw']" in table
+
+
+def test_the_script_on_unknown_classes_writes_a_record(tmp_path, drawn_checkpoint, monkeypatch, capsys):
+    """Its AUROC is scikit-learn's, of scikit-learn's distances."""
+    path = tmp_path / "run-seed_0" / "version_0" / "checkpoints" / "last.ckpt"
+    path.parent.mkdir(parents=True)
+    small = ["--model.encoder.hidden=8", "--model.queue_size=32"]
+    drawn_checkpoint(path, "pretrain/as_cal-nw_ucla.yaml", *small, "--data.classes=['walk around', handshake]")
+    spec = importlib.util.spec_from_file_location("unknown", EXPERIMENTS / "evaluate" / "unknown.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.main(tmp_path / "record.json", [path])
+    (result,) = read_results(tmp_path / "record.json")
+    assert (result.name, result.facts["unknown"]) == ("run", "v1, share 0.05, left_out ['throw']")
+    assert "AUROC unknown" in capsys.readouterr().out
+    method, data = load(path)
+    test = np.flatnonzero(~data.train_mask(data.store.index))
+    known = np.isin(test, data.parts["test"])
+    clips = [module.features(method, data, some).numpy() for some in (test, data.parts["train_all"])]
+    distance = cosine_distances(*clips).min(1)
+    assert result.metrics["test/unknown_auroc"] == pytest.approx(roc_auc_score(~known, distance), abs=1e-6)
+    assert 0 < known.sum() < len(test)
+    for kind in ("lost", "found"):
+        assert 0 <= result.metrics[f"test/random_unknown_{kind}"] <= 1
 
 
 def test_a_run_that_is_there_twice_is_refused(script, tmp_path, monkeypatch):

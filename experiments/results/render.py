@@ -28,6 +28,7 @@ PAGES = (RECORDS.parents[1] / "README.md", RECORDS.parent / "results.md")
 TABLE = re.compile(r"(<!-- results: ([^|>]+)\|([^|>]+)\|([^|>]+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 EMPTY = "No run of this table has a record yet.\n"
 TITLES = {**MUST_AGREE, **MAY_DIFFER, "knn": "kNN", "probe": "linear probe", "early": "early recognition"}
+TITLES |= {"unknown": "unknown classes"}
 
 
 def render(text: str) -> str:

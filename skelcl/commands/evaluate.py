@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +30,7 @@ from skelcl.evaluation.page import Page, Table, write_page
 from skelcl.evaluation.probe import PRESETS, LinearOptions, ProbeName
 from skelcl.evaluation.projection import require_tsne
 from skelcl.evaluation.provenance import read_facts, refuse_changed, refuse_classes, refuse_seen
-from skelcl.evaluation.record import run_record, save_record
+from skelcl.evaluation.record import run_record, save_record, with_protocols
 from skelcl.evaluation.retrieval import RetrievalOptions
 from skelcl.evaluation.robustness import Reading, RobustnessOptions, suite
 from skelcl.evaluation.session import Session
@@ -324,9 +323,7 @@ def evaluate(
         train["learned"].index.tolist(),
         config={**config, **changes},
     )
-    # Other options are other numbers: they share no row of `skelcl results`.
-    digest = json.dumps([run["config_sha256"], settings, judge_seeds], sort_keys=True, default=list)
-    run["config_sha256"] = hashlib.sha256(digest.encode()).hexdigest()
+    run = with_protocols(run, settings, judge_seeds)
 
     names = {"learned": type(model).__name__, "random": "random encoder"}
     shown = None if "linear" not in chosen else own if own in presets else presets[0]

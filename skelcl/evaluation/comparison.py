@@ -36,6 +36,10 @@ PRESET_NOTE = "linear PRESET: a classifier on frozen features, mean over seeds (
 SHOTS_NOTE = "1-shot, 5-shot: nearest prototype in episodes ({few_shot})."
 EARLY_NOTE = "early: only the beginning of a test clip is seen, mean over shares of its frames ({early})."
 DAMAGED_NOTE = "damaged: clean training, mean over damages of the test clips ({robustness})."
+UNKNOWN_NOTE = (
+    "AUROC unknown: clips of classes that training never saw, told from others by how near training clips are; "
+    "known lost, unknown found: those that are told where a share of the known clips may be ({unknown})."
+)
 KINDS = (
     Kind("knn_top1", "kNN", "knn", "kNN: nearest neighbours among frozen features, {knn}."),
     Kind("linear_top1", "linear", "probe", "linear: a classifier on frozen features, probe {probe}."),
@@ -56,6 +60,9 @@ KINDS = (
     Kind("early_knn_top1", "early kNN", "early", EARLY_NOTE),
     Kind("early_linear_top1", "early linear", "early", EARLY_NOTE),
     Kind("early_top1", "early top-1", "early", EARLY_NOTE),
+    Kind("unknown_auroc", "AUROC unknown", "unknown", UNKNOWN_NOTE),
+    Kind("unknown_lost", "known lost", "unknown", UNKNOWN_NOTE),
+    Kind("unknown_found", "unknown found", "unknown", UNKNOWN_NOTE),
     Kind("robustness_knn_top1", "damaged kNN", "robustness", DAMAGED_NOTE),
     Kind("robustness_linear_top1", "damaged linear", "robustness", DAMAGED_NOTE),
     Kind("robustness_top1", "damaged top-1", "robustness", DAMAGED_NOTE),

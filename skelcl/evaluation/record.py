@@ -157,6 +157,20 @@ def save_record(
         part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
+def with_protocols(
+    run: Mapping[str, Any], settings: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]
+) -> dict[str, Any]:
+    """A run as some protocols judged it: other options are other numbers, which share no row of ``skelcl results``.
+
+    Args:
+        run: What :func:`run_record` gives.
+        settings: Version and options of each protocol.
+        seeds: Of the judges.
+    """
+    told = json.dumps([run["config_sha256"], settings, seeds], sort_keys=True, default=list)
+    return {**run, "config_sha256": hashlib.sha256(told.encode()).hexdigest()}
+
+
 def run_facts(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """What a checkpoint says of the machine and the time of its training; empty where that is no plain text."""
     try:
