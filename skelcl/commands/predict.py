@@ -50,6 +50,7 @@ def predict_clips(
     unknown: PositiveShare | None = None,
     features: bool = True,
     max_failed: Share = 0.5,
+    persons: bool = True,
     neighbours_picture: Path | None = None,
     min_confidence: Share | None = None,
     max_bodies: PositiveInt | None = None,
@@ -93,9 +94,12 @@ def predict_clips(
             those farther from the nearest training clip than all but so many training clips, held out, are.
         features: Whether the output holds the features of each window.
         max_failed: Share of the clips that may fail; above it no output is written.
+        persons: Where a clip shows several people, tell what each of them does, too, judged as if alone: their ids are
+            those of the file, or of who followed them.
         neighbours_picture: The first clip beside its nearest training clips, animated: .gif, .mp4 or .html.
         min_confidence: Joints of a smaller confidence are missing.
-        max_bodies: Bodies to keep of each clip: those that are seen in most frames.
+        max_bodies: Bodies to keep of each clip: those that are seen in most frames. By default as many as the
+            network sees, or two; all people are told of.
         y_down: Whether y points down, as in images; by default so for pose estimators.
         fill_unseen: Place a joint that a clip never shows on the joint that it hangs on; else such a clip fails.
         zero_missing: Whether a joint at exactly zero was not seen, where there is no confidence.
@@ -126,7 +130,9 @@ def predict_clips(
     clips, notices = find(input, format, own_names=False)
     for notice in notices:
         print(printable(notice["message"]))
-    predictor = Predictor(ckpt_path, device, labels, k, top_k, neighbours, window, stride, trust, gallery, unknown)
+    predictor = Predictor(
+        ckpt_path, device, labels, k, top_k, neighbours, window, stride, trust, gallery, unknown, persons
+    )
     print(f"labels by {predictor.labels_by}")
     if predictor.note:
         print(f"note: {one_line(predictor.note, 1000)}")
@@ -267,6 +273,9 @@ def _print_summary(name: str, found: Recognition, notes: Sequence[str]) -> None:
         print(f"{name}: {len(found.windows)} windows, most frames: {one_line(str(found.label))}")
         for segment in found.segments:
             print(f"  frames {segment.start} to {segment.stop - 1}: {_told(segment)}")
+    for person in found.persons if len(found.persons) > 1 else ():
+        told = [f"{_told(one)}, frames {one.start} to {one.stop - 1}" for one in person.segments]
+        print(f"  person {one_line(person.track)}: {'; '.join(told)}")
     for warning in notes:
         print(f"  note: {one_line(warning, 1000)}")
 

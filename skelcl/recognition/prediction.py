@@ -100,25 +100,10 @@ class Prediction:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class Recognition:
-    """What is seen in a recording.
+class _Timeline:
+    """What windows in time say together."""
 
-    Args:
-        labels_by: How the labels were made.
-        windows: The windows in time; one, the whole, without a window length.
-        warnings: What was made up, repaired, left out or odd.
-        calibration: What the probabilities were calibrated with; None where neighbours vote, or no training clip is at
-            hand that the classifier did not learn from: its probabilities are then those of its softmax, mostly too
-            sure.
-        fps: Its frames per second, where they are known.
-    """
-
-    labels_by: str
     windows: tuple[Prediction, ...]
-    warnings: tuple[str, ...] = ()
-    calibration: Calibration | None = None
-    fps: float | None = None
 
     @property
     def label(self) -> str | None:
@@ -140,6 +125,56 @@ class Recognition:
         """The timeline: every frame belongs to the window whose middle is nearest, equal labels are one segment."""
         return timeline(self.windows)
 
+
+@dataclass(frozen=True, eq=False)
+class Person(_Timeline):
+    """What one of the people in a recording does, judged as if nobody else was there.
+
+    Args:
+        track: Who it is: as the file, or who followed people through it, calls them; else the number of the body.
+        frames: In how many it is seen.
+        windows: Those of the recording's, from the first to the last in which it is seen.
+    """
+
+    track: str
+    frames: int
+    windows: tuple[Prediction, ...]
+
+    def to_dict(self, fps: float | None = None) -> dict[str, Any]:
+        """Plain values, for JSON: of the windows, the classes alone; seconds, too, at ``fps`` frames per second."""
+        windows = [_timed(window.to_dict(features=False), fps) for window in self.windows]
+        return {
+            "track": self.track,
+            "frames": self.frames,
+            "label": self.label,
+            **({} if self.unknown is None else {"unknown": self.unknown}),
+            "segments": [_timed(segment.to_dict(), fps) for segment in self.segments],
+            "windows": [{name: one[name] for name in one if name != "neighbours"} for one in windows],
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Recognition(_Timeline):
+    """What is seen in a recording.
+
+    Args:
+        labels_by: How the labels were made.
+        windows: The windows in time; one, the whole, without a window length.
+        warnings: What was made up, repaired, left out or odd.
+        calibration: What the probabilities were calibrated with; None where neighbours vote, or no training clip is at
+            hand that the classifier did not learn from: its probabilities are then those of its softmax, mostly too
+            sure.
+        fps: Its frames per second, where they are known.
+        persons: Each of its people by themselves, those that are seen longest first; empty unless wanted.
+    """
+
+    labels_by: str
+    windows: tuple[Prediction, ...]
+    warnings: tuple[str, ...] = ()
+    calibration: Calibration | None = None
+    fps: float | None = None
+    persons: tuple[Person, ...] = ()
+
     def to_dict(self, features: bool = True) -> dict[str, Any]:
         """Plain values, for JSON: frames in seconds, too, where :attr:`fps` is known; features unless left out."""
         return {
@@ -147,17 +182,19 @@ class Recognition:
             "labels_by": self.labels_by,
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
             **({} if self.unknown is None else {"unknown": self.unknown}),
-            "segments": [self._timed(segment.to_dict()) for segment in self.segments],
-            "windows": [self._timed(window.to_dict(features)) for window in self.windows],
+            "segments": [_timed(segment.to_dict(), self.fps) for segment in self.segments],
+            "windows": [_timed(window.to_dict(features), self.fps) for window in self.windows],
+            "persons": [person.to_dict(self.fps) for person in self.persons],
             "warnings": list(self.warnings),
         }
 
-    def _timed(self, content: dict[str, Any]) -> dict[str, Any]:
-        """``start`` and ``stop`` in seconds beside them."""
-        if self.fps is None:
-            return content
-        start, stop = content.pop("start"), content.pop("stop")
-        return {"start": start, "stop": stop, "seconds": [start / self.fps, stop / self.fps], **content}
+
+def _timed(content: dict[str, Any], fps: float | None) -> dict[str, Any]:
+    """``start`` and ``stop`` in seconds beside them."""
+    if fps is None:
+        return content
+    start, stop = content.pop("start"), content.pop("stop")
+    return {"start": start, "stop": stop, "seconds": [start / fps, stop / fps], **content}
 
 
 def cut(frames: int, window: int | None, stride: int | None) -> list[tuple[int, int]]:

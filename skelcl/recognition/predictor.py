@@ -67,6 +67,9 @@ class Predictor:
             writes them with this checkpoint; by default ``<name>.gallery.npz`` beside it.
         unknown: Tell windows that are like nothing in training, those farther from the nearest training clip than all
             but this share of the training clips, held out in turn, are from the others: so many known clips are lost.
+        persons: Tell what each person of a recording does, too, judged by the same network as if alone; where there is
+            one, this is what the recording shows, and costs nothing. Not of live frames, in which a body has a place
+            and no name.
 
     Attributes:
         facts: What the checkpoint says of its data.
@@ -96,6 +99,7 @@ class Predictor:
         trust: str | Sequence[str] | None = None,
         gallery: str | Path | None = None,
         unknown: PositiveShare | None = None,
+        persons: bool = True,
     ) -> None:
         if stride is not None and window is None:
             raise OptionError("a stride is one of windows: give a window too")
@@ -105,7 +109,7 @@ class Predictor:
         self.method.to(self.device)
         self.skeleton: Skeleton = self.facts.skeleton
         self.class_names = list(self.facts.class_names)
-        self.window, self.stride = window, stride
+        self.window, self.stride, self.persons = window, stride, persons
         self.source = self.facts.import_options
         given = None if gallery is None else Path(gallery)
         supervised = isinstance(self.method, Supervised)
@@ -146,6 +150,8 @@ class Predictor:
         known = ("zero_missing", "max_bodies", "fill_unseen", "min_confidence")
         rules |= {name: self.source[name] for name in known if name in self.source}
         rules |= {name: value for name, value in options.items() if value is not None}
+        if options.get("max_bodies") is not None:
+            rules.setdefault("max_persons", rules["max_bodies"])
         return PoseReader(source, change, self.facts.channels, **rules)  # type: ignore[arg-type]
 
     @bounded
@@ -213,7 +219,7 @@ class Predictor:
         for poses, reader, name in recordings:
             recording = OpenRecording(name)
             waiting.append(recording)
-            for window in recording.cut(poses, reader, self.facts, self.window, self.stride):
+            for window in recording.cut(poses, reader, self.facts, self.window, self.stride, self.persons):
                 size = ceil(window.clip.joints.shape[0] * window.clip.joints.shape[1] / recording.step)
                 other = batch and batch[0].recording.step != recording.step
                 if other or len(batch) == BATCH or rows + size > ROWS:
@@ -301,11 +307,11 @@ class Predictor:
         features = self.features(clips if step == 1 else resample(clips, step))
         good = features.isfinite().all(1)
         for place in (~good).nonzero()[:, 0].tolist():
-            windows[place].recording.error = self._blame(torch.from_numpy(windows[place].clip.joints))
+            windows[place].refuse(self._blame(torch.from_numpy(windows[place].clip.joints)))
         windows = [window for window, finite in zip(windows, good.tolist(), strict=True) if finite]
         spans = [window.recording.spans[window.number] for window in windows]
         for window, found in zip(windows, self.labeller(features[good], spans), strict=True):
-            window.recording.found[window.number] = found
+            window.found[window.number] = found
 
     @torch.no_grad()
     def features(self, clips: Clips) -> Tensor:

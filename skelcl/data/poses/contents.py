@@ -44,6 +44,7 @@ class Poses:
         camera: Camera.
         others: Persons that were left out because they were seen less often than the others.
         notes: What the reader had to conclude from the numbers, one line each, by a short name of what it is about.
+        tracks: What the file, or who followed them through it, calls the M persons; empty where nobody says.
     """
 
     joints: np.ndarray
@@ -56,6 +57,7 @@ class Poses:
     camera: int = -1
     others: int = 0
     notes: Mapping[str, str] = field(default_factory=dict)
+    tracks: tuple[str, ...] = ()
 
     def window(self, start: int, stop: int) -> Poses:
         """Some frames of the clip, without what the file says of all."""

@@ -77,4 +77,6 @@ def assemble(
         for person, number in zip(persons, listed, strict=True):
             if number in known:
                 out[known[number], t] = person
-    return Poses(out[..., :-1], out[..., -1], others=len(count) - len(known), notes=notes)
+    return Poses(
+        out[..., :-1], out[..., -1], others=len(count) - len(known), notes=notes, tracks=tuple(map(str, known))
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skelcl.data.poses.contents import Poses
+from skelcl.data.poses.contents import MOST_BODIES, Poses
 from skelcl.data.poses.formats import FORMATS, Format
 from skelcl.data.poses.layouts import LayoutMap
 from skelcl.data.recording import ReadError
@@ -27,6 +27,7 @@ class PoseReader:
         channels: Coordinates per joint.
         min_confidence: Joints of a smaller confidence are missing; those of confidence 0 always are.
         max_bodies: Bodies to keep: those that are seen in most frames.
+        max_persons: Bodies that may be judged one by one, likewise.
         y_down: Whether y points down.
         fill_unseen: Place a joint that is never seen on the joint that it hangs on.
         zero_missing: Whether a joint at exactly zero was not seen, where there is no confidence.
@@ -42,6 +43,7 @@ class PoseReader:
     fill_unseen: bool = False
     zero_missing: bool = True
     sort: bool = True
+    max_persons: int = MOST_BODIES
 
     @property
     def target(self) -> Skeleton:
@@ -58,7 +60,19 @@ class PoseReader:
         Raises:
             ReadError: The clip has joints of another layout.
         """
-        joints, warnings = poses.joints.copy(), []
+        return self.keep(self.bodies(poses, place), poses.others)
+
+    def bodies(self, poses: Poses, place: Path | str) -> np.ndarray:
+        """Coordinates of all bodies in the order of the clip, (M, T, V, C) float32, NaN where nothing was seen.
+
+        Args:
+            poses: The clip.
+            place: What to name in a message.
+
+        Raises:
+            ReadError: The clip has joints of another layout.
+        """
+        joints = poses.joints.copy()
         if joints.shape[2:] != (self.layout.num_joints, self.channels):
             expected = f"{self.layout.num_joints} joints of {self.layout.name} with {self.channels} coordinates"
             raise ReadError("joints", f"{place}: holds joints {joints.shape[2:]}, not {expected}")
@@ -73,17 +87,30 @@ class PoseReader:
         if self.y_down:  # half a turn about the optical axis: y points up and nothing is mirrored
             joints[..., :2] *= -1
         joints[missing] = np.nan
-        if self.change is not None:
-            joints = self.change(joints)
-        found = len(joints) + poses.others
+        return joints if self.change is None else self.change(joints)
+
+    def keep(self, joints: np.ndarray, others: int = 0) -> tuple[np.ndarray, list[str]]:
+        """The bodies to keep of some frames, their joints filled in, and remarks.
+
+        Args:
+            joints: From :meth:`bodies`.
+            others: Bodies that were left out before.
+        """
+        warnings = []
+        found = len(joints) + others
         if self.sort or found > self.max_bodies:
-            unseen = 2 * np.isnan(joints[..., 0]).sum(-1) > self.target.num_joints
-            joints = joints[np.argsort(unseen.sum(1), kind="stable")[: self.max_bodies]]
+            joints = joints[np.argsort(-seen(joints).sum(1), kind="stable")[: self.max_bodies]]
         if found > self.max_bodies:
             warnings.append(f"{found} bodies; the {self.max_bodies} that are seen longest are kept")
+        joints = joints.copy() if self.fill_unseen else joints
         if self.fill_unseen and (filled := fill_unseen(joints, self.target)):
             warnings.append(f"never seen, placed on the joint that it hangs on: {', '.join(filled)}")
         return joints, warnings
+
+
+def seen(joints: np.ndarray) -> np.ndarray:
+    """In which frames at least half of a body's joints were seen, (M, T) bool, of (M, T, V, C)."""
+    return np.asarray(2 * np.isnan(joints[..., 0]).sum(-1) <= joints.shape[2])
 
 
 def guess_layout(first: Poses, format: Format) -> Skeleton:

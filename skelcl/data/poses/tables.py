@@ -125,7 +125,8 @@ def read(files: Sequence[Path], wanted: Wanted) -> Poses:
         else:
             out.reshape(-1, *shape[2:])[rows_of[used]] = values[used]
     sure = out[..., channels] if (columns.confidence >= 0).any() else None
-    return Poses(out[..., :channels], sure, others=len(set(persons)) - len(kept), notes=notes)
+    tracks = tuple(people) if columns.person >= 0 else ()
+    return Poses(out[..., :channels], sure, others=len(set(persons)) - len(kept), notes=notes, tracks=tracks)
 
 
 def _understand(header: Sequence[str], channels: int | None, layout: Skeleton, file: Path) -> _Columns:
