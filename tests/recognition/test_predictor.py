@@ -65,6 +65,12 @@ def clip(predictor, position):
     return np.array(predictor.data.store.recording(position))
 
 
+def assert_same_classes(found, expected):
+    """The same classes in the same order, as likely but for the rounding of another batch."""
+    assert [one.label for one in found] == [one.label for one in expected]
+    np.testing.assert_allclose([one.probability for one in found], [one.probability for one in expected], rtol=1e-5)
+
+
 def places(predictor, count=12):
     """Test clips, those with gaps and repairs first."""
     test = predictor.data.parts["test"]
@@ -293,7 +299,7 @@ def test_live_frames_give_what_predict_gives_for_the_same_window(ctr_gcn, runs):
         for found in (found for _, found in live if found):
             (same,) = ctr_gcn.predict(joints[:, found.start : found.stop]).windows
             assert np.array_equal(found.features, same.features)
-            assert found.top == same.top
+            assert_same_classes(found.top, same.top)
             assert found.neighbours == same.neighbours
         ctr_gcn.reset()
 
@@ -581,7 +587,7 @@ def test_people_come_and_go_between_live_frames(ctr_gcn):
     (same,) = ctr_gcn.predict(people).windows
     assert found is not None
     assert np.array_equal(found.features, same.features)
-    assert found.top == same.top
+    assert_same_classes(found.top, same.top)
     for _ in range(19):
         assert ctr_gcn.push(np.empty((0, *joints.shape[2:]))) is None
     assert "no frame shows a body" in ctr_gcn.push(np.empty((0, *joints.shape[2:]))).problem
@@ -605,7 +611,7 @@ def test_a_joint_that_is_hidden_for_a_whole_window_hangs_on_its_parent(ctr_gcn):
     assert not found.problem
     (same,) = ctr_gcn.predict(placed).windows
     assert np.array_equal(found.features, same.features)
-    assert found.top == same.top
+    assert_same_classes(found.top, same.top)
 
 
 def test_the_package_has_a_predictor_and_nothing_else_new():
