@@ -171,6 +171,8 @@ def import_poses(
     labels: Path | None = None,
     fps: PositiveFloat | None = None,
     channels: Literal[2, 3] | None = None,
+    axes: str | None = None,
+    aspect: str | None = None,
     min_confidence: Share = 0.0,
     max_bodies: PositiveInt = 2,
     y_down: bool | None = None,
@@ -196,10 +198,15 @@ def import_poses(
         fps: Frames per second; by default what the first clip says.
         channels: Coordinates per joint; by default 3 where the first clip has them. Arrays may hold the confidence in
             one column more.
+        axes: Order of the axes of arrays, a letter each: M bodies, T frames, V joints, C coordinates, for example TMVC;
+            by default as their sizes and numbers tell.
+        aspect: Width by height of the picture, 16/9 or 1920x1080, where flat coordinates are fractions of them, as
+            MediaPipe's are; by default what the files say.
         min_confidence: Joints of a smaller confidence are missing; those of confidence 0 always are.
         max_bodies: Bodies to keep of each clip: those that are seen in most frames.
         y_down: Whether y points down, as in images; by default so for pose estimators. Stores have it upwards.
-        fill_unseen: Place a joint that a clip never shows on the joint that it hangs on; else such a clip fails.
+        fill_unseen: Place a joint that a clip never shows on the joint that it hangs on, or, without hips, on the
+            nearest that is seen; else such a clip fails.
         zero_missing: Whether a joint at exactly zero was not seen, where there is no confidence; false where
             coordinates are relative to a joint.
         overwrite: Replace a store that was made from other files.
@@ -225,6 +232,8 @@ def import_poses(
         labels=labels,
         fps=fps,
         channels=channels,
+        axes=axes,
+        aspect=aspect,
         min_confidence=min_confidence,
         max_bodies=max_bodies,
         y_down=y_down,

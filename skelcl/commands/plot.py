@@ -22,6 +22,8 @@ def plot_skeleton(
     input: Path | None = None,
     layout: str | None = None,
     format: str | None = None,
+    axes: str | None = None,
+    aspect: str | None = None,
     y_down: bool | None = None,
     max_bodies: PositiveInt = 2,
     fps: PositiveFloat | None = None,
@@ -35,6 +37,8 @@ def plot_skeleton(
         input: File of poses instead of a store, or the folder of an OpenPose clip.
         layout: Layout of the joints in that file: a name, or a YAML or JSON file; needed where the file does not tell.
         format: What that file is, as for `skelcl data import poses`; by default what it looks like.
+        axes: Order of the axes of an array, as for `skelcl data import poses`.
+        aspect: Width by height of the picture, where the file holds flat fractions of them.
         y_down: Whether y points down in that file; by default so for pose estimators.
         max_bodies: Bodies to show.
         fps: Frames per second; by default what the store or the file says, else 20.
@@ -55,7 +59,7 @@ def plot_skeleton(
     if input is not None:
         if clip is not None:
             raise OptionError("--clip names a clip of a store; a file of your own is --input alone")
-        found = read_clip(input, format, layout=layout, y_down=y_down, max_bodies=max_bodies)
+        found = read_clip(input, format, layout=layout, axes=axes, aspect=aspect, y_down=y_down, max_bodies=max_bodies)
         for note in found.notes:
             print(f"note: {one_line(note, 1000)}")
         clips, skeleton, own, titles = [found.joints], found.skeleton, found.fps, [input.stem]

@@ -13,6 +13,8 @@ from tqdm import tqdm
 
 from skelcl.bounds import NonNegativeInt, PositiveFloat, PositiveInt, PositiveShare, Share, bounded
 from skelcl.data import SkeletonDataModule
+from skelcl.data.poses.aspect import parse_aspect
+from skelcl.data.poses.axes import check_axes
 from skelcl.data.poses.contents import Poses
 from skelcl.data.poses.formats import FORMATS, Format
 from skelcl.data.poses.formats import load as load_poses
@@ -40,6 +42,8 @@ def predict_clips(
     format: Format | None = None,
     layout: str | None = None,
     fps: PositiveFloat | None = None,
+    axes: str | None = None,
+    aspect: str | None = None,
     labels: Literal["auto", "classifier", "knn", "probe", "none"] = "auto",
     k: PositiveInt | None = None,
     top_k: PositiveInt = 5,
@@ -77,6 +81,9 @@ def predict_clips(
             of the run. Joints that the run has and the files have not are made up where possible, and listed.
         fps: Frames per second of the files; by default what they say. A clip of another rate than the run's data is
             resampled to it.
+        axes: Order of the axes of arrays, as for `skelcl data import poses`.
+        aspect: Width by height of the picture, where flat coordinates are fractions of them; by default what the files
+            say.
         labels: How labels are made. classifier: by the run's own. knn: by a vote of the nearest training clips. probe:
             by a linear probe on their features. none: no labels. auto: classifier if the run has one, else knn.
             Probabilities of classifier and probe are calibrated on training clips that they did not learn from (a
@@ -101,7 +108,8 @@ def predict_clips(
         max_bodies: Bodies to keep of each clip: those that are seen in most frames. By default as many as the
             network sees, or two; all people are told of.
         y_down: Whether y points down, as in images; by default so for pose estimators.
-        fill_unseen: Place a joint that a clip never shows on the joint that it hangs on; else such a clip fails.
+        fill_unseen: Place a joint that a clip never shows on the joint that it hangs on, or, without hips, on the
+            nearest that is seen; else such a clip fails.
         zero_missing: Whether a joint at exactly zero was not seen, where there is no confidence.
         device: cpu, cuda or another device of PyTorch; auto takes a GPU if there is one.
         overwrite: Replace OUTPUT and the picture.
@@ -126,6 +134,7 @@ def predict_clips(
         check_target(neighbours_picture, ANIMATIONS)
         if neighbours == 0:
             raise OptionError("--neighbours_picture needs --neighbours of at least 1")
+    order, shape = check_axes(axes), parse_aspect(aspect)
     format = format or guess_format(input)
     clips, notices = find(input, format, own_names=False)
     for notice in notices:
@@ -150,7 +159,8 @@ def predict_clips(
     }
     given = None if layout is None else find_layout(layout)
     calibration = predictor.labeller.calibration
-    recordings = _Recordings(predictor, clips, format, given, fps, options, max_failed)
+    axes = order or predictor.source.get("axes")
+    recordings = _Recordings(predictor, clips, format, given, axes, shape, fps, options, max_failed)
     with recordings.bar, ExitStack() as stack:
         writer = None if output is None else stack.enter_context(result_file(output))
         for clip, poses, reader, found in recordings.recognised():
@@ -189,11 +199,14 @@ class _Recordings:
         clips: Sequence[Clip],
         format: Format,
         layout: Skeleton | None,
+        axes: str | None,
+        aspect: float | None,
         fps: float | None,
         options: dict[str, object],
         max_failed: float,
     ) -> None:
         self.predictor, self.clips, self.format, self.layout = predictor, clips, format, layout
+        self.axes, self.aspect = axes, aspect
         self.fps, self.options, self.max_failed = fps, options, max_failed
         self.failed: list[dict[str, str]] = []
         self.done = 0
@@ -218,7 +231,10 @@ class _Recordings:
         own = self.predictor.skeleton
         for clip in self.clips:
             try:
-                poses = load_poses(self.format, clip.files, self.predictor.facts.channels, self.layout or own)
+                # Only a table is of the network's joints for certain: it has them by name.
+                layout = self.layout or (own if self.format == "csv" else None)
+                channels = self.predictor.facts.channels
+                poses = load_poses(self.format, clip.files, channels, layout, self.axes, self.aspect)
                 poses = poses if self.fps is None else replace(poses, fps=self.fps)
                 if reader is None:
                     layout = self.layout or _layout(poses, self.format, own)

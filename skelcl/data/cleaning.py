@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -37,17 +38,18 @@ def clean(
         raise ReadError("shape", f"{recording.id}: joints are {joints.shape}, not {expected}")
     zero = (joints == 0).all(-1) & recording.zeros
     missing = zero | ~np.isfinite(joints).all(-1)
-    absent = 2 * missing.sum(-1) > skeleton.num_joints
+    absent = absent_frames(missing)
     missing |= absent[..., None]
     joints[missing] = np.nan
-    seen = ~absent.all(1)
+    seen = np.asarray(~absent.all(1))
     if not seen.any():
         raise ReadError("no_skeleton", f"{recording.id}: no frame shows a body")
     never = missing.all(1) & seen[:, None]
     usable = seen & ~never.any(1)
     if not usable.any():
-        joint = skeleton.joints[int(np.nonzero(never)[1][0])]
-        raise ReadError("joint_never_seen", f"{recording.id}: joint {joint!r} is missing in every frame")
+        raise never_seen(
+            recording.id, [joint for joint, lost in zip(skeleton.joints, never[seen][0], strict=True) if lost]
+        )
     notices: list[Notice] = []
 
     def note(outcome: Literal["repaired", "warning"], reason: str, message: str) -> None:
@@ -87,6 +89,32 @@ def clean(
         "content": content_digest(joints),
     }
     return row, joints, notices
+
+
+def absent_frames(missing: np.ndarray) -> np.ndarray:
+    """Where a body counts as absent: more than half of the joints are missing, of those that any frame shows.
+
+    Args:
+        missing: Whether a joint is missing, (M, T, V) bool.
+
+    Returns:
+        (M, T) bool.
+    """
+    shown = ~missing.all((0, 1))
+    return np.asarray((2 * missing[..., shown].sum(-1) > shown.sum()) | missing.all(-1))
+
+
+def never_seen(id: str, joints: Sequence[str], remedy: str = "") -> ReadError:
+    """A clip that cannot be used as no frame shows some joints.
+
+    Args:
+        id: Its name.
+        joints: Names of the joints.
+        remedy: What helps.
+    """
+    listed = ", ".join(map(repr, joints[:3])) + (f" and {len(joints) - 3} more" if len(joints) > 3 else "")
+    what = f"joint {listed} is" if len(joints) == 1 else f"joints {listed} are"
+    return ReadError("joint_never_seen", f"{id}: {what} missing in every frame{remedy}")
 
 
 def content_digest(joints: np.ndarray) -> str:

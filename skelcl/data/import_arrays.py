@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +119,8 @@ def open_arrays(path: Path, scratch: Path, names: list[str] | None = None, split
         or pyskl.open_pyskl(path, split)
         or sgn.open_sgn(path)
     )
+    if opened is None and (command := _command_for(path)):
+        raise InputError(f"{path}: holds {command}")
     if opened is None:
         raise InputError(
             f"{path}: {_describe(path)}, which is no processed data set that is known (CTR-GCN/MAMP npz, 2s-AGCN, "
@@ -171,6 +175,25 @@ def _check_name(name: str, ids: list[str]) -> None:
                 f"--name {name}: {len(foreign)} of {len(ids)} clips have no name of this data set, for example "
                 f"{foreign[0]!r}: choose another --name, or pass --names"
             )
+
+
+_OTHERS = {
+    r".*\.skeleton": "raw files of NTU RGB+D: skelcl data prepare ntu60 --raw {} (or ntu120)",
+    r"a\d{2}_s\d{2}_e\d{2}_v\d{2}\.json|all_sqe\.zip": "raw files of NW-UCLA: skelcl data prepare nw-ucla --raw {}",
+    r"(\d{4}|A\d{2}N\d{2})-[LMR]\.txt": "raw files of PKU-MMD: skelcl data prepare pku-mmd --part 1 --raw {} (or 2)",
+    r".*\.(json|csv)": "as poses of your own are kept: skelcl data import poses --format FORMAT --input {}",
+}
+"""Names of files that are no arrays → what they are, and the command that reads them."""
+
+
+def _command_for(path: Path) -> str | None:
+    """What a path holds, and the command that reads it, where the first names there tell that it is no array."""
+    files = [path] if path.is_file() else islice((file for file in path.rglob("*") if file.is_file()), 1000)
+    names = [file.name for file in files]
+    for pattern, what in _OTHERS.items():
+        if found := next((name for name in names if re.fullmatch(pattern, name)), None):
+            return f"{found}, {what.format(path)}"
+    return None
 
 
 def _describe(path: Path) -> str:

@@ -21,7 +21,7 @@ def check(store: str, root: Path = Path("data")) -> int:
     """Verify a store and print what it holds.
 
     Args:
-        store: Folder of a store, or the name of a data set below ROOT.
+        store: Name of a data set below ROOT, or, where there is none, the folder of a store.
         root: Folder of the stores.
 
     Returns:
@@ -30,7 +30,8 @@ def check(store: str, root: Path = Path("data")) -> int:
     Raises:
         StoreError: The folder is missing, foreign, incomplete or truncated.
     """
-    opened = SkeletonStore(store if Path(store).is_dir() else root / store)
+    below = root / store
+    opened = SkeletonStore(store if Path(store).is_dir() and not below.is_dir() else below)
     damage, found = opened.damage(), _defects(opened)
     rows = statistics(opened, found)
     rows["checksums"] = "as written" if not damage else "differ"

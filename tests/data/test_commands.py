@@ -2,6 +2,7 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,6 +149,15 @@ def test_check_finds_a_flipped_bit(own_root, capsys):
     assert "checksums | differ" in squeezed(printed)
     advice = f"run `skelcl data prepare nw-ucla --raw <files> --root {own_root} --overwrite true`"
     assert f"{file}: the checksum differs from the one in meta.json: {advice}" in printed
+
+
+def test_check_looks_below_the_root_first(own_root, tmp_path, monkeypatch, capsys):
+    """A folder of the same name may lie where the command runs."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nw-ucla").mkdir()
+    for store, root in (("nw-ucla", own_root), (f"{own_root.name}/nw-ucla", Path("data")), (own_root / "nw-ucla", "x")):
+        assert check(store, Path(root)) == 0
+        assert capsys.readouterr().out.splitlines()[0].endswith(f"{own_root.name}/nw-ucla")
 
 
 def test_check_refuses_what_is_no_store(own_root):

@@ -559,6 +559,18 @@ def test_streams_folders_of_folders_and_absent_places_are_refused(skelcl, capfd,
     refused(skelcl, capfd, r"several data sets \(a.npz, b.npz\): pass one", "--input", "npz")
     (tmp_path / "empty").mkdir()
     refused(skelcl, capfd, "a folder with 0 files, which is no processed", "--input", "empty")
+    for name, command in {
+        "S001C001P001R001A011.skeleton": "data prepare ntu60 --raw",
+        "a01_s01_e00_v01.json": "data prepare nw-ucla --raw",
+        "0002-L.txt": "data prepare pku-mmd --part 1 --raw",
+        "landmarks.json": "data import poses --format FORMAT --input",
+    }.items():
+        (tmp_path / "raw").mkdir()
+        (tmp_path / "raw" / name).write_text("{}")
+        told = f"{name}, .*: skelcl {command} "
+        refused(skelcl, capfd, told + "raw", "--input", "raw")
+        refused(skelcl, capfd, told + f"raw/{name}", "--input", f"raw/{name}")
+        shutil.rmtree("raw")
     assert not (tmp_path / "data").exists()
 
 

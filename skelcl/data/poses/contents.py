@@ -23,10 +23,12 @@ class Wanted:
     Args:
         channels: Coordinates per joint, 2 or 3; None takes what there is.
         layout: Layout of the joints.
+        axes: Order of the axes of an array, for example ``TMVC``.
     """
 
     channels: int | None = None
     layout: Skeleton | None = None
+    axes: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,9 @@ class Poses:
         subject: Performer.
         camera: Camera.
         others: Persons that were left out because they were seen less often than the others.
+        axes: Order of the axes of its array, where sizes and numbers told it.
+        aspect: Width by height of the picture, where the file says it.
+        looks: The same, where it can be guessed at best.
         notes: What the reader had to conclude from the numbers, one line each, by a short name of what it is about.
         tracks: What the file, or who followed them through it, calls the M persons; empty where nobody says.
     """
@@ -56,6 +61,9 @@ class Poses:
     subject: int = -1
     camera: int = -1
     others: int = 0
+    axes: str | None = None
+    aspect: float | None = None
+    looks: float | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
     tracks: tuple[str, ...] = ()
 

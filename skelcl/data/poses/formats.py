@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from skelcl.data.poses import estimators, keypoint_arrays, landmarks, tables
+from skelcl.data.poses.aspect import in_heights
 from skelcl.data.poses.contents import Poses, Wanted
 from skelcl.errors import OptionError
 from skelcl.skeleton import Skeleton
@@ -67,7 +68,7 @@ FORMATS: Mapping[Format, PoseFormat] = {
     "npy": PoseFormat(
         tools="numpy",
         clip="a file",
-        content="(T, V, C) or (M, T, V, C)",
+        content="(T, V, C) or (M, T, V, C); other orders of the axes are told by their sizes, or by `--axes`",
         ending=".npy",
         read=partial(keypoint_arrays.read, format="npy"),
         y_down=False,
@@ -78,7 +79,7 @@ FORMATS: Mapping[Format, PoseFormat] = {
         tools="numpy",
         clip="a file",
         content="`keypoints` (T, V, C) or (M, T, V, C) and, where known, `confidence` (M, T, V), `label`, `id`, `fps`, "
-        "`layout`, `subject`, `camera`",
+        "`layout`, `subject`, `camera`, `aspect`",
         ending=".npz",
         read=partial(keypoint_arrays.read, format="npz"),
         y_down=False,
@@ -156,16 +157,45 @@ def find_format(name: str) -> Format:
     raise OptionError(f"--format must be one of {', '.join(FORMATS)}, not {name!r}")
 
 
-def load(format: Format, files: Sequence[Path], channels: int | None = None, layout: Skeleton | None = None) -> Poses:
+def load(
+    format: Format,
+    files: Sequence[Path],
+    channels: int | None = None,
+    layout: Skeleton | None = None,
+    axes: str | None = None,
+    aspect: float | None = None,
+) -> Poses:
     """Reads one clip.
 
     Args:
         format: What the files are.
         files: The file, or the frames of an OpenPose clip.
         channels: Coordinates per joint, 2 or 3; None takes what there is.
-        layout: Layout of the joints; only tables need it.
+        layout: Layout of the joints; tables need it, and it tells which axis of an array is which.
+        axes: Order of the axes of an array, for example ``TMVC``; None leaves that to sizes and numbers.
+        aspect: Width by height of the picture, where coordinates are fractions of them; None leaves that to the file.
 
     Raises:
         ReadError: The clip is damaged or not in the format.
     """
-    return FORMATS[format].read(files, Wanted(channels, layout))
+    poses = FORMATS[format].read(files, Wanted(channels, layout, axes))
+    return in_heights(poses, aspect, files[0] if len(files) == 1 else files[0].parent)
+
+
+def table() -> str:
+    """The facts of all formats as a table of Markdown, as in ``experiments/guides/your-data.md``."""
+    rows = [("written by", "`--format`", "a clip", "content", "how sure a joint is", "y", "lost")]
+    rows += [
+        (
+            facts.tools,
+            f"`{name}`",
+            facts.clip,
+            facts.content,
+            facts.confidence,
+            "down" if facts.y_down else "up",
+            facts.lost,
+        )
+        for name, facts in FORMATS.items()
+    ]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])

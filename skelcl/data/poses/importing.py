@@ -5,15 +5,22 @@ from __future__ import annotations
 import math
 import re
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
+from skelcl.data.cleaning import never_seen
 from skelcl.data.convert import convert
 from skelcl.data.formats.containers import short_repr
 from skelcl.data.formats.folders import files_below, fingerprint
 from skelcl.data.official_splits import check_store_name
+from skelcl.data.poses.aspect import REASON as ASPECT
+from skelcl.data.poses.aspect import parse_aspect
+from skelcl.data.poses.axes import check_axes
 from skelcl.data.poses.contents import MOST_BODIES, Poses
 from skelcl.data.poses.estimators import OPENPOSE
 from skelcl.data.poses.formats import FORMATS, Format, load
@@ -26,6 +33,9 @@ from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.errors import InputError, OptionError
 from skelcl.skeleton import Skeleton
 
+_UNSEEN = (
+    "; --fill_unseen true places them on joints that are seen, a layout file with base and keep as --to leaves them out"
+)
 _LABEL_COLUMNS = ("id", "label", "subject", "camera")
 
 
@@ -51,12 +61,19 @@ class _Reader:
 
     format: Format
     poses: PoseReader
+    axes: str | None
+    aspect: float | None
     fps: float | None
     classes: tuple[str, ...]
 
     def __call__(self, clip: Clip) -> list[Recording]:
-        poses = load(self.format, clip.files, self.poses.channels, self.poses.layout)
+        poses = load(self.format, clip.files, self.poses.channels, self.poses.layout, self.axes, self.aspect)
         joints, warnings = self.poses(poses, clip.place)
+        never = np.isnan(joints[..., 0]).all(1)
+        if not self.poses.fill_unseen and never.any(1).all() and not (some := never.all(1)).all():
+            lost = never[~some][0]
+            names = self.poses.target.joints
+            raise never_seen(clip.id, [name for name, each in zip(names, lost, strict=True) if each], _UNSEEN)
         if None not in (poses.fps, self.fps) and poses.fps != self.fps:
             warnings.append(f"has {poses.fps:g} frames per second, the store {self.fps:g}")
         return [
@@ -85,6 +102,8 @@ def convert_poses(
     labels: Path | None = None,
     fps: float | None = None,
     channels: Literal[2, 3] | None = None,
+    axes: str | None = None,
+    aspect: str | None = None,
     min_confidence: float = 0.0,
     max_bodies: int = 2,
     y_down: bool | None = None,
@@ -109,10 +128,15 @@ def convert_poses(
         fps: Frames per second; by default what the first clip says.
         channels: Coordinates per joint; by default 3 where the first clip has them. Arrays may have one column more:
             the confidence.
+        axes: Order of the axes of arrays: a letter each for M bodies, T frames, V joints, C coordinates; by default as
+            their sizes and numbers tell.
+        aspect: Width by height of the picture (``16/9``, ``1920x1080``), where flat coordinates are fractions of them;
+            by default what the files say.
         min_confidence: Joints of a smaller confidence are missing; those of confidence 0 always are.
         max_bodies: Bodies to keep of each clip: those that are seen in most frames.
         y_down: Whether y points down, as in images; by default so for pose estimators. Stores have it upwards.
-        fill_unseen: Place a joint that a clip never shows on the joint that it hangs on, instead of failing.
+        fill_unseen: Place a joint that a clip never shows on the joint that it hangs on, or, without hips, on the
+            nearest that is seen, instead of failing.
         zero_missing: Whether a joint at exactly zero was not seen, where there is no confidence; False where
             coordinates are relative to a joint. A body that is zero as a whole was never seen.
         jobs: Processes that read.
@@ -138,7 +162,13 @@ def convert_poses(
     given = None if layout is None else find_layout(layout)
     if format == "csv" and given is None:
         raise StoreError("--layout is missing: a table has names of joints, but not their order and tree")
-    first = _first(clips, format, channels, given)
+    axes, shape = check_axes(axes), parse_aspect(aspect)
+    first = _first(clips, format, channels, given, axes, shape)
+    notices += [  # what the first clip tells of all
+        Notice(id="", outcome="warning", reason=about, message=first.notes[about], line=None)
+        for about, chosen in (("axes", axes), ("confidence", channels))
+        if chosen is None and about in first.notes
+    ]
     source = given or guess_layout(first, format)
     change = None if to is None or find_layout(to) == source else map_layout(source, find_layout(to))
     classes = _classes([clip.label for clip in clips if clip.label is not None])
@@ -153,7 +183,7 @@ def convert_poses(
         fill_unseen=fill_unseen,
         zero_missing=zero_missing,
     )
-    reader = _Reader(format, poses, first.fps if fps is None else fps, classes)
+    reader = _Reader(format, poses, axes or first.axes, shape, first.fps if fps is None else fps, classes)
     flat = "image, turned so that y points up" if y_down else "as given"
     info = DatasetInfo(
         name=name,
@@ -176,6 +206,8 @@ def convert_poses(
         "y_down": y_down,
         "fill_unseen": fill_unseen,
         "zero_missing": zero_missing,
+        "axes": axes or first.axes,
+        "aspect": shape,
     }
     store = convert(
         root,
@@ -190,18 +222,39 @@ def convert_poses(
         strict=strict,
         max_failed=max_failed,
     )
+    if mixed := _mixed(store):
+        print(f"warning: {mixed}")
     unlabelled = int((store.index["label"] < 0).sum())
     if unlabelled:
         print(f"{unlabelled} of {len(store)} clips have no label: put them in folders named by class, or pass --labels")
     return store
 
 
-def _first(clips: Sequence[Clip], format: Format, channels: int | None, layout: Skeleton | None) -> Poses:
+def _mixed(store: SkeletonStore) -> str:
+    """A warning where clips seem to be fractions of pictures of several shapes, else nothing."""
+    shapes = Counter(one["reason"] for one in store.report["notices"] if one["reason"].startswith(ASPECT))
+    shapes.pop("aspect_differs", None)
+    told = [f"{count} {shape.removeprefix(ASPECT).strip('_') or 'of unknown shape'}" for shape, count in shapes.items()]
+    if shapes and (known := len(store) - shapes.total()):
+        told.append(f"{known} of known shape")
+    if len(told) < 2:
+        return ""
+    return f"pictures differ in shape, {', '.join(told)}, and so do proportions: import each shape with its --aspect"
+
+
+def _first(
+    clips: Sequence[Clip],
+    format: Format,
+    channels: int | None,
+    layout: Skeleton | None,
+    axes: str | None,
+    aspect: float | None,
+) -> Poses:
     """The first clip that can be read: what the others must look like."""
     problems = []
     for clip in clips[:100]:
         try:
-            return load(format, clip.files, channels, layout)
+            return load(format, clip.files, channels, layout, axes, aspect)
         except ReadError as error:
             problems.append(str(error))
     raise StoreError(f"none of the first {len(problems)} clips can be read as {format}, the first: {problems[0]}")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from skelcl.data.formats.containers import LARGEST, ZIP, npz_names, read_json, read_npy, read_npz, reading, short_repr
+from skelcl.data.poses.axes import arrange, split_confidence
 from skelcl.data.poses.contents import Poses, Wanted, as_numbers
 from skelcl.data.recording import ReadError
+from skelcl.skeleton import LAYOUTS
 
 Container = Literal["json", "npy", "npz"]
 
-_KEYS = ("keypoints", "confidence", "label", "id", "fps", "layout", "subject", "camera")
+_KEYS = ("keypoints", "confidence", "label", "id", "fps", "layout", "subject", "camera", "aspect")
 _SCALAR = 1 << 16
 """Bytes of a name or a number of a file."""
 _LARGE, _LARGE_NAME = 1e15, 1000
@@ -36,43 +39,43 @@ def read(files: Sequence[Path], wanted: Wanted, format: Container) -> Poses:
 
     Args:
         files: Array of keypoints (T, V, C) or (M, T, V, C), or a container of it.
-        wanted: Channels to read, 2 or 3; None takes what there is.
+        wanted: What is known of it: channels, layout, order of the axes.
         format: What the file is.
 
     Raises:
-        ReadError: It is damaged, or its parts do not fit together.
+        ReadError: It is damaged, its parts do not fit together, or its axes can be several.
     """
-    (file,), channels = files, wanted.channels
+    (file,) = files
     known = _members(file, format, _KEYS)
     if "keypoints" not in known:
         raise ReadError("keys", f"{file}: the key 'keypoints' is missing")
     joints = as_numbers(known["keypoints"], file, "keypoints")
     confidence = None if known.get("confidence") is None else as_numbers(known["confidence"], file, "confidence")
-    if joints.ndim == 3:
-        joints = joints[None]
-        confidence = confidence[None] if confidence is not None and confidence.ndim == 2 else confidence
-    if joints.ndim != 4 or 0 in joints.shape:
-        raise ReadError("shape", f"{file}: keypoints are {joints.shape}, not (M, T, V, C) or (T, V, C)")
-    width = joints.shape[3]
-    count = channels or min(width, 3)
-    if confidence is None and width == count + 1:
-        joints, confidence = joints[..., :count], joints[..., count]
-    if joints.shape[3] != count or count not in (2, 3):
-        raise ReadError("shape", f"{file}: keypoints have {width} coordinates, not {channels or '2 or 3'}")
+    layout = _scalar(known, "layout", str, file)
+    if layout in LAYOUTS:
+        wanted = replace(wanted, layout=LAYOUTS[layout])
+    joints, confidence, axes = arrange(joints, confidence, wanted, file)
+    notes = {} if axes is None else {"axes": f"{file}: keypoints are taken as {axes}, by their sizes and numbers"}
+    if confidence is None:
+        joints, confidence, note = split_confidence(joints, wanted.channels, file)
+        notes |= {} if note is None else {"confidence": note}
+    elif joints.shape[3] not in ((2, 3) if wanted.channels is None else (wanted.channels,)):
+        expected = wanted.channels or "2 or 3"
+        raise ReadError("shape", f"{file}: keypoints have {joints.shape[3]} coordinates, not {expected}")
     if confidence is not None and confidence.shape != joints.shape[:3]:
         raise ReadError("shape", f"{file}: confidence is {confidence.shape}, not {joints.shape[:3]}")
-    fps = _scalar(known, "fps", float, file)
-    if fps is not None and not 0 < fps < math.inf:
-        raise ReadError("keys", f"{file}: fps is {fps:g}, not a positive number")
     return Poses(
         joints,
         confidence,
         label=_scalar(known, "label", str, file),
         id=_scalar(known, "id", str, file),
-        fps=fps,
-        layout=_scalar(known, "layout", str, file),
+        fps=_positive(known, "fps", file),
+        layout=layout,
         subject=_small(known, "subject", 999, file),
         camera=_small(known, "camera", 127, file),
+        axes=axes,
+        aspect=_positive(known, "aspect", file),
+        notes=notes,
     )
 
 
@@ -114,6 +117,13 @@ def _scalar(known: dict[str, Any], key: str, kind: type[str] | type[float], file
     if not str(value).isprintable() or len(str(value)) > _LARGE_NAME:  # lists of clips have a line for each
         raise ReadError("keys", f"{file}: {key} {short_repr(value)} is not one short line of text")
     return str(value)
+
+
+def _positive(known: dict[str, Any], key: str, file: Path) -> float | None:
+    value: float | None = _scalar(known, key, float, file)
+    if value is not None and not 0 < value < math.inf:
+        raise ReadError("keys", f"{file}: {key} is {value:g}, not a positive number")
+    return value
 
 
 def _small(known: dict[str, Any], key: str, largest: int, file: Path) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from skelcl.data.formats.containers import read_json, short_repr
+from skelcl.data.poses.aspect import aspect_of
 from skelcl.data.poses.contents import Poses, Wanted, as_numbers
 from skelcl.data.poses.people import assemble
 from skelcl.data.recording import ReadError
@@ -32,8 +34,9 @@ def read(files: Sequence[Path], wanted: Wanted) -> Poses:
     """
     (file,) = files
     frames = read_json(file)
+    aspect = None
     if isinstance(frames, dict) and set(frames) >= {"frames"}:
-        frames = frames["frames"]
+        aspect, frames = aspect_of(frames), frames["frames"]
     if not isinstance(frames, list) or not frames:
         raise ReadError("frames", f"{file}: holds no list of frames")
     found: list[dict[str, list[Any]]] = []
@@ -54,10 +57,34 @@ def read(files: Sequence[Path], wanted: Wanted) -> Poses:
             seen, _ = _coordinates(found, _IMAGE, 2, file)
         else:
             by = "world landmarks, which do not tell where anybody stands"
-    notes = {"confidence": f"{file}: visibility is null, so presence is the confidence"} if presence else {}
+    notes = {"visibility": f"{file}: visibility is null, so presence is the confidence"} if presence else {}
     # One person at a time is one person, wherever the next frame shows them.
     alone = [[0] * len(persons) for persons in people] if max(map(len, people)) == 1 else None
-    return assemble(people, file, numbers=alone, seen=seen, by=by, notes=notes)
+    poses = assemble(people, file, numbers=alone, seen=seen, by=by, notes=notes)
+    if channels == 3:
+        return poses
+    aspect = aspect or next(filter(None, (aspect_of(frame) for frame in frames if frame)), None)
+    return replace(poses, aspect=aspect, looks=_looks(found, people, file) if aspect is None else None)
+
+
+def _looks(frames: Sequence[dict[str, list[Any]]], people: list[list[np.ndarray]], file: Path) -> float | None:
+    """Width by height of the picture, about: where a body is as wide for its height as in space."""
+    if not all(len(frame.get(_WORLD, ())) == len(persons) for frame, persons in zip(frames, people, strict=True)):
+        return None
+    world, _ = _coordinates(frames, _WORLD, 2, file)
+    space, flat = (np.stack([one for persons in each for one in persons]) for each in (world, people))
+    if space.shape != flat.shape:
+        return None
+    seen = flat[..., 2:] > 0.5
+    count = np.maximum(seen.sum(1, keepdims=True), 1)
+    space, flat = (
+        np.where(seen, xy - np.where(seen, xy, 0).sum(1, keepdims=True) / count, 0)
+        for xy in (space[..., :2], flat[..., :2])
+    )
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        scale = (space * flat).sum(1) / (space**2).sum(1)
+        looks = float(np.median(scale[:, 1] / scale[:, 0]))
+    return looks if 0.05 <= looks <= 20 else None
 
 
 def _persons(frame: dict[str, Any], place: str) -> dict[str, list[Any]]:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from skelcl.data.cleaning import absent_frames
 from skelcl.data.poses.contents import MOST_BODIES, Poses
 from skelcl.data.poses.formats import FORMATS, Format
 from skelcl.data.poses.layouts import LayoutMap
 from skelcl.data.recording import ReadError
-from skelcl.data.store import StoreError
+from skelcl.data.store import StoreError, fill_joints
 from skelcl.skeleton import LAYOUTS, Skeleton
 
 _BY_SIZE = {17: "coco17", 18: "openpose18", 25: "openpose25", 26: "halpe26"}
@@ -29,7 +30,7 @@ class PoseReader:
         max_bodies: Bodies to keep: those that are seen in most frames.
         max_persons: Bodies that may be judged one by one, likewise.
         y_down: Whether y points down.
-        fill_unseen: Place a joint that is never seen on the joint that it hangs on.
+        fill_unseen: Place a joint that is never seen on the joint that it hangs on, else on the nearest one seen.
         zero_missing: Whether a joint at exactly zero was not seen, where there is no confidence.
         sort: Whether bodies are put in the order of how long they are seen even when all of them are kept.
     """
@@ -102,15 +103,17 @@ class PoseReader:
             joints = joints[np.argsort(-seen(joints).sum(1), kind="stable")[: self.max_bodies]]
         if found > self.max_bodies:
             warnings.append(f"{found} bodies; the {self.max_bodies} that are seen longest are kept")
-        joints = joints.copy() if self.fill_unseen else joints
-        if self.fill_unseen and (filled := fill_unseen(joints, self.target)):
-            warnings.append(f"never seen, placed on the joint that it hangs on: {', '.join(filled)}")
+        if self.fill_unseen:
+            # What is filled in is no more reason to count somebody as seen than what is missing.
+            joints = np.where(seen(joints)[..., None, None], joints, np.float32(np.nan))
+            if filled := fill_unseen(joints, self.target):
+                warnings.append(f"never seen, placed on a joint that is: {', '.join(filled)}")
         return joints, warnings
 
 
 def seen(joints: np.ndarray) -> np.ndarray:
-    """In which frames at least half of a body's joints were seen, (M, T) bool, of (M, T, V, C)."""
-    return np.asarray(2 * np.isnan(joints[..., 0]).sum(-1) <= joints.shape[2])
+    """In which frames at least half of the joints were seen that any frame shows, (M, T) bool, of (M, T, V, C)."""
+    return ~absent_frames(np.isnan(joints[..., 0]))
 
 
 def guess_layout(first: Poses, format: Format) -> Skeleton:
@@ -130,7 +133,9 @@ def guess_layout(first: Poses, format: Format) -> Skeleton:
 
 
 def fill_unseen(joints: np.ndarray, layout: Skeleton) -> list[str]:
-    """Places joints that a body never shows on their parents, in place.
+    """Places joints that a body never shows, in place: on the joint that each hangs on, or what that one hangs on.
+
+    Where nothing up to the root is seen, as of a body without hips, it is the seen joint that the fewest bones lead to.
 
     Args:
         joints: Coordinates, (M, T, V, C), NaN where missing.
@@ -139,14 +144,20 @@ def fill_unseen(joints: np.ndarray, layout: Skeleton) -> list[str]:
     Returns:
         Names of the joints that were placed.
     """
-    missing = np.isnan(joints[..., 0])
-    never = missing.all(1)
-    never &= ~never.all(1, keepdims=True)
-    hops = layout.hops()[layout.root]
-    names = []
-    for joint in sorted(range(layout.num_joints), key=lambda joint: (int(hops[joint]), joint)):
-        bodies = never[:, joint]
-        if bodies.any() and joint != layout.root:
-            joints[bodies, :, joint] = joints[bodies, :, layout.parents[joint]]
-            names.append(layout.joints[joint])
-    return names
+    never = np.isnan(joints[..., 0]).all(1)
+    bones = layout.hops().numpy()
+    filled: set[int] = set()
+    for body, lost in zip(joints, never, strict=True):
+        if lost.all():
+            continue
+        seen = np.flatnonzero(~lost)
+        shown = body[None, :, seen]
+        fill_joints(shown)  # as it is when clips are loaded: gaps of one joint are not to be those of all on it
+        for joint in np.flatnonzero(lost).tolist():
+            above = joint
+            while lost[above] and above != layout.root:
+                above = layout.parents[above]
+            source = int(seen[np.argmin(bones[joint, seen])]) if lost[above] else above
+            body[:, joint] = shown[0, :, np.searchsorted(seen, source)]
+            filled.add(joint)
+    return [layout.joints[joint] for joint in sorted(filled, key=lambda joint: (int(bones[layout.root, joint]), joint))]

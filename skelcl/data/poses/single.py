@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from skelcl.data.formats.containers import read_json
+from skelcl.data.poses.aspect import parse_aspect
+from skelcl.data.poses.axes import check_axes
 from skelcl.data.poses.estimators import OPENPOSE
 from skelcl.data.poses.formats import FORMATS, Format, find_format, load
 from skelcl.data.poses.importing import find
@@ -41,6 +43,8 @@ def read_clip(
     format: str | None = None,
     *,
     layout: str | None = None,
+    axes: str | None = None,
+    aspect: str | None = None,
     y_down: bool | None = None,
     max_bodies: int = 2,
 ) -> ReadClip:
@@ -50,13 +54,15 @@ def read_clip(
         input: File, or the folder of an OpenPose clip.
         format: What it is; by default what it looks like.
         layout: Layout of its joints, by name or file; needed where neither format nor file tells.
+        axes: Order of the axes of an array; by default as its sizes and numbers tell.
+        aspect: Width by height of the picture, where flat coordinates are fractions of them.
         y_down: Whether y points down; by default so for pose estimators.
         max_bodies: Bodies to keep: those that are seen in most frames.
 
     Raises:
         StoreError: There is no such clip, there are several, or the layout is unknown.
         InputError: The clip or the layout is wrong.
-        OptionError: There is no such format.
+        OptionError: There is no such format, order of axes or shape.
     """
     known = guess_format(input) if format is None else find_format(format)
     clips, _ = find(input, known)
@@ -65,8 +71,9 @@ def read_clip(
     source = None if layout is None else find_layout(layout)
     if known == "csv" and source is None:
         raise StoreError("--layout is missing: a table has names of joints, but not their order and tree")
+    order, shape = check_axes(axes), parse_aspect(aspect)
     try:
-        poses = load(known, clips[0].files, None, source)
+        poses = load(known, clips[0].files, None, source, order, shape)
         source = source or guess_layout(poses, known)
         flat = FORMATS[known].y_down if y_down is None else y_down
         reader = PoseReader(source, None, poses.joints.shape[-1], max_bodies=max_bodies, y_down=flat)

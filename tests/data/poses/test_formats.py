@@ -2,11 +2,14 @@
 
 import csv
 import json
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from skelcl.data.poses.contents import Poses
+from skelcl.data.poses.formats import FORMATS, Format, table
 from skelcl.data.poses.layouts import map_layout
 from skelcl.data.poses.tracking import track
 from skelcl.data.schema import Flag
@@ -307,3 +310,19 @@ def test_a_window_keeps_how_sure_each_joint_is():
     np.testing.assert_array_equal(part.confidence, sure[:, 2:4])
     assert (part.label, part.layout, part.others) == (None, "coco17", 1)
     assert Poses(joints).window(0, 1).confidence is None
+
+
+def test_every_format_is_listed_once():
+    assert get_args(Format) == tuple(name for name in get_args(Format) if name in FORMATS)
+    assert len(FORMATS) == len(get_args(Format))
+
+
+def test_the_guide_lists_every_format():
+    """Write what ``skelcl.data.poses.formats.table`` gives between the marks."""
+    guide = (Path(__file__).parents[3] / "experiments" / "guides" / "your-data.md").read_text("utf-8")
+    found = guide.partition("<!-- formats -->\n")[2].partition("\n<!-- /formats -->")[0]
+    assert found == table()
+    assert all(
+        all(vars(facts)[name] for name in ("tools", "clip", "content", "confidence", "lost"))
+        for facts in FORMATS.values()
+    )

@@ -129,7 +129,7 @@ def test_a_table_that_names_no_clip(imported, tmp_path):
         ("npy", {"layout": "coco17", "to": "ntu25"}, "coco17 cannot become ntu25"),
         ("npy", {"layout": "coco17", "name": "../x"}, "--name '../x'"),
         ("npy", {"layout": "coco17", "max_bodies": 0}, "--max_bodies must lie between 1 and 16, not 0"),
-        ("npy", {"layout": "coco17", "channels": 2, "min_confidence": 100.0}, "no frame shows a body"),
+        ("npy", {"layout": "coco17", "channels": 2}, "column 3 lies in 0…8.978, so it is no confidence"),
         ("npy", {"layout": "coco17", "name": "ntu60"}, "--name ntu60: the splits of this data set need"),
         ("npy", {"layout": "coco17", "fps": 0.0}, "--fps must be positive, not 0"),
         ("openpose", {}, "no openpose clips"),
@@ -147,7 +147,9 @@ def test_a_joint_that_is_never_shown(imported, tmp_path):
     joints = poses(1, 17, 3)
     joints[:, :, [COCO17.joints.index("left knee"), COCO17.joints.index("left ankle")]] = np.nan
     np.save(tmp_path / "in" / "a.npy", joints)
-    with pytest.raises(StoreError, match="'left knee' is missing in every frame"):
+    with pytest.raises(
+        StoreError, match="joints 'left knee', 'left ankle' are missing in every frame; --fill_unseen true"
+    ):
         imported("npy", layout="coco17")
     store = imported("npy", layout="coco17", fill_unseen=True)
     hip = COCO17.joints.index("left hip")

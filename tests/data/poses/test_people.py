@@ -92,7 +92,7 @@ def test_landmarks_without_visibility_are_seen(imported, tmp_path, presence):
     (tmp_path / "in" / "a.json").write_text(json.dumps(frames))
     found = load("mediapipe", [tmp_path / "in" / "a.json"])
     assert (found.confidence == (1.0 if presence is None else presence)).all()
-    assert ("confidence" in found.notes) == (presence is not None)
+    assert ("visibility" in found.notes) == (presence is not None)
     assert imported("mediapipe").index["flags"].tolist() == [0]
 
 
