@@ -431,7 +431,33 @@ H36M17 = Skeleton(
 )  # fmt: skip
 """Human3.6M in the 17 joints of 3D pose lifting. The thorax lies between the shoulders, the neck above it."""
 
+BANDAI21 = Skeleton(
+    name="bandai21",
+    joints=(
+        "hips", "spine", "chest", "neck", "head",
+        "left clavicle", "left shoulder", "left elbow", "left wrist",
+        "right clavicle", "right shoulder", "right elbow", "right wrist",
+        "left hip", "left knee", "left ankle", "left toes",
+        "right hip", "right knee", "right ankle", "right toes",
+    ),
+    parents=(0, 0, 1, 2, 3, 2, 5, 6, 7, 2, 9, 10, 11, 0, 13, 14, 15, 0, 17, 18, 19),
+    pairs=((5, 9), (6, 10), (7, 11), (8, 12), (13, 17), (14, 18), (15, 19), (16, 20)),
+    parts={
+        "trunk": (0, 1, 2, 3, 4),
+        "left arm": (5, 6, 7, 8),
+        "right arm": (9, 10, 11, 12),
+        "left leg": (13, 14, 15, 16),
+        "right leg": (17, 18, 19, 20),
+    },
+    center=2,
+    origin=1,
+    up=(0, 2),
+    across=(10, 6),
+)  # fmt: skip
+"""Motion capture of Bandai-Namco, 21 joints. ``head`` is the base of the skull, as in most hierarchies."""
+
 LAYOUTS: dict[str, Skeleton] = {
-    layout.name: layout for layout in (NTU25, KINECT20, COCO17, HALPE26, OPENPOSE18, OPENPOSE25, MEDIAPIPE33, H36M17)
+    layout.name: layout
+    for layout in (NTU25, KINECT20, COCO17, HALPE26, OPENPOSE18, OPENPOSE25, MEDIAPIPE33, H36M17, BANDAI21)
 }
 """The layouts that are known by name."""

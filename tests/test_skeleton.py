@@ -93,6 +93,7 @@ def test_numbers_of_joints_and_names_of_layouts():
         "openpose25": 25,
         "mediapipe33": 33,
         "h36m17": 17,
+        "bandai21": 21,
     }
 
 

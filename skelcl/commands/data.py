@@ -11,6 +11,7 @@ from skelcl.data.export_arrays import Target, export
 from skelcl.data.formats import ntu, ntu_release, nw_ucla, pku_mmd
 from skelcl.data.import_arrays import convert_arrays
 from skelcl.data.inspection import check, list_stores
+from skelcl.data.poses.contents import Axis, Unit
 from skelcl.data.poses.formats import Format
 from skelcl.data.poses.importing import convert_poses
 from skelcl.data.store import SkeletonStore, StoreError
@@ -178,20 +179,22 @@ def import_poses(
     y_down: bool | None = None,
     fill_unseen: bool = False,
     zero_missing: bool = True,
+    unit: Unit | None = None,
+    up: Axis | None = None,
     overwrite: bool = False,
     strict: bool = False,
     max_failed: Share = 0.01,
     jobs: PositiveInt | None = None,
 ) -> None:
-    """Poses of your own to a store: tables, arrays, or what a pose estimator wrote.
+    """Poses of your own to a store: tables, arrays, motion capture, or what a pose estimator wrote.
 
     Args:
         format: What the files are; ``skelcl/data/poses/formats.py`` describes each format.
         input: A clip, or a folder of clips at any depth; the folder that holds a clip is its class.
         name: Name of the store; it becomes ROOT/NAME.
         root: Folder of the stores.
-        layout: Layout of the joints: ntu25, kinect20, coco17, halpe26, openpose18, openpose25, mediapipe33, h36m17, or
-            a YAML or JSON file. Needed where neither the format nor the files tell.
+        layout: Layout of the joints: ntu25, kinect20, coco17, halpe26, openpose18, openpose25, mediapipe33, h36m17,
+            bandai21, or a YAML or JSON file. Needed where neither the format nor the files tell.
         to: Layout of the store, by default the same; joints that have to be made up are listed.
         labels: CSV table with the columns id, label and, where known, subject and camera; by default labels.csv in the
             input folder, if there is one.
@@ -209,6 +212,9 @@ def import_poses(
             nearest that is seen; else such a clip fails.
         zero_missing: Whether a joint at exactly zero was not seen, where there is no confidence; false where
             coordinates are relative to a joint.
+        unit: Unit of motion capture, of which metres are made; cmu: inches times 0.45, as in files of CMU's database.
+            By default what the first clip says, or what its size tells, which is printed.
+        up: Axis of motion capture that points up; by default the one along which the trunk of the first clip stands.
         overwrite: Replace a store that was made from other files.
         strict: Stop at the first clip that cannot be read.
         max_failed: Share of the clips that may fail; above it no store is written.
@@ -239,6 +245,8 @@ def import_poses(
         y_down=y_down,
         fill_unseen=fill_unseen,
         zero_missing=zero_missing,
+        unit=unit,
+        up=up,
         jobs=jobs,
         overwrite=overwrite,
         strict=strict,

@@ -292,7 +292,7 @@ def how_to_make(path: Path, meta: Mapping[str, Any] | None, there: bool = True) 
     if "arrays" in parameters:
         return f"run `skelcl data import arrays --input <files> {where}{replace}`"
     if own is not None or not _PREPARED.fullmatch(path.name):
-        names = ("min_confidence", "max_bodies", "y_down", "fill_unseen", "zero_missing")
+        names = ("min_confidence", "max_bodies", "y_down", "fill_unseen", "zero_missing", "unit", "up")
         options = "".join(f" --{key} {_word(parameters[key])}" for key in names if key in parameters)
         options += " --layout <layout>" * (own == "csv")
         format = _word(own or "FORMAT")

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from skelcl.data.recording import ReadError
 from skelcl.skeleton import Skeleton
 
+Unit = Literal["m", "cm", "mm", "in", "cmu"]
+"""Unit of coordinates; ``cmu``: the inches times 0.45 of the files that come from CMU's database."""
+Axis = Literal["x", "y", "z", "-x", "-y", "-z"]
+"""Axis that points up, or down where there is a minus."""
 MOST_BODIES = 16
 """Persons that are kept of a clip, those seen in most frames: an estimator that loses track finds hundreds."""
 
@@ -24,11 +28,15 @@ class Wanted:
         channels: Coordinates per joint, 2 or 3; None takes what there is.
         layout: Layout of the joints.
         axes: Order of the axes of an array, for example ``TMVC``.
+        unit: Unit of motion capture; None lets its reader tell.
+        up: Axis of motion capture that points up; None lets its reader tell.
     """
 
     channels: int | None = None
     layout: Skeleton | None = None
     axes: str | None = None
+    unit: Unit | None = None
+    up: Axis | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +58,9 @@ class Poses:
         looks: The same, where it can be guessed at best.
         notes: What the reader had to conclude from the numbers, one line each, by a short name of what it is about.
         tracks: What the file, or who followed them through it, calls the M persons; empty where nobody says.
+        skeleton: Layout of the joints as the file itself describes it, by name or not.
+        unit: Unit that the file had; its reader made metres of it.
+        up: Axis of the file that points up; its reader made it y.
     """
 
     joints: np.ndarray
@@ -66,11 +77,14 @@ class Poses:
     looks: float | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
     tracks: tuple[str, ...] = ()
+    skeleton: Skeleton | None = None
+    unit: Unit | None = None
+    up: Axis | None = None
 
     def window(self, start: int, stop: int) -> Poses:
         """Some frames of the clip, without what the file says of all."""
         sure = None if self.confidence is None else self.confidence[:, start:stop]
-        return Poses(self.joints[:, start:stop], sure, layout=self.layout, others=self.others)
+        return Poses(self.joints[:, start:stop], sure, layout=self.layout, others=self.others, skeleton=self.skeleton)
 
 
 def as_numbers(values: Any, place: Path | str, what: str) -> np.ndarray:

@@ -11,13 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from skelcl.data.mocap import bvh
 from skelcl.data.poses import estimators, keypoint_arrays, landmarks, tables
 from skelcl.data.poses.aspect import in_heights
-from skelcl.data.poses.contents import Poses, Wanted
+from skelcl.data.poses.contents import Axis, Poses, Unit, Wanted
 from skelcl.errors import OptionError
 from skelcl.skeleton import Skeleton
 
-Format = Literal["csv", "json", "npy", "npz", "mediapipe", "openpose", "coco", "alphapose"]
+Format = Literal["csv", "json", "npy", "npz", "mediapipe", "openpose", "coco", "alphapose", "bvh"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class PoseFormat:
         y_down: Whether y points down, as in images; stores have it upwards.
         confidence: Where it says how sure a joint is.
         lost: What it has and a store does not keep.
+        motion_capture: Whether its reader makes metres of the coordinates, and turns them so that y points up.
         recognised: Whether the content of a JSON file is of this format; None where the ending says it.
     """
 
@@ -44,6 +46,7 @@ class PoseFormat:
     y_down: bool
     confidence: str
     lost: str
+    motion_capture: bool = False
     recognised: Callable[[Any], bool] | None = None
 
 
@@ -141,6 +144,18 @@ FORMATS: Mapping[Format, PoseFormat] = {
         lost="landmarks in the image where there are world landmarks; hands and faces",
         recognised=lambda content: True,
     ),
+    "bvh": PoseFormat(
+        tools="Blender, MotionBuilder, Mixamo, Rokoko, Xsens, CMU's database",
+        clip="a file",
+        content="`HIERARCHY` with the names of joints or segments, and `MOTION`; positions replace `OFFSET`, or are "
+        "added to it where they lie around zero",
+        ending=".bvh",
+        read=bvh.read,
+        y_down=False,
+        confidence="none",
+        lost="rotations, joints above the hips, ends",
+        motion_capture=True,
+    ),
 }
 """Format → its facts; a JSON file is of the first of them that recognises its content."""
 
@@ -164,6 +179,8 @@ def load(
     layout: Skeleton | None = None,
     axes: str | None = None,
     aspect: float | None = None,
+    unit: Unit | None = None,
+    up: Axis | None = None,
 ) -> Poses:
     """Reads one clip.
 
@@ -174,11 +191,13 @@ def load(
         layout: Layout of the joints; tables need it, and it tells which axis of an array is which.
         axes: Order of the axes of an array, for example ``TMVC``; None leaves that to sizes and numbers.
         aspect: Width by height of the picture, where coordinates are fractions of them; None leaves that to the file.
+        unit: Unit of motion capture; None lets its reader tell.
+        up: Axis of motion capture that points up; None lets its reader tell.
 
     Raises:
         ReadError: The clip is damaged or not in the format.
     """
-    poses = FORMATS[format].read(files, Wanted(channels, layout, axes))
+    poses = FORMATS[format].read(files, Wanted(channels, layout, axes, unit, up))
     return in_heights(poses, aspect, files[0] if len(files) == 1 else files[0].parent)
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from skelcl.data.official_splits import check_store_name
 from skelcl.data.poses.aspect import REASON as ASPECT
 from skelcl.data.poses.aspect import parse_aspect
 from skelcl.data.poses.axes import check_axes
-from skelcl.data.poses.contents import MOST_BODIES, Poses
+from skelcl.data.poses.contents import MOST_BODIES, Axis, Poses, Unit
 from skelcl.data.poses.estimators import OPENPOSE
 from skelcl.data.poses.formats import FORMATS, Format, load
 from skelcl.data.poses.keypoint_arrays import Container, peek
@@ -65,9 +65,12 @@ class _Reader:
     aspect: float | None
     fps: float | None
     classes: tuple[str, ...]
+    unit: Unit | None
+    up: Axis | None
 
     def __call__(self, clip: Clip) -> list[Recording]:
-        poses = load(self.format, clip.files, self.poses.channels, self.poses.layout, self.axes, self.aspect)
+        known = self.axes, self.aspect, self.unit, self.up
+        poses = load(self.format, clip.files, self.poses.channels, self.poses.layout, *known)
         joints, warnings = self.poses(poses, clip.place)
         never = np.isnan(joints[..., 0]).all(1)
         if not self.poses.fill_unseen and never.any(1).all() and not (some := never.all(1)).all():
@@ -109,6 +112,8 @@ def convert_poses(
     y_down: bool | None = None,
     fill_unseen: bool = False,
     zero_missing: bool = True,
+    unit: Unit | None = None,
+    up: Axis | None = None,
     jobs: int | None = None,
     overwrite: bool = False,
     strict: bool = False,
@@ -139,6 +144,8 @@ def convert_poses(
             nearest that is seen, instead of failing.
         zero_missing: Whether a joint at exactly zero was not seen, where there is no confidence; False where
             coordinates are relative to a joint. A body that is zero as a whole was never seen.
+        unit: Unit of motion capture; by default what the first clip says, or what its size tells.
+        up: Axis of motion capture that points up; by default the one along which the trunk of the first clip stands.
         jobs: Processes that read.
         overwrite: Replace a store that was made from other files.
         strict: Stop at the first file that cannot be read.
@@ -162,11 +169,15 @@ def convert_poses(
     given = None if layout is None else find_layout(layout)
     if format == "csv" and given is None:
         raise StoreError("--layout is missing: a table has names of joints, but not their order and tree")
+    capture = FORMATS[format].motion_capture
+    if not capture and (unit is not None or up is not None):
+        known = ", ".join(name for name, facts in FORMATS.items() if facts.motion_capture)
+        raise OptionError(f"--{'up' if unit is None else 'unit'} is of motion capture ({known}), not of {format}")
     axes, shape = check_axes(axes), parse_aspect(aspect)
-    first = _first(clips, format, channels, given, axes, shape)
+    first = _first(clips, format, channels, given, axes, shape, unit, up)
     notices += [  # what the first clip tells of all
         Notice(id="", outcome="warning", reason=about, message=first.notes[about], line=None)
-        for about, chosen in (("axes", axes), ("confidence", channels))
+        for about, chosen in (("axes", axes), ("confidence", channels), ("space", None))
         if chosen is None and about in first.notes
     ]
     source = given or guess_layout(first, format)
@@ -183,21 +194,22 @@ def convert_poses(
         fill_unseen=fill_unseen,
         zero_missing=zero_missing,
     )
-    reader = _Reader(format, poses, axes or first.axes, shape, first.fps if fps is None else fps, classes)
+    fps = first.fps if fps is None else fps
+    reader = _Reader(format, poses, axes or first.axes, shape, fps, classes, first.unit, first.up)
     flat = "image, turned so that y points up" if y_down else "as given"
     info = DatasetInfo(
         name=name,
         skeleton=poses.target,
         classes=classes,
         reader=2,
-        axes="y up, z away from the camera" if y_down and poses.channels == 3 else flat,
-        units="m" if format == "mediapipe" and poses.channels == 3 else "as given",
+        axes="y up, z away from the camera" if y_down and poses.channels == 3 else "y up" if capture else flat,
+        units="m" if (format == "mediapipe" and poses.channels == 3) or capture else "as given",
         fps=reader.fps,
         channels=poses.channels,
     )
     if change is not None:
         print(change.summary)
-    parameters = {
+    parameters: dict[str, Any] = {
         "format": format,
         "layout": source.to_dict(),
         "synthesised": list(change.synthesised) if change else [],
@@ -209,6 +221,8 @@ def convert_poses(
         "axes": axes or first.axes,
         "aspect": shape,
     }
+    if capture:
+        parameters |= {"unit": first.unit, "up": first.up}
     store = convert(
         root,
         info,
@@ -249,12 +263,14 @@ def _first(
     layout: Skeleton | None,
     axes: str | None,
     aspect: float | None,
+    unit: Unit | None,
+    up: Axis | None,
 ) -> Poses:
     """The first clip that can be read: what the others must look like."""
     problems = []
     for clip in clips[:100]:
         try:
-            return load(format, clip.files, channels, layout, axes, aspect)
+            return load(format, clip.files, channels, layout, axes, aspect, unit, up)
         except ReadError as error:
             problems.append(str(error))
     raise StoreError(f"none of the first {len(problems)} clips can be read as {format}, the first: {problems[0]}")

@@ -195,11 +195,14 @@ _SAME = {
     "hip center": "pelvis",
     "mid hip": "pelvis",
     "hip": "pelvis",
+    "hips": "pelvis",
     "spine": "mid spine",
     "spine shoulder": "neck base",
     "shoulder center": "neck base",
     "thorax": "neck base",
     "neck": "neck base",
+    "left toes": "left foot",
+    "right toes": "right foot",
     "left big toe": "left foot",
     "right big toe": "right foot",
     "left foot index": "left foot",
@@ -220,6 +223,18 @@ _RULES: dict[str, dict[str, float]] = {
     "right hand tip": {"right hand": 2.0, "right wrist": -1.0},
 }
 """Joint → joints and weights of which it can be made."""
+
+_CAPTURED: dict[str, dict[str, float]] = {
+    "neck above": {"skull base": 1.0},
+    "head": {"skull base": 2.5, "neck base": -1.5},
+    **{
+        f"{side} {joint}": {f"{side} wrist": 1 + share, f"{side} elbow": -share}
+        for side in ("left", "right")
+        for joint, share in (("hand", 0.359), ("hand tip", 0.718), ("thumb", 0.359))
+    },
+}
+"""The same for motion capture, whose trees end at the wrists and below the skull. A hand is 8 cm long there, and its
+tip as far again, on a forearm of 22.3 cm; thumbs are not known and lie on the hands."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,13 +302,14 @@ def map_layout(source: Skeleton, target: Skeleton) -> LayoutMap:
         InputError: A joint of the target can neither be copied nor made.
     """
     have = {name: joint for joint, name in enumerate(_compared(source))}
+    rules = _RULES | _CAPTURED if "skull base" in have else _RULES
 
     @cache
     def made(name: str) -> dict[int, float] | None:
         if name in have:
             return {have[name]: 1.0}
         total: dict[int, float] = {}
-        for part, weight in _RULES.get(name, {}).items():
+        for part, weight in rules.get(name, {}).items():
             terms = made(part)
             if terms is None:
                 return None
@@ -325,8 +341,12 @@ def map_layout(source: Skeleton, target: Skeleton) -> LayoutMap:
 def _compared(layout: Skeleton) -> list[str]:
     """The joints under the names by which layouts are compared.
 
-    A "neck" is the point between the shoulders, unless the layout has another joint there: then it lies above.
+    A "neck" is the point between the shoulders, unless the layout has another joint there: then it lies above. Where
+    the pelvis is called "hips", as in motion capture, the "head" is where the skull begins.
     """
     base = any(_SAME.get(name) == "neck base" for name in layout.joints if name != "neck")
     names = [_SAME.get(name, name) for name in layout.joints]
-    return ["neck above" if base and own == "neck" else name for own, name in zip(layout.joints, names, strict=True)]
+    special = {"neck": "neck above"} if base else {}
+    if "hips" in layout.joints:
+        special["head"] = "skull base"
+    return [special.get(own, name) for own, name in zip(layout.joints, names, strict=True)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from skelcl.data.cleaning import absent_frames
+from skelcl.data.formats.containers import short_repr
 from skelcl.data.poses.contents import MOST_BODIES, Poses
 from skelcl.data.poses.formats import FORMATS, Format
 from skelcl.data.poses.layouts import LayoutMap
@@ -74,6 +75,10 @@ class PoseReader:
             ReadError: The clip has joints of another layout.
         """
         joints = poses.joints.copy()
+        if poses.skeleton is not None and poses.skeleton.joints != self.layout.joints:
+            lacking = [name for name in self.layout.joints if name not in poses.skeleton.joints]
+            what = f"it has no {short_repr(lacking[0])}" if lacking else "it has more, or in another order"
+            raise ReadError("layout", f"{place}: its joints are not those of {self.layout.name}: {what}")
         if joints.shape[2:] != (self.layout.num_joints, self.channels):
             expected = f"{self.layout.num_joints} joints of {self.layout.name} with {self.channels} coordinates"
             raise ReadError("joints", f"{place}: holds joints {joints.shape[2:]}, not {expected}")
@@ -117,11 +122,13 @@ def seen(joints: np.ndarray) -> np.ndarray:
 
 
 def guess_layout(first: Poses, format: Format) -> Skeleton:
-    """The layout that a clip says it has, or that its format or its number of joints tells.
+    """The layout that a clip describes or says it has, or that its format or its number of joints tells.
 
     Raises:
         StoreError: Nothing tells it.
     """
+    if first.skeleton is not None:
+        return first.skeleton
     joints = first.joints.shape[2]
     name = first.layout or ("mediapipe33" if format == "mediapipe" else None)
     if name is None and FORMATS[format].y_down:
