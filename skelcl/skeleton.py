@@ -456,8 +456,70 @@ BANDAI21 = Skeleton(
 )  # fmt: skip
 """Motion capture of Bandai-Namco, 21 joints. ``head`` is the base of the skull, as in most hierarchies."""
 
+KINECT32 = Skeleton(
+    name="kinect32",
+    joints=(
+        "pelvis", "spine navel", "spine chest", "neck",
+        "left clavicle", "left shoulder", "left elbow", "left wrist", "left hand", "left hand tip", "left thumb",
+        "right clavicle", "right shoulder", "right elbow", "right wrist", "right hand", "right hand tip", "right thumb",
+        "left hip", "left knee", "left ankle", "left foot",
+        "right hip", "right knee", "right ankle", "right foot",
+        "head", "nose", "left eye", "left ear", "right eye", "right ear",
+    ),
+    parents=(
+        0, 0, 1, 2, 2, 4, 5, 6, 7, 8, 7, 2, 11, 12, 13, 14, 15, 14, 0, 18, 19, 20, 0, 22, 23, 24, 3, 26, 26, 26, 26, 26,
+    ),
+    pairs=(
+        (4, 11), (5, 12), (6, 13), (7, 14), (8, 15), (9, 16), (10, 17), (18, 22), (19, 23), (20, 24), (21, 25),
+        (28, 30), (29, 31),
+    ),
+    parts={
+        "trunk": (0, 1, 2, 3, 26, 27, 28, 29, 30, 31),
+        "left arm": (4, 5, 6, 7, 8, 9, 10),
+        "right arm": (11, 12, 13, 14, 15, 16, 17),
+        "left leg": (18, 19, 20, 21),
+        "right leg": (22, 23, 24, 25),
+    },
+    center=2,
+    origin=1,
+    up=(0, 3),
+    across=(12, 5),
+)  # fmt: skip
+"""Azure Kinect, 32 joints."""
+
+_FINGERS = ("thumb", "index", "middle", "ring", "pinky")
+
+
+def _hand(name: str, palm: tuple[str, ...], phalanges: tuple[str, ...]) -> Skeleton:
+    """A hand: the joints of the palm, each on the one before, then five fingers from base to tip."""
+    joints = (*palm, *(f"{finger} {phalanx}" for finger in _FINGERS for phalanx in phalanges))
+    first = range(len(palm), len(joints), len(phalanges))
+    base = dict.fromkeys(first, len(palm) - 1)
+    fingers = {finger: tuple(range(start, start + 4)) for finger, start in zip(_FINGERS, first, strict=True)}
+    return Skeleton(
+        name=name,
+        joints=joints,
+        parents=tuple(base.get(joint, max(joint - 1, 0)) for joint in range(len(joints))),
+        pairs=(),
+        parts={"palm": tuple(range(len(palm))), **fingers},
+        center=fingers["middle"][0],
+        origin=0,
+        up=(0, fingers["middle"][0]),
+        across=(fingers["index"][0], fingers["pinky"][0]),
+    )
+
+
+HAND21 = _hand("hand21", ("wrist",), ("base", "proximal", "distal", "tip"))
+"""A hand of MediaPipe, OpenPose or COCO-WholeBody, 21 joints. Knuckles stand in for the trunk and the shoulders."""
+
+HAND22 = _hand("hand22", ("wrist", "palm"), ("base", "proximal", "distal", "tip"))
+"""A hand of DHG-14/28 and SHREC'17, 22 joints."""
+
 LAYOUTS: dict[str, Skeleton] = {
     layout.name: layout
-    for layout in (NTU25, KINECT20, COCO17, HALPE26, OPENPOSE18, OPENPOSE25, MEDIAPIPE33, H36M17, BANDAI21)
-}
+    for layout in (
+        NTU25, KINECT20, COCO17, HALPE26, OPENPOSE18, OPENPOSE25, MEDIAPIPE33, H36M17, BANDAI21, KINECT32,
+        HAND21, HAND22,
+    )
+}  # fmt: skip
 """The layouts that are known by name."""

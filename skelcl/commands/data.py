@@ -174,7 +174,7 @@ def import_poses(
     channels: Literal[2, 3] | None = None,
     axes: str | None = None,
     aspect: str | None = None,
-    min_confidence: Share = 0.0,
+    min_confidence: Share | Literal["ignore"] | None = None,
     max_bodies: PositiveInt = 2,
     y_down: bool | None = None,
     fill_unseen: bool = False,
@@ -194,7 +194,8 @@ def import_poses(
         name: Name of the store; it becomes ROOT/NAME.
         root: Folder of the stores.
         layout: Layout of the joints: ntu25, kinect20, coco17, halpe26, openpose18, openpose25, mediapipe33, h36m17,
-            bandai21, or a YAML or JSON file. Needed where neither the format nor the files tell.
+            kinect32, hand21, hand22, bandai21, or a YAML or JSON file. Needed where neither the format nor
+            the files tell.
         to: Layout of the store, by default the same; joints that have to be made up are listed.
         labels: CSV table with the columns id, label and, where known, subject and camera; by default labels.csv in the
             input folder, if there is one.
@@ -205,7 +206,8 @@ def import_poses(
             by default as their sizes and numbers tell.
         aspect: Width by height of the picture, 16/9 or 1920x1080, where flat coordinates are fractions of them, as
             MediaPipe's are; by default what the files say.
-        min_confidence: Joints of a smaller confidence are missing; those of confidence 0 always are.
+        min_confidence: Joints of a smaller confidence are missing, and so are those of confidence 0; ignore: all are
+            taken. By default 0, and ignore for msr-action3d, where 0 marks joints that were inferred.
         max_bodies: Bodies to keep of each clip: those that are seen in most frames.
         y_down: Whether y points down, as in images; by default so for pose estimators. Stores have it upwards.
         fill_unseen: Place a joint that a clip never shows on the joint that it hangs on, or, without hips, on the

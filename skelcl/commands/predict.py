@@ -56,7 +56,7 @@ def predict_clips(
     max_failed: Share = 0.5,
     persons: bool = True,
     neighbours_picture: Path | None = None,
-    min_confidence: Share | None = None,
+    min_confidence: Share | Literal["ignore"] | None = None,
     max_bodies: PositiveInt | None = None,
     y_down: bool | None = None,
     fill_unseen: bool | None = None,
@@ -104,7 +104,7 @@ def predict_clips(
         persons: Where a clip shows several people, tell what each of them does, too, judged as if alone: their ids are
             those of the file, or of who followed them.
         neighbours_picture: The first clip beside its nearest training clips, animated: .gif, .mp4 or .html.
-        min_confidence: Joints of a smaller confidence are missing.
+        min_confidence: Joints of a smaller confidence are missing; ignore: none are.
         max_bodies: Bodies to keep of each clip: those that are seen in most frames. By default as many as the
             network sees, or two; all people are told of.
         y_down: Whether y points down, as in images; by default so for pose estimators.
@@ -149,6 +149,8 @@ def predict_clips(
         print(f"probabilities: {predictor.labeller.calibration or NOT_CALIBRATED}")
     shown = None if neighbours_picture is None else predictor.data  # told before anything is computed
     flat = predictor.source.get("y_down") if predictor.source.get("format") == format else FORMATS[format].y_down
+    if min_confidence is None and predictor.source.get("format") != format:
+        min_confidence = FORMATS[format].min_confidence or None
     options = {
         "min_confidence": min_confidence,
         "max_bodies": max_bodies,
@@ -234,7 +236,7 @@ class _Recordings:
                 # Only a table is of the network's joints for certain: it has them by name.
                 layout = self.layout or (own if self.format == "csv" else None)
                 channels = self.predictor.facts.channels
-                poses = load_poses(self.format, clip.files, channels, layout, self.axes, self.aspect)
+                poses = load_poses(self.format, clip.files, channels, layout, self.axes, self.aspect, span=clip.span)
                 poses = poses if self.fps is None else replace(poses, fps=self.fps)
                 if reader is None:
                     layout = self.layout or _layout(poses, self.format, own)

@@ -116,11 +116,16 @@ class NwUcla:
             cleaned(nw_ucla.read(source.where), KINECT20)
 
 
+def _rows(values, width):
+    return "".join(" ".join(map(str, row)) + "\n" for row in values.reshape(-1, width).tolist()).encode()
+
+
 class Poses:
     """Every format of poses, read as ``predict`` and ``plot`` do."""
 
     def __init__(self, folder):
         self.folder = folder
+        deep = _body(2, 20)
         flat = np.concatenate([_body(3, 17, channels=2)[0], np.full((3, 17, 1), 0.9)], -1).tolist()
         persons = [{"image_id": t, "keypoints": list(itertools.chain(*flat[t]))} for t in range(3)]
         mark = [{"x": 0.1 * v, "y": 0.2, "z": 0.3, "visibility": 0.9} for v in range(33)]
@@ -137,6 +142,19 @@ class Poses:
             "coco": persons,
             "alphapose": [person | {"idx": 1, "image_id": f"{person['image_id']}.jpg"} for person in persons],
             "openpose": {"people": [{"person_id": [-1], "pose_keypoints_2d": persons[0]["keypoints"]}]},
+            "kinect-json": [[dict(zip("xyz", map(str, joint), strict=True)) for joint in frame] for frame in deep[0]],
+            "azure-kinect": {
+                "frames": [
+                    {"timestamp_usec": t, "bodies": [{"body_id": 1, "joint_positions": frame.tolist()}]}
+                    for t, frame in enumerate(_body(2, 32)[0])
+                ]
+            },
+        }
+        self.texts = {
+            "msr-action3d": ("a01_s01_e01_skeleton3D.txt", _rows(np.concatenate([deep, deep[..., :1]], -1), 4)),
+            "utkinect": ("joints_s01_e01.txt", b"5 " + _rows(deep, 60).replace(b"\n", b"\n7 ", 1)),
+            "msrc-12": ("P1_1_1_p01.csv", b"1 " + _rows(np.concatenate([deep, deep[..., :1]], -1), 80)),
+            "hands": ("skeletons_world.txt", _rows(_body(2, 22), 66)),
         }
         self.arrays = {
             "keypoints": _body(2, 17),
@@ -148,25 +166,27 @@ class Poses:
         self.csv = ("frame,joint,x,y,z,confidence,person\n" + "".join(rows)).encode()
 
     def __call__(self, rng):
-        format = rng.choice((*self.json, "npz", "npy", "csv"))
+        format = rng.choice((*self.json, *self.texts, "npz", "npy", "csv"))
         if format in self.json:
             data = mutated_json(rng, self.json[format])
         elif format == "csv":
             data = mutated_bytes(rng, self.csv)
+        elif format in self.texts:
+            data = (swapped_tokens if rng.random() < 0.5 else mutated_bytes)(rng, self.texts[format][1])
         elif format == "npz":
             data = mutated_npz(rng, self.arrays)
         else:
             array = mutated_array(rng, self.arrays["keypoints"]) if rng.random() < 0.6 else self.arrays["keypoints"]
             data = mutated_bytes(rng, npy(array)) if rng.random() < 0.6 else npy(array)
         name = {"csv": "x.csv", "npz": "x.npz", "npy": "x.npy", "openpose": "x_000_keypoints.json"}.get(
-            format, "x.json"
+            format, self.texts[format][0] if format in self.texts else "x.json"
         )
         (self.folder / name).write_bytes(data)
-        if name.endswith(".json") and rng.random() < 0.2:
+        (self.folder / "actionLabel.txt").write_bytes(mutated_bytes(rng, b"s01_e01\nwalk: 5 7\npush: NaN NaN\n"))
+        if name.endswith((".json", ".txt", ".csv")) and rng.random() < 0.2:
             guess_format(self.folder / name)
-        found = read_clip(
-            self.folder / name, format, layout=rng.choice(("coco17", None if format != "csv" else "coco17"))
-        )
+        known = "coco17" if format == "csv" or rng.random() < 0.5 else None
+        found = read_clip(self.folder / name, format, layout=None if format in self.texts else known)
         channels = found.joints.shape[-1]
         cleaned([Recording("x", found.joints, zeros=False)], found.skeleton, channels)
 

@@ -30,6 +30,7 @@ class Wanted:
         axes: Order of the axes of an array, for example ``TMVC``.
         unit: Unit of motion capture; None lets its reader tell.
         up: Axis of motion capture that points up; None lets its reader tell.
+        span: Numbers of the first and the last frame, of a file that holds several clips.
     """
 
     channels: int | None = None
@@ -37,6 +38,22 @@ class Wanted:
     axes: str | None = None
     unit: Unit | None = None
     up: Axis | None = None
+    span: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A clip of a file that holds several.
+
+    Args:
+        name: What it is called in the file.
+        label: Its class.
+        span: Numbers of its first and last frame.
+    """
+
+    name: str
+    label: str
+    span: tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)

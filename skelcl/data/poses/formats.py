@@ -5,20 +5,27 @@ A format is an entry of :data:`FORMATS`: what writes it, what it holds, and the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from skelcl.data.mocap import bvh
-from skelcl.data.poses import estimators, keypoint_arrays, landmarks, tables
+from skelcl.data.poses import estimators, file_names, keypoint_arrays, kinect, landmarks, matlab, tables
 from skelcl.data.poses.aspect import in_heights
-from skelcl.data.poses.contents import Axis, Poses, Unit, Wanted
+from skelcl.data.poses.contents import Axis, Part, Poses, Unit, Wanted
+from skelcl.data.poses.file_names import FileNames
 from skelcl.errors import OptionError
 from skelcl.skeleton import Skeleton
 
-Format = Literal["csv", "json", "npy", "npz", "mediapipe", "openpose", "coco", "alphapose", "bvh"]
+Format = Literal[
+    "csv", "json", "npy", "npz", "mediapipe", "openpose", "coco", "alphapose", "bvh",
+    "kinect-json", "azure-kinect", "msr-action3d", "utkinect", "msrc-12", "utd-mhad", "hands",
+]  # fmt: skip
+MinConfidence = float | Literal["ignore"]
+"""Joints of a smaller confidence, and those of confidence 0, are missing; ``ignore``: all are taken."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +36,19 @@ class PoseFormat:
         tools: What writes it.
         clip: What one clip is.
         content: What is in it.
-        ending: How the names of its files end.
+        ending: How the names of its files end, in small letters.
         read: Reads the files of a clip.
         y_down: Whether y points down, as in images; stores have it upwards.
         confidence: Where it says how sure a joint is.
         lost: What it has and a store does not keep.
         motion_capture: Whether its reader makes metres of the coordinates, and turns them so that y points up.
-        recognised: Whether the content of a JSON file is of this format; None where the ending says it.
+        recognised: Whether content is of this format: JSON, or the first row of a text; None where the ending says it.
+        layout: Layout of its joints, by name; None where the number of joints or the file tells it.
+        units: Unit of its coordinates in space; None where nobody knows it.
+        fps: Frames per second, where they are always the same.
+        min_confidence: What ``--min_confidence`` is where nothing else is said.
+        names: What the names of its files tell.
+        parts: The clips of each file, where a file holds several.
     """
 
     tools: str
@@ -48,6 +61,12 @@ class PoseFormat:
     lost: str
     motion_capture: bool = False
     recognised: Callable[[Any], bool] | None = None
+    layout: str | None = None
+    units: str | None = None
+    fps: float | None = None
+    min_confidence: MinConfidence = 0.0
+    names: FileNames | None = None
+    parts: Callable[[Sequence[Path]], Mapping[Path, Sequence[Part]]] | None = None
 
 
 def _first_keys(content: Any) -> set[str]:
@@ -56,7 +75,28 @@ def _first_keys(content: Any) -> set[str]:
     return set(first) if isinstance(first, dict) else set()
 
 
+def _numbers(row: Any) -> int:
+    """Numbers in the first row of a text; 0 when it holds anything else."""
+    cells = row.split() if isinstance(row, str) else []
+    return len(cells) if all(re.fullmatch(r"[-+]?[\d.]+([eE][-+]?\d+)?|nan", cell, re.I) for cell in cells) else 0
+
+
 FORMATS: Mapping[Format, PoseFormat] = {
+    "msrc-12": PoseFormat(
+        tools="MSRC-12",
+        clip="a file, `PG_I_A_pSS.csv`",
+        content="rows of a time and 20 joints x y z 1, without a header",
+        ending=".csv",
+        read=kinect.msrc12,
+        y_down=False,
+        confidence="the fourth number: 0 where nobody was tracked",
+        lost="times; the moments of the gestures in `.tagstream` files",
+        recognised=lambda content: _numbers(content) == 81,
+        layout="kinect20",
+        units="m",
+        fps=30.0,
+        names=file_names.MSRC12,
+    ),
     "csv": PoseFormat(
         tools="spreadsheets, pandas",
         clip="a file",
@@ -67,6 +107,7 @@ FORMATS: Mapping[Format, PoseFormat] = {
         y_down=False,
         confidence="`confidence`",
         lost="other columns",
+        recognised=lambda content: True,
     ),
     "npy": PoseFormat(
         tools="numpy",
@@ -99,6 +140,33 @@ FORMATS: Mapping[Format, PoseFormat] = {
         confidence="`confidence`, or a column more",
         lost="nothing",
         recognised=lambda content: isinstance(content, dict) and "keypoints" in content,
+    ),
+    "azure-kinect": PoseFormat(
+        tools="Azure Kinect's body tracking SDK",
+        clip="a file",
+        content="`frames` with `bodies` of 32 `joint_positions` in millimetres and `body_id`",
+        ending=".json",
+        read=kinect.azure,
+        y_down=True,
+        confidence="none",
+        lost="orientations; time stamps give the frames per second",
+        recognised=kinect.is_azure,
+        layout="kinect32",
+        units="m",
+    ),
+    "kinect-json": PoseFormat(
+        tools="recorders of Kinect v1 and v2, such as those of G3D",
+        clip="a file, `PERSON/ACTION/N.json`",
+        content="a list of frames of 20 or 25 joints `x`, `y`, `z`, numbers or texts",
+        ending=".json",
+        read=kinect.joint_lists,
+        y_down=False,
+        confidence="none",
+        lost="nothing",
+        recognised=kinect.is_joint_lists,
+        units="m",
+        fps=30.0,
+        names=file_names.PERSON_AND_ACTION,
     ),
     "alphapose": PoseFormat(
         tools="AlphaPose",
@@ -143,6 +211,69 @@ FORMATS: Mapping[Format, PoseFormat] = {
         confidence="`visibility`, or `presence` where that is null",
         lost="landmarks in the image where there are world landmarks; hands and faces",
         recognised=lambda content: True,
+        layout="mediapipe33",
+        units="m",
+    ),
+    "msr-action3d": PoseFormat(
+        tools="MSR Action3D",
+        clip="a file, `aAA_sSS_eEE_skeleton3D.txt`",
+        content="20 rows `x y z confidence` a frame; their order becomes that of Kinect v1",
+        ending="_skeleton3d.txt",
+        read=kinect.msr_action3d,
+        y_down=False,
+        confidence="the fourth number; 0 marks joints that were inferred, which are taken all the same",
+        lost="nothing",
+        recognised=lambda content: _numbers(content) == 4,
+        layout="kinect20",
+        units="m",
+        fps=15.0,
+        min_confidence="ignore",
+        names=file_names.MSR_ACTION3D,
+    ),
+    "hands": PoseFormat(
+        tools="DHG-14/28, SHREC'17",
+        clip="a file, `gesture_G/finger_F/subject_S/essai_E/skeleton[s]_world.txt`",
+        content="rows of 22 joints x y z",
+        ending="_world.txt",
+        read=kinect.hand22,
+        y_down=False,
+        confidence="none",
+        lost="the number of fingers, skeletons in the image",
+        recognised=lambda content: _numbers(content) == 66,
+        layout="hand22",
+        units="m",
+        fps=30.0,
+        names=file_names.HANDS,
+    ),
+    "utkinect": PoseFormat(
+        tools="UTKinect-Action3D",
+        clip="an action of a file `joints_sSS_eEE.txt`, as `actionLabel.txt` beside it lists them",
+        content="rows of a frame number and 20 joints x y z",
+        ending=".txt",
+        read=kinect.utkinect,
+        y_down=False,
+        confidence="none",
+        lost="frames outside of actions, a person's second skeleton in a frame",
+        recognised=lambda content: _numbers(content) == 61,
+        layout="kinect20",
+        units="m",
+        fps=15.0,
+        names=file_names.UTKINECT,
+        parts=kinect.utkinect_parts,
+    ),
+    "utd-mhad": PoseFormat(
+        tools="UTD-MHAD",
+        clip="a file, `aA_sS_tT_skeleton.mat`",
+        content="`d_skel` (20, 3, T); its order becomes that of Kinect v1; needs scipy",
+        ending=".mat",
+        read=matlab.utd_mhad,
+        y_down=False,
+        confidence="none",
+        lost="nothing",
+        layout="kinect20",
+        units="m",
+        fps=30.0,
+        names=file_names.UTD_MHAD,
     ),
     "bvh": PoseFormat(
         tools="Blender, MotionBuilder, Mixamo, Rokoko, Xsens, CMU's database",
@@ -157,7 +288,7 @@ FORMATS: Mapping[Format, PoseFormat] = {
         motion_capture=True,
     ),
 }
-"""Format → its facts; a JSON file is of the first of them that recognises its content."""
+"""Format → its facts; of those of one ending a file is of the first that recognises its content."""
 
 
 def find_format(name: str) -> Format:
@@ -181,6 +312,7 @@ def load(
     aspect: float | None = None,
     unit: Unit | None = None,
     up: Axis | None = None,
+    span: tuple[int, int] | None = None,
 ) -> Poses:
     """Reads one clip.
 
@@ -193,11 +325,14 @@ def load(
         aspect: Width by height of the picture, where coordinates are fractions of them; None leaves that to the file.
         unit: Unit of motion capture; None lets its reader tell.
         up: Axis of motion capture that points up; None lets its reader tell.
+        span: Numbers of the first and the last frame, of a file that holds several clips.
 
     Raises:
         ReadError: The clip is damaged or not in the format.
     """
-    poses = FORMATS[format].read(files, Wanted(channels, layout, axes, unit, up))
+    facts = FORMATS[format]
+    poses = facts.read(files, Wanted(channels, layout, axes, unit, up, span))
+    poses = poses if poses.fps is not None else replace(poses, fps=facts.fps)
     return in_heights(poses, aspect, files[0] if len(files) == 1 else files[0].parent)
 
 

@@ -6,7 +6,7 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,9 +21,10 @@ from skelcl.data.official_splits import check_store_name
 from skelcl.data.poses.aspect import REASON as ASPECT
 from skelcl.data.poses.aspect import parse_aspect
 from skelcl.data.poses.axes import check_axes
-from skelcl.data.poses.contents import MOST_BODIES, Axis, Poses, Unit
+from skelcl.data.poses.contents import MOST_BODIES, Axis, Part, Poses, Unit
 from skelcl.data.poses.estimators import OPENPOSE
-from skelcl.data.poses.formats import FORMATS, Format, load
+from skelcl.data.poses.file_names import FileNames
+from skelcl.data.poses.formats import FORMATS, Format, MinConfidence, load
 from skelcl.data.poses.keypoint_arrays import Container, peek
 from skelcl.data.poses.layouts import find_layout, map_layout
 from skelcl.data.poses.reader import PoseReader, guess_layout
@@ -48,6 +49,7 @@ class Clip:
     label: str | None = None
     subject: int = -1
     camera: int = -1
+    span: tuple[int, int] | None = None
 
     @property
     def place(self) -> Path:
@@ -69,7 +71,7 @@ class _Reader:
     up: Axis | None
 
     def __call__(self, clip: Clip) -> list[Recording]:
-        known = self.axes, self.aspect, self.unit, self.up
+        known = self.axes, self.aspect, self.unit, self.up, clip.span
         poses = load(self.format, clip.files, self.poses.channels, self.poses.layout, *known)
         joints, warnings = self.poses(poses, clip.place)
         never = np.isnan(joints[..., 0]).all(1)
@@ -107,7 +109,7 @@ def convert_poses(
     channels: Literal[2, 3] | None = None,
     axes: str | None = None,
     aspect: str | None = None,
-    min_confidence: float = 0.0,
+    min_confidence: MinConfidence | None = None,
     max_bodies: int = 2,
     y_down: bool | None = None,
     fill_unseen: bool = False,
@@ -137,7 +139,8 @@ def convert_poses(
             their sizes and numbers tell.
         aspect: Width by height of the picture (``16/9``, ``1920x1080``), where flat coordinates are fractions of them;
             by default what the files say.
-        min_confidence: Joints of a smaller confidence are missing; those of confidence 0 always are.
+        min_confidence: Joints of a smaller confidence are missing, and so are those of confidence 0; ``"ignore"``: all
+            are taken; by default 0, and ``"ignore"`` where 0 marks joints that were inferred.
         max_bodies: Bodies to keep of each clip: those that are seen in most frames.
         y_down: Whether y points down, as in images; by default so for pose estimators. Stores have it upwards.
         fill_unseen: Place a joint that a clip never shows on the joint that it hangs on, or, without hips, on the
@@ -182,8 +185,9 @@ def convert_poses(
     ]
     source = given or guess_layout(first, format)
     change = None if to is None or find_layout(to) == source else map_layout(source, find_layout(to))
-    classes = _classes([clip.label for clip in clips if clip.label is not None])
+    classes = _classes([clip.label for clip in clips if clip.label is not None], FORMATS[format].names)
     y_down = FORMATS[format].y_down if y_down is None else y_down
+    min_confidence = FORMATS[format].min_confidence if min_confidence is None else min_confidence
     poses = PoseReader(
         layout=source,
         change=change,
@@ -203,7 +207,7 @@ def convert_poses(
         classes=classes,
         reader=2,
         axes="y up, z away from the camera" if y_down and poses.channels == 3 else "y up" if capture else flat,
-        units="m" if (format == "mediapipe" and poses.channels == 3) or capture else "as given",
+        units="m" if capture else (FORMATS[format].units if poses.channels == 3 else None) or "as given",
         fps=reader.fps,
         channels=poses.channels,
     )
@@ -270,15 +274,17 @@ def _first(
     problems = []
     for clip in clips[:100]:
         try:
-            return load(format, clip.files, channels, layout, axes, aspect, unit, up)
+            return load(format, clip.files, channels, layout, axes, aspect, unit, up, clip.span)
         except ReadError as error:
             problems.append(str(error))
     raise StoreError(f"none of the first {len(problems)} clips can be read as {format}, the first: {problems[0]}")
 
 
-def _classes(labels: Sequence[str]) -> tuple[str, ...]:
-    """Class names in the order of the labels: by number when all are numbers, else by name."""
+def _classes(labels: Sequence[str], told: FileNames | None = None) -> tuple[str, ...]:
+    """Class names in the order of the data set's numbers, of the labels when all of them are numbers, else by name."""
     names = set(labels)
+    if told is not None and names <= set(told.classes.values()):
+        return tuple(name for name in told.classes.values() if name in names)
     # Python refuses to convert thousands of digits.
     numbers = all(name.isdecimal() and len(name) < 20 for name in names)
     return tuple(sorted(names, key=int) if numbers else sorted(names))
@@ -286,7 +292,8 @@ def _classes(labels: Sequence[str]) -> tuple[str, ...]:
 
 def _fingerprint(clip: Clip) -> str:
     files = " ".join(map(fingerprint, clip.files))
-    return f"{zlib.crc32(files.encode()):08x}:{clip.label}:{clip.subject}:{clip.camera}"
+    part = "" if clip.span is None else f":{clip.span}"
+    return f"{zlib.crc32(files.encode()):08x}:{clip.label}:{clip.subject}:{clip.camera}{part}"
 
 
 # --- which clips there are --------------------------------------------------------------------------------------------
@@ -322,7 +329,7 @@ def find(
         if format == "openpose":
             clip, fits = file.parent, OPENPOSE.fullmatch(file.name) is not None
         else:
-            clip, fits = file.with_suffix(""), file.suffix.lower() == FORMATS[format].ending
+            clip, fits = file.with_suffix(""), file.name.lower().endswith(FORMATS[format].ending)
         if fits and format != "openpose" and clip.relative_to(top).as_posix() in groups:
             raise StoreError(f"{file}: there is another clip of this name beside it: rename one of them")
         if fits and re.search(r"[\x00-\x1f\ud800-\udfff]", clip.as_posix()):  # the latter: bytes that are no UTF-8
@@ -341,12 +348,44 @@ def find(
         Clip(tuple(files), top.name if key == "." else key, Path(key).parent.name or None)
         for key, files in groups.items()
     ]
+    clips = [_named(clip, format) for clip in clips]
+    if parts := FORMATS[format].parts:
+        clips = _parts(clips, parts)
     if own_names and format in ("npz", "json"):
         clips = [_peeked(clip, format) for clip in clips]
     if labels is not None:
         clips, news = _labelled(clips, labels)
         notices += news
     return sorted(clips, key=lambda clip: clip.id), notices
+
+
+def _named(clip: Clip, format: Format) -> Clip:
+    """Label, subject and camera as the name of its file tells them."""
+    names = FORMATS[format].names
+    told = {} if names is None else names.told(clip.id)
+    numbers = {key: int(told.get(key, "-1")) for key in ("subject", "camera")}
+    return replace(
+        clip,
+        label=told.get("label", clip.label),
+        subject=numbers["subject"] if numbers["subject"] <= 999 else -1,
+        camera=numbers["camera"] if numbers["camera"] <= 127 else -1,
+    )
+
+
+def _parts(clips: Sequence[Clip], parts: Callable[[Sequence[Path]], Mapping[Path, Sequence[Part]]]) -> list[Clip]:
+    """The clips of files that hold several."""
+    try:
+        found = parts([clip.files[0] for clip in clips])
+    except ReadError as error:
+        raise StoreError(str(error)) from error
+    out = [
+        replace(clip, id=f"{clip.id}/{part.name}", label=part.label, span=part.span)
+        for clip in clips
+        for part in found[clip.files[0]]
+    ]
+    if not out:
+        raise StoreError(f"none of the {len(clips)} files, such as {clips[0].files[0]}, holds a clip")
+    return out
 
 
 def _peeked(clip: Clip, format: Container) -> Clip:

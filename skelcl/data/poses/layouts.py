@@ -197,6 +197,7 @@ _SAME = {
     "hip": "pelvis",
     "hips": "pelvis",
     "spine": "mid spine",
+    "spine navel": "mid spine",
     "spine shoulder": "neck base",
     "shoulder center": "neck base",
     "thorax": "neck base",

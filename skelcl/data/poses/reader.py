@@ -10,7 +10,7 @@ import numpy as np
 from skelcl.data.cleaning import absent_frames
 from skelcl.data.formats.containers import short_repr
 from skelcl.data.poses.contents import MOST_BODIES, Poses
-from skelcl.data.poses.formats import FORMATS, Format
+from skelcl.data.poses.formats import FORMATS, Format, MinConfidence
 from skelcl.data.poses.layouts import LayoutMap
 from skelcl.data.recording import ReadError
 from skelcl.data.store import StoreError, fill_joints
@@ -27,7 +27,8 @@ class PoseReader:
         layout: Layout of the poses.
         change: Way to the layout of the store; None where it is the same.
         channels: Coordinates per joint.
-        min_confidence: Joints of a smaller confidence are missing; those of confidence 0 always are.
+        min_confidence: Joints of a smaller confidence are missing, and so are those of confidence 0; ``ignore``: as if
+            there were no confidence.
         max_bodies: Bodies to keep: those that are seen in most frames.
         max_persons: Bodies that may be judged one by one, likewise.
         y_down: Whether y points down.
@@ -39,7 +40,7 @@ class PoseReader:
     layout: Skeleton
     change: LayoutMap | None
     channels: int
-    min_confidence: float = 0.0
+    min_confidence: MinConfidence = 0.0
     max_bodies: int = 2
     y_down: bool = False
     fill_unseen: bool = False
@@ -86,7 +87,7 @@ class PoseReader:
             raise ReadError("layout", f"{place}: its layout is {poses.layout!r}, not {self.layout.name!r}")
         zero = (joints == 0).all(-1)
         missing = ~np.isfinite(joints).all(-1) | zero.all(-1, keepdims=True)
-        if poses.confidence is None:
+        if poses.confidence is None or self.min_confidence == "ignore":
             missing |= zero & self.zero_missing
         else:
             missing |= ~(poses.confidence > 0) | (poses.confidence < self.min_confidence)
@@ -130,7 +131,7 @@ def guess_layout(first: Poses, format: Format) -> Skeleton:
     if first.skeleton is not None:
         return first.skeleton
     joints = first.joints.shape[2]
-    name = first.layout or ("mediapipe33" if format == "mediapipe" else None)
+    name = first.layout or FORMATS[format].layout
     if name is None and FORMATS[format].y_down:
         name = _BY_SIZE.get(joints)
     if name not in LAYOUTS:

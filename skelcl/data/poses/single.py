@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from skelcl.data.formats.containers import read_json
+from skelcl.data.formats.containers import decode, read_bytes, read_json
 from skelcl.data.poses.aspect import parse_aspect
 from skelcl.data.poses.axes import check_axes
 from skelcl.data.poses.estimators import OPENPOSE
@@ -73,10 +74,17 @@ def read_clip(
         raise StoreError("--layout is missing: a table has names of joints, but not their order and tree")
     order, shape = check_axes(axes), parse_aspect(aspect)
     try:
-        poses = load(known, clips[0].files, None, source, order, shape)
+        poses = load(known, clips[0].files, None, source, order, shape, span=clips[0].span)
         source = source or guess_layout(poses, known)
         flat = FORMATS[known].y_down if y_down is None else y_down
-        reader = PoseReader(source, None, poses.joints.shape[-1], max_bodies=max_bodies, y_down=flat)
+        reader = PoseReader(
+            source,
+            None,
+            poses.joints.shape[-1],
+            FORMATS[known].min_confidence,
+            max_bodies=max_bodies,
+            y_down=flat,
+        )
         joints, _ = reader(poses, clips[0].place)
     except ReadError as error:
         raise InputError(str(error)) from error
@@ -100,12 +108,19 @@ def guess_format(input: Path) -> Format:
             return "openpose"
         if file.name == "labels.csv":
             continue
-        fits = [format for format, facts in FORMATS.items() if facts.ending == file.suffix.lower()]
-        if len(fits) == 1:
+        fits = [format for format, facts in FORMATS.items() if file.name.lower().endswith(facts.ending)]
+        if len(fits) == 1 and FORMATS[fits[0]].recognised is None:
             return fits[0]
-        content = read_json(file) if fits else None
+        content = _beginning(file) if fits else None
         for format in fits:
             recognised = FORMATS[format].recognised
             if recognised is not None and recognised(content):
                 return format
     raise InputError(f"{input}: looks like no clip; say what it is with --format")
+
+
+def _beginning(file: Path) -> Any:
+    """What formats of the same ending are told apart by: JSON as a whole, of a text the first row."""
+    if file.suffix.lower() == ".json":
+        return read_json(file)
+    return next((row for row in decode(read_bytes(file), file).splitlines() if row.strip()), "")
