@@ -299,8 +299,12 @@ def _print_summary(name: str, found: Recognition, notes: Sequence[str]) -> None:
 
 
 def _told(one: Candidate | Segment) -> str:
-    sure = "" if one.probability is None else f" {one.probability:.2f}"
-    return one_line(one.label or "nobody") + (sure if one.votes is None else f" ({one.votes:.3g} votes)")
+    sure = ""
+    if one.probability is not None:
+        sure = f" {one.probability:.2f}"
+    elif one.votes is not None:
+        sure = f" ({one.votes:.3g} vote{'s' * (one.votes != 1)})"
+    return one_line(one.label or "nobody") + sure
 
 
 def _draw(

@@ -46,7 +46,7 @@ class Predictor:
     The checkpoint needs neither its data set nor another file. Features of the training clips, wherever they are
     needed, are those in ``<name>.gallery.npz`` beside the checkpoint, which may travel with it; where that is missing,
     or of a changed checkpoint, they are computed once from the store and kept there, with the probe that was trained on
-    them.
+    them and what calibrates its probabilities.
 
     Args:
         ckpt_path: Checkpoint of the run.

@@ -242,4 +242,4 @@ def test_votes_are_told_as_votes_and_one_neighbour_tells_no_number(drawn, skelcl
             assert segment.keys() == {"start", "stop", "label", "probability"}
         else:
             assert best["votes"] == segment["votes"] == window.top[0].votes
-            assert line.startswith(f"clip: {best['label']} ({best['votes']} votes)")
+            assert line.startswith(f"clip: {best['label']} ({best['votes']} vote")
