@@ -128,20 +128,47 @@ def test_a_body_that_is_none_spoils_its_own_label_alone(path, people):
 # --- who is who -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ids", [True, False])
-def test_ids_of_a_file_are_kept_whoever_is_listed_first(ids, tmp_path):
-    random = np.random.default_rng(0)
-    flat = random.uniform(size=(2, 1, 18, 3)) * [80, 80, 0] + [[[[0, 0, 1]]], [[[300, 0, 1]]]]
-    flat = flat.repeat(6, 1)
-    for t in range(6):
-        listed = [
-            {"person_id": [number if ids else -1], "pose_keypoints_2d": flat[n, t].ravel().tolist()}
-            for n, number in ((0, 7), (1, 3))
+JOINTS = {"openpose": 18, "alphapose": 17, "coco": 17, "azure-kinect": 32}
+
+
+def write_frames(folder, form, joints, numbers):
+    """Files of two people, (2, T, V, 3), the one who is listed first being listed last in every other frame."""
+    frames = [
+        [(number, joints[n, t]) for n, number in enumerate(numbers)][:: (-1) ** t] for t in range(joints.shape[1])
+    ]
+    if form == "openpose":
+        for t, listed in enumerate(frames):
+            people = [{"person_id": [number], "pose_keypoints_2d": one.ravel().tolist()} for number, one in listed]
+            (folder / f"clip_{t:03}_keypoints.json").write_text(json.dumps({"people": people}))
+    elif form == "azure-kinect":
+        content = [
+            {"bodies": [{"body_id": number, "joint_positions": one.tolist()} for number, one in listed]}
+            for listed in frames
         ]
-        (tmp_path / f"clip_{t:03}_keypoints.json").write_text(json.dumps({"people": listed[:: (-1) ** t]}))
-    poses = load_poses("openpose", sorted(tmp_path.glob("*.json")), 2)
+        (folder / "clip.json").write_text(json.dumps({"frames": content}))
+    else:
+        key = {"alphapose": "idx", "coco": "track_id"}[form]
+        content = [
+            {"image_id": f"{t}.jpg", "keypoints": one.ravel().tolist(), key: number}
+            for t, listed in enumerate(frames)
+            for number, one in listed
+        ]
+        (folder / "clip.json").write_text(json.dumps(content))
+    return sorted(folder.glob("*.json"))
+
+
+@pytest.mark.parametrize("ids", [True, False])
+@pytest.mark.parametrize("form", JOINTS)
+def test_ids_of_a_file_are_kept_whoever_is_listed_first(form, ids, tmp_path):
+    random = np.random.default_rng(0)
+    joints = random.uniform(size=(2, 1, JOINTS[form], 3)) * [80, 80, 0] + [[[[0, 0, 1]]], [[[300, 0, 1]]]]
+    files = write_frames(tmp_path, form, joints.repeat(6, 1), (7, 3) if ids else (-1, -1))
+    poses = load_poses(form, files, 3 if form == "azure-kinect" else 2)
     assert poses.tracks == (("3", "7") if ids else ("0", "1"))
-    np.testing.assert_allclose(poses.joints, flat[[1, 0] if ids else [0, 1], ..., :2], rtol=1e-6)
+    places = poses.joints[:, :, :, 0] - poses.joints[:, :1, :1, 0]
+    expected = joints[[1, 0] if ids else [0, 1], :, :, 0] - joints[[1, 0] if ids else [0, 1], :, :1, 0]
+    scale = places[0, 0, 1] / expected[0, 0, 1]  # units and axes are another matter
+    np.testing.assert_allclose(places, scale * expected.repeat(6, 1), rtol=1e-4, atol=1e-4)
 
 
 def test_the_command_tells_each_person_by_the_name_in_the_file(path, people, skelcl, tmp_path, capfd):

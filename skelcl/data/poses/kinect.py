@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -198,8 +199,7 @@ def azure(files: Sequence[Path], wanted: Wanted) -> Poses:
                 raise ReadError("joints", f"{file}: frame {t}: joint_positions are {joints.shape}, not (32, 3)")
             people[t].append(_sure(joints * _MM))
             ids[t].append(whole(body.get("body_id")))
-    poses = assemble(people, file, numbers=ids)
-    return Poses(poses.joints, poses.confidence, fps=_rate(frames), others=poses.others, notes=poses.notes)
+    return replace(assemble(people, file, numbers=ids), fps=_rate(frames))
 
 
 def is_azure(content: Any) -> bool:
