@@ -1,5 +1,6 @@
 """An encoder of one layout of joints on data of others: as if these had been mapped when they were imported."""
 
+import csv
 import json
 from functools import cache
 from pathlib import Path
@@ -105,6 +106,12 @@ def judged(checkpoint, data, output):
     return found.metrics, found.features["learned"][1].features
 
 
+def seen(folder):
+    """What the record says of the joints and the rate that the clips were given."""
+    data = json.loads((folder / "results.json").read_text())["run"]["data"]
+    return tuple(data.get(name) for name in ("layout", "fps", "changes"))
+
+
 def told(capfd):
     """The lines that tell how data were matched to a checkpoint."""
     return [line for line in capfd.readouterr().out.splitlines() if " for runs/" in line]
@@ -121,8 +128,17 @@ def told(capfd):
 def test_an_encoder_of_nw_ucla_is_judged_on_other_joints(kinect, tmp_path, capfd, store, layout, line):
     found, features = judged(kinect(layout), block(store), tmp_path / "found")
     assert told(capfd) == [f"{store} for {kinect(layout)}: {line}"]
+    assert seen(tmp_path / "found") == (layout, 30.0, [f"{store} → {layout}"])
+    told_of = f"clips of {store} are not seen as they are stored: {store} → {layout}"
+    assert told_of in (tmp_path / "found" / "table.md").read_text()
+    assert told_of.partition(" →")[0] in (tmp_path / "found" / "report.html").read_text()
+    run(words("results", tmp_path / "found", "--output", tmp_path / "found.csv"))
+    assert f"found: {told_of}.**" in capfd.readouterr().out
+    (row,) = csv.DictReader((tmp_path / "found.csv").read_text().splitlines())
+    assert (row["layout"], row["fps"]) == (layout, "30.0")
     expected, same = judged(kinect(layout), block(f"{store}-{layout}"), tmp_path / "expected")
     assert told(capfd) == []
+    assert seen(tmp_path / "expected") == (None, None, None)
     assert torch.equal(features, same)
     assert found == expected
     assert found["test/knn_top1"] > 0
@@ -256,6 +272,8 @@ def test_a_recording_of_another_rate_is_resampled(at_thirty, place, tmp_path, ca
     found, features = judged(at_thirty, block("fast"), tmp_path / "found")
     line = "ntu25 mapped to kinect20, 0 joints made of others, 5 left out; 120 frames per second resampled to 30"
     assert told(capfd) == [f"fast for {at_thirty}: {line}"]
+    resampled = "120 → 30 frames per second, linearly interpolated"
+    assert seen(tmp_path / "found") == ("kinect20", 30.0, ["ntu25 → kinect20", resampled])
     expected, same = judged(at_thirty, block("ntu25-kinect20"), tmp_path / "expected")
     torch.testing.assert_close(features, same, rtol=0, atol=1e-5)
     assert found["test/knn_top1"] == expected["test/knn_top1"]

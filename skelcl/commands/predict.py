@@ -95,7 +95,8 @@ def predict_clips(
         gallery: Features of the training clips, for labels by knn or probe and for nearest training clips where the
             data set is not: what `skelcl predict --ckpt_path X.ckpt --data.predict_split train --features.path FILE`
             wrote; by default X.gallery.npz beside the checkpoint.
-        window: Frames of a window, for long recordings; by default a clip is judged whole.
+        window: Frames of a window, for long recordings; by default a clip is judged whole. Windows of a clip of another
+            rate last as long, and each begins at a frame of the clip.
         stride: Frames from one window to the next; by default half a window.
         unknown: Tell clips that are like nothing in training, at the cost of this share of known clips, say 0.05:
             those farther from the nearest training clip than all but so many training clips, held out, are.

@@ -22,6 +22,7 @@ from skelcl.evaluation.features import NamedClips, named_clips
 from skelcl.evaluation.mixed import mixed_parts
 from skelcl.files import one_line
 from skelcl.runs.checkpoints import read_file
+from skelcl.skeleton import Skeleton
 
 DATA_KEY = "skelcl_data"
 """Where a checkpoint carries the facts of :func:`training_facts`."""
@@ -53,6 +54,18 @@ class Store(Protocol):
     @property
     def digest(self) -> str:
         """Hexadecimal SHA-256 of its data."""
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Layout of the joints of its clips."""
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """What is known of all clips, ``fps`` among it."""
+
+    @property
+    def changes(self) -> Sequence[str]:
+        """What is done to the clips on their way into a batch, one text each."""
 
 
 @runtime_checkable

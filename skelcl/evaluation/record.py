@@ -123,6 +123,8 @@ def remarks(run: Mapping[str, Any]) -> list[str]:
         lines.append(f"{run['selection']}: the weights are random")
     if (seen := describe_overlap(data)) not in ("none", "not known"):
         lines.append(f"of the {data['test_clips']} test clips {seen} were among those that the network was trained on")
+    if changes := data.get("changes"):
+        lines.append(f"clips of {data['name']} are not seen as they are stored: {'; '.join(changes)}")
     if data.get("changed"):
         lines.append(f"the store {data['name']} is not the one that the network was trained on")
     return lines
@@ -312,7 +314,15 @@ def _data(
         "changed": changed(facts, data),
         "labels": labels,
         **({} if labelled is None or gallery == labels else {"gallery": gallery}),
+        **_adapted(data),
     }
+
+
+def _adapted(data: SplitClips) -> dict[str, Any]:
+    """The joints and the rate that the clips of a store were given, and how; nothing where they are as stored."""
+    if not (changes := [change.partition("\n")[0] for change in data.store.changes]):
+        return {}
+    return {"layout": data.store.skeleton.name, "fps": data.store.meta["fps"], "changes": changes}
 
 
 def _tested_only(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,6 +77,8 @@ class Result:
             "parameters": run["parameters"],
             "data": data["name"],
             "split": data["split"],
+            "layout": data.get("layout"),
+            "fps": data.get("fps"),
             "test": f"{data['test_clips']} ({str(data['test_sha256'])[:6]})" + trained_on_test * f", {seen} trained on",
             # Each seed draws clips of its own by the rule; a list of clips, or all of them, is always the same.
             "labels": f"{rule}: {labels.get('clips')}"

@@ -59,7 +59,8 @@ class Predictor:
         k: Neighbours that vote; by default those of the run's evaluation.
         top_k: Classes that are told of.
         neighbours: Nearest training clips that are told of; 0 for none. By default 3 where gallery or store are there.
-        window: Frames of a window of a long recording; None judges recordings whole.
+        window: Frames of a window of a long recording; None judges recordings whole. Windows of a recording of another
+            rate last as long, and each begins at a frame of the recording.
         stride: Frames from one window to the next; by default half a window.
         trust: Modules whose classes the checkpoint may name, beside those of skelcl and torch.optim; a text separates
             them by commas.
