@@ -86,7 +86,7 @@ def test_the_root_holds_what_every_room_needs():
     assert files == LIGHT | {"clips", "cli", "__main__"}
 
 
-DATA_SETS = {"ntu", "nw_ucla", "pku_mmd"}
+DATA_SETS = {"bandai_namco", "ntu", "nw_ucla", "pku_mmd"}
 PUBLISHED = {"agcn", "as_cal", "ctr_gcn", "hcn", "hyperformer", "scd_net", "sds_cl", "std_cl"}
 SAME_NAME = {
     **dict.fromkeys(DATA_SETS, "a data set's module, its raw files and their generated twins"),

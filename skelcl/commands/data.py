@@ -8,7 +8,7 @@ from typing import Literal
 from skelcl.bounds import PositiveFloat, PositiveInt, Share, bounded
 from skelcl.commands.parsing import Commands
 from skelcl.data.export_arrays import Target, export
-from skelcl.data.formats import ntu, ntu_release, nw_ucla, pku_mmd
+from skelcl.data.formats import bandai_namco, ntu, ntu_release, nw_ucla, pku_mmd
 from skelcl.data.import_arrays import convert_arrays
 from skelcl.data.inspection import check, list_stores
 from skelcl.data.poses.contents import Axis, Unit
@@ -383,6 +383,37 @@ def prepare_pku_mmd(
     _print_summary(store)
 
 
+@bounded
+def prepare_bandai_namco(
+    raw: Path | list[Path] | None = None,
+    root: Path = Path("data"),
+    part: Literal[1, 2] = 2,
+    overwrite: bool = False,
+    strict: bool = False,
+    max_failed: Share = 0.01,
+    jobs: PositiveInt | None = None,
+) -> None:
+    """Bandai-Namco motion capture: BVH files to a store. A run that was interrupted continues where it stopped.
+
+    Args:
+        raw: Zip archives of the repository, or folders that hold them or their unpacked files at any depth.
+        root: Folder of the stores; the store becomes ROOT/bandai-namco-PART.
+        part: Part of the data set; files of the other one are ignored.
+        overwrite: Replace a store that was made from other files.
+        strict: Stop at the first file that cannot be read.
+        max_failed: Share of the files that may fail; above it no store is written.
+        jobs: Processes that read; chosen by the size of the data set when not given.
+
+    Raises:
+        StoreError: The files cannot be used, or the target holds something else.
+    """
+    if not raw:
+        raise StoreError(f"--raw is missing: skelcl data prepare bandai-namco --part {part} --raw ZIP --root {root}")
+    files = raw if isinstance(raw, list) else [raw]
+    _print_summary(bandai_namco.prepare(files, root, part, overwrite=overwrite, strict=strict, max_failed=max_failed,
+                                        jobs=jobs))  # fmt: skip
+
+
 def _print_summary(store: SkeletonStore) -> None:
     """What a conversion came to, in a few lines, each with the first clip of its kind."""
     for line in store.report["summary"]:
@@ -402,6 +433,7 @@ COMMANDS: Commands = {
         "ntu60": prepare_ntu60,
         "ntu120": prepare_ntu120,
         "pku-mmd": prepare_pku_mmd,
+        "bandai-namco": prepare_bandai_namco,
     },
     "import": {
         "_help": "Convert your own data, or data that others processed, to a store.",

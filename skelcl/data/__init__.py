@@ -6,6 +6,7 @@ from skelcl.data.recording import Recording
 from skelcl.data.store import SkeletonStore, StoreError
 
 if TYPE_CHECKING:
+    from skelcl.data.bandai_namco import BandaiNamco
     from skelcl.data.custom import Custom
     from skelcl.data.datamodule import SkeletonDataModule
     from skelcl.data.mixture import Mixture
@@ -19,6 +20,7 @@ __all__ = [
     "NTU120",
     "NWUCLA",
     "PKUMMD",
+    "BandaiNamco",
     "Custom",
     "Mixture",
     "Recording",
@@ -33,6 +35,7 @@ def __getattr__(name: str) -> object:
     # Lightning takes seconds and 200 MB to import; `skelcl data prepare` does without it.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from skelcl.data.bandai_namco import BandaiNamco
     from skelcl.data.custom import Custom
     from skelcl.data.datamodule import SkeletonDataModule
     from skelcl.data.mixture import Mixture
@@ -42,6 +45,7 @@ def __getattr__(name: str) -> object:
     from skelcl.data.synthetic.datamodule import Synthetic
 
     globals().update(
+        BandaiNamco=BandaiNamco,
         Custom=Custom,
         Mixture=Mixture,
         SkeletonDataModule=SkeletonDataModule,

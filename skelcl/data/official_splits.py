@@ -6,12 +6,17 @@ import re
 
 import numpy as np
 
-from skelcl.data.formats import ntu_release, nw_ucla, pku_release
+from skelcl.data.formats import bandai_namco, ntu_release, nw_ucla, pku_release
 from skelcl.data.formats.arrays import TEST, TRAIN
 from skelcl.data.store import SkeletonStore
 from skelcl.errors import InputError
 
-_OFFICIAL = (nw_ucla.INFO.name, *ntu_release.PUBLISHED, *(info.name for info in pku_release.INFO.values()))
+_OFFICIAL = (
+    nw_ucla.INFO.name,
+    *ntu_release.PUBLISHED,
+    *(info.name for info in pku_release.INFO.values()),
+    *(info.name for info in bandai_namco.INFO.values()),
+)
 """Stores whose data modules split by columns or ids of the data set."""
 
 
@@ -52,5 +57,8 @@ def official_splits(store: SkeletonStore) -> dict[str, np.ndarray]:
     for part in pku_release.PARTS:
         if name == pku_release.INFO[part].name:
             return pku_release.splits(index, part)
+    for number in (1, 2):
+        if name == bandai_namco.INFO[number].name:
+            return bandai_namco.splits(index, 1 if number == 1 else 2)
     train = np.char.startswith(store.ids, TRAIN)
     return {"imported": train} if (train | np.char.startswith(store.ids, TEST)).all() else {}

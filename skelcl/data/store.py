@@ -18,7 +18,7 @@ from skelcl.data.orientation import REVERSED, is_reversed
 from skelcl.data.schema import COLUMNS, Flag, check_index, checked_meta
 from skelcl.errors import InputError
 
-_PREPARED = re.compile(r"nw-ucla|ntu60|ntu120|pku-mmd-[12]")
+_PREPARED = re.compile(r"nw-ucla|ntu60|ntu120|(pku-mmd|bandai-namco)-[12]")
 """Stores that ``skelcl data prepare`` makes."""
 _LARGEST_COLUMN = 1 << 30
 """Bytes of a column of the index; those of the names of 114,000 clips have 9 MB."""

@@ -31,7 +31,7 @@ from skelcl.data.bodies import BodyFrames
 from skelcl.data.cleaning import clean
 from skelcl.data.convert import convert
 from skelcl.data.facts import FACTS_KEY
-from skelcl.data.formats import ntu, ntu_skeleton, nw_ucla, pku_mmd, pku_text
+from skelcl.data.formats import archives, ntu, ntu_skeleton, nw_ucla, pku_mmd, pku_text
 from skelcl.data.import_arrays import open_arrays, read_names
 from skelcl.data.inspection import statistics
 from skelcl.data.poses.importing import read_labels
@@ -111,7 +111,7 @@ class NwUcla:
             cleaned(nw_ucla.read((self.file, 0, "")), KINECT20)
             return
         self.zip.write_bytes(mutated_zip(rng, rng.choice(self.packed)))
-        nw_ucla._archive.cache_clear()
+        archives.open_archive.cache_clear()
         for source in nw_ucla.find([self.zip])[0]:
             cleaned(nw_ucla.read(source.where), KINECT20)
 

@@ -6,17 +6,16 @@ They are apart from the data module so that preparing data does not import Light
 from __future__ import annotations
 
 import re
-import zipfile
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from skelcl.data.convert import convert
-from skelcl.data.formats.containers import decode, members, open_zip, parse_json, read_bytes, read_member, short_repr
-from skelcl.data.formats.folders import files_below, fingerprint
+from skelcl.data.formats import archives
+from skelcl.data.formats.archives import find_members
+from skelcl.data.formats.containers import decode, parse_json, short_repr
 from skelcl.data.recording import DatasetInfo, Notice, ReadError, Recording, Source
 from skelcl.data.store import SkeletonStore, StoreError, train_duplicates
 from skelcl.skeleton import KINECT20
@@ -53,7 +52,6 @@ _LABELS = {action: label for label, action in enumerate(ACTIONS)}
 _NOT_A_NUMBER = re.compile(
     r"(?<=[\[,\s])[-+]?(1\.#(QNAN|SNAN|IND|INF)\d*|nan(\((ind|snan)\))?|inf(inity)?)(?=[\],\s])", re.IGNORECASE
 )
-_Member = tuple[Path, int, str]  # zip file, its time stamp, member; member "" is the file itself
 
 
 def prepare(
@@ -147,64 +145,19 @@ def find(raw: Sequence[Path]) -> tuple[list[Source], str, list[Notice]]:
     Raises:
         StoreError: A path is missing, a zip file is damaged, nothing was found, or two files of one name differ.
     """
-    sources: dict[str, Source] = {}
-    kinds: set[str] = set()
-    others: list[str] = []
-    notices: list[Notice] = []
-    for where, checksum in chain.from_iterable(_list(path) for path in raw):
-        file, _, member = where
-        stem, dot, suffix = (Path(member) if member else file).name.partition(".")
-        if not _NAME.fullmatch(stem) or dot + suffix != ".json":
-            others.append(_show(where))
-            continue
-        kinds.add("zip" if member else "folder")
-        checksum = checksum or fingerprint(file)
-        known = sources.setdefault(stem, Source(stem, where, checksum))
-        if known.where == where:
-            continue
-        if known.fingerprint != checksum:
-            raise StoreError(f"{stem} occurs twice with different content: {_show(known.where)} and {_show(where)}")
-        message = f"{_show(where)} is an identical copy"
-        notices.append(Notice(id=stem, outcome="skipped", reason="copy", message=message, line=None))
-    if others:
-        message = f"{len(others)} files of other names were ignored, for example {min(others)}"
-        notices.append(Notice(id="", outcome="skipped", reason="other_name", message=message, line=None))
+    sources, kind, notices = find_members(
+        raw,
+        ".json",
+        lambda name: name.endswith(".json") and _NAME.fullmatch(name.removesuffix(".json")) is not None,
+        "all_sqe.zip or the folder of its files",
+    )
     if not sources:
         places = ", ".join(map(str, raw))
         raise StoreError(f"no NW-UCLA sequences (a01_s01_e00_v01.json, …) in {places}: name all_sqe.zip or its folder")
-    return list(sources.values()), "+".join(sorted(kinds)), notices
+    return sources, kind, notices
 
 
-def _list(path: Path) -> Iterator[tuple[_Member, str]]:
-    """Files below a path; the fingerprint is empty where it must be computed from the file."""
-    if path.is_dir():
-        for file in files_below(path):
-            yield from _list(file) if file.suffix.lower() == ".zip" else [((file, 0, ""), "")]
-    elif not path.exists():
-        raise StoreError(f"{path} does not exist: --raw takes all_sqe.zip or the folder of its files")
-    elif path.suffix.lower() == ".json":
-        yield (path, 0, ""), ""
-    else:
-        stamp = path.stat().st_mtime_ns
-        try:
-            found = members(_archive(path, stamp))
-        except ReadError as error:
-            raise StoreError(f"{error}: download it again") from error
-        for name, member in found.items():
-            yield (path, stamp, name), f"{member.file_size}:{member.CRC:08x}"
-
-
-@lru_cache(maxsize=4)
-def _archive(path: Path, stamp: int) -> zipfile.ZipFile:
-    """An open archive; kept, since reading its table of contents takes longer than reading a member."""
-    return open_zip(path)
-
-
-def _show(where: _Member) -> str:
-    return f"{where[0]}/{where[2]}" if where[2] else str(where[0])
-
-
-def read(where: _Member) -> list[Recording]:
+def read(where: archives.Member) -> list[Recording]:
     """Reads one sequence; any deviation from the format is an error, nothing is guessed.
 
     Args:
@@ -216,11 +169,7 @@ def read(where: _Member) -> list[Recording]:
     Raises:
         ReadError: The file is empty, damaged or not in the format.
     """
-    path, stamp, member = where
-    if not member:
-        return [parse(read_bytes(path, MAX_BYTES), path.stem, str(path))]
-    data = read_member(_archive(path, stamp), member, _show(where), MAX_BYTES)
-    return [parse(data, Path(member).stem, _show(where))]
+    return [parse(archives.read(where, MAX_BYTES), Path(where[2] or where[0]).stem, archives.show(where))]
 
 
 def parse(data: bytes, stem: str, place: str) -> Recording:
