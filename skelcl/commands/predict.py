@@ -293,8 +293,9 @@ def _print_summary(name: str, found: Recognition, notes: Sequence[str]) -> None:
         for segment in found.segments:
             print(f"  frames {segment.start} to {segment.stop - 1}: {_told(segment)}")
     for person in found.persons if len(found.persons) > 1 else ():
+        odd = "like nothing in training; nearest: " * bool(person.unknown)
         told = [f"{_told(one)}, frames {one.start} to {one.stop - 1}" for one in person.segments]
-        print(f"  person {one_line(person.track)}: {'; '.join(told)}")
+        print(f"  person {one_line(person.track)}: {odd}{'; '.join(told)}")
     for warning in notes:
         print(f"  note: {one_line(warning, 1000)}")
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
 from skelcl.errors import InputError
 from skelcl.evaluation.gallery import Gallery
@@ -66,7 +67,7 @@ def held_out_logits(gallery: Gallery, preset: ProbeName, seed: int) -> Tensor:
     """Logits of each of two or more training clips by a probe that was trained on the other folds alone, (G, K)."""
     features, label, fold = gallery.features, gallery.label, folds(gallery)
     logits = torch.empty(len(gallery), gallery.num_classes)
-    for number in set(fold.tolist()):
+    for number in tqdm(sorted(set(fold.tolist())), desc="probes for calibration", unit="probe", disable=None):
         out = fold == number
         train, test = ((features[some], label[some]) for some in (~out, out))
         logits[out] = linear_probe(train, test, gallery.num_classes, PRESETS[preset], seed).logits

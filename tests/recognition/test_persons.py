@@ -199,6 +199,19 @@ def test_the_command_tells_each_person_by_the_name_in_the_file(path, people, ske
     assert clip["persons"] == []
 
 
+def test_what_is_unknown_is_told_of_each_person(path, people, skelcl, tmp_path, capfd):
+    found = Predictor(path, unknown=1.0).predict(people)
+    assert [person.unknown for person in found.persons] == [True, True]
+    alone = Predictor(path, unknown=1.0).predict(people[1:])
+    assert found.persons[1].windows[0].p_value == pytest.approx(alone.windows[0].p_value)
+    assert all(person.unknown is None for person in Predictor(path).predict(people).persons)
+    np.save(tmp_path / "clip.npy", people)
+    skelcl("predict", "--ckpt_path", path, "--input", "clip.npy", "--unknown", 1, "--output", "out.json")
+    assert f"  person 1: like nothing in training; nearest: {alone.label}, " in capfd.readouterr().out
+    (clip,) = json.loads((tmp_path / "out.json").read_text())["clips"]
+    assert [person["unknown"] for person in clip["persons"]] == [True, True]
+
+
 def test_live_frames_are_judged_as_a_whole(path, people):
     predictor = Predictor(path, window=20, stride=20)
     for t in range(20):
