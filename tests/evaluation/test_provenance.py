@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from skelcl import Predictor
 from skelcl.cli import run
 from skelcl.data import NWUCLA, Mixture
 from skelcl.data.store import npy_header, sha256
@@ -389,3 +390,17 @@ def test_clips_of_one_data_set_are_known_in_a_mixture(ucla, mixed_parts):
 def test_a_store_that_changed_is_another_mixture(mixed_parts):
     one, other = (Mixture(mixed_parts(only), layout="kinect20") for only in (("ucla", "film"), ("film", "ucla")))
     assert training_facts(one, False)["store"] != training_facts(other, False)["store"]
+
+
+def test_a_run_calibrates_on_no_clip_whose_label_it_read(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(place)
+    found = {}
+    for name in ("own", "ssl", "zero"):
+        (tmp_path / name).mkdir()
+        shutil.copy(CKPT[name], tmp_path / name / "net.ckpt")
+        predictor = Predictor(tmp_path / name / "net.ckpt", labels="probe" if name == "ssl" else "classifier")
+        found[name] = predictor.labeller.calibration, len(predictor.gallery)
+    assert found["own"][0] is None
+    for name in ("ssl", "zero"):  # one reads no labels, the other learned nothing
+        calibration, clips = found[name]
+        assert calibration.clips == clips > 0
