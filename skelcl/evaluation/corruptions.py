@@ -28,6 +28,16 @@ Fill = Literal["zero", "root", "hold_last", "interpolate"]
 SHARES: tuple[Corruption, ...] = ("temporal_block", "temporal_drop")
 """Corruptions whose severity is a share of the frames."""
 
+UNITS: dict[str, str] = {
+    "spatial_part": "parts lost",
+    "spatial_joint": "joints lost",
+    "temporal_block": "share of the frames lost",
+    "temporal_drop": "share of the frames lost",
+    "jitter": "noise in cm",
+    "view": "turn in degrees",
+}
+"""Corruption → what its severity counts; the others have none."""
+
 
 def corrupt(
     clips: Clips,

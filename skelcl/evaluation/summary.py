@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from skelcl.clips import Clips
+from skelcl.evaluation.corruptions import UNITS
 from skelcl.evaluation.early import early_curve
 from skelcl.evaluation.judge import Scores
 from skelcl.evaluation.page import Confusion, Curves, Map, Table
@@ -114,15 +115,13 @@ def damage_parts(
     names: Mapping[str, str],
 ) -> list[Table | Curves]:
     """Tables and severity curves of all judges."""
-    units = {"spatial_part": "lost parts", "spatial_joint": "lost joints", "jitter": "cm", "view": "degrees"}
     parts: list[Table | Curves] = []
     for judge in dict.fromkeys(reading.judge for reading in readings):
         parts.append(damage_table(readings, judge, subsets, names))
         for corruption, series in severity_curves(readings, clean, judge):
             shown = {names[name]: (x, [100 * value for value in y]) for name, (x, y) in series.items()}
             if max(len(x) for x, _ in shown.values()) > 2:
-                label = units.get(corruption, "share of the frames lost")
-                parts.append(Curves(f"{corruption}, {judge}", label, "test top-1 in %", shown))
+                parts.append(Curves(f"{corruption}, {judge}", UNITS[corruption], "test top-1 in %", shown))
     return parts
 
 

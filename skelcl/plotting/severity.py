@@ -9,23 +9,28 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from skelcl.evaluation.corruptions import UNITS
 from skelcl.plotting.style import MUTED, colour_and_marker, label_text, set_title, style_axes, with_script_fonts
 
 Curve = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
 
 
 @with_script_fonts
-def severity_curves(curves: Mapping[str, Mapping[str, Curve]], metric: str = "accuracy") -> Figure:
+def severity_curves(
+    curves: Mapping[str, Mapping[str, Curve]], metric: str = "accuracy", units: Mapping[str, str] | None = None
+) -> Figure:
     """One chart for each corruption, one line for each run; all charts share the scale of accuracy.
 
     Args:
         curves: Name of the corruption, name of the run, and there severities (n,) and accuracies (n,) of 0…1. A run has
             the same look in all charts.
         metric: What kind of accuracy it is.
+        units: What the severity of a corruption counts; by default those of ``skelcl evaluate``.
 
     Raises:
         ValueError: If there is no curve, or one has not as many severities as accuracies.
     """
+    units = UNITS if units is None else units
     lines = [curve for runs in curves.values() for curve in runs.values()]
     if not lines or any(len(severity) != len(accuracy) for severity, accuracy in lines):
         raise ValueError("severity curves need at least one, with as many severities as accuracies")
@@ -42,12 +47,13 @@ def severity_curves(curves: Mapping[str, Mapping[str, Curve]], metric: str = "ac
             axes.plot(x, y, color=colour, marker=marker, markersize=4, linewidth=1.6, label=label_text(run))
         style_axes(axes)
         set_title(axes, label_text(corruption))
-        axes.set_ylim(0, None)
+        axes.set_xlabel(units.get(corruption, "severity"), fontsize=8.5, color=MUTED)
+    # Limits once all is drawn: they end the scaling of every panel, as these share them.
+    panels[0].set_ylim(0, None)
     for axes in panels[len(curves) :]:
         axes.set_visible(False)
-    figure.supxlabel(
-        "severity (0: as recorded)" if any(0 in s for s, _ in lines) else "severity", fontsize=9, color=MUTED
-    )
+    if any(0 in severity for severity, _ in lines):
+        figure.supxlabel("0: as recorded", fontsize=9, color=MUTED)
     figure.supylabel(f"{metric} in %", fontsize=9, color=MUTED)
     if len(runs) > 1:
         found = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}

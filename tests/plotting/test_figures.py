@@ -118,9 +118,27 @@ def test_severity_curves_are_the_accuracies_in_percent() -> None:
     np.testing.assert_allclose(speed.lines[0].get_xydata(), [[0, 80], [1, 10]])
     assert speed.lines[0].get_color() == noise.lines[1].get_color() == COLOURS[1]
     assert noise.get_ylim() == speed.get_ylim()
+    assert [axes.get_xlabel() for axes in (noise, speed)] == ["severity", "severity"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["A", "B"]
     with pytest.raises(ValueError, match="at least one"):
         severity_curves({"noise": {}})
+
+
+def test_no_point_of_any_panel_lies_beyond_the_axes() -> None:
+    """The panels share their scale, which the first of them must not settle."""
+    names = ["spatial_part", "jitter", "view", "temporal_drop", "id_switch"]
+    curves = {name: {"A": (np.arange(3.0), np.array([0.9, 0.1, 0.05]) / (5 - n))} for n, name in enumerate(names)}
+    figure = severity_curves(curves)
+    figure.canvas.draw()
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    for axes in panels:
+        (low, high), (left, right) = axes.get_ylim(), axes.get_xlim()
+        x, y = axes.lines[0].get_data()
+        assert low == 0
+        assert low <= y.min() <= y.max() <= high
+        assert left <= x.min() <= x.max() <= right
+    units = ["parts lost", "noise in cm", "turn in degrees", "share of the frames lost", "severity"]
+    assert [axes.get_xlabel() for axes in panels] == units
 
 
 def test_learning_curves_are_the_values() -> None:
