@@ -9,7 +9,7 @@ import pytest
 import torch
 from jsonargparse import Namespace
 
-from skelcl.commands.lightning import _continue_wandb
+from skelcl.commands.lightning import _prepare_wandb
 from skelcl.evaluation.record import RUN_KEY
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -31,7 +31,7 @@ from skelcl.cli import run
 run(sys.argv[1:])
 wandb.finish()
 offline = "false" if "WANDB_MODE" in os.environ else "true"
-logger = "--trainer.logger+={class_path: WandbLogger, init_args: {project: skelcl, offline: %s}}" % offline
+logger = "--trainer.logger+={class_path: WandbLogger, init_args: {offline: %s}}" % offline
 run(["test", "--ckpt_path", "runs/as_cal-nw_ucla/version_0/checkpoints/last.ckpt", logger])
 """
 
@@ -74,6 +74,7 @@ def test_offline_everything_is_logged(ucla, tmp_path):
     """Config, curves, artefacts of both checkpoints; after the test its numbers and pictures."""
     in_a_process(ucla, tmp_path, "", "wandb-offline.yaml", "wandb-checkpoints.yaml")
     trained, tested = sorted((tmp_path / "wandb").glob("offline-run-*"))  # by time
+    assert trained.name.rpartition("-")[2] == tested.name.rpartition("-")[2], "a test adds to the run of its training"
     fitted = list(records(next(trained.glob("*.wandb"))))
     config = {item.key: item.value_json for record in fitted for item in record.config.update}
     assert '"skelcl.methods.ASCAL"' in config["model"]
@@ -155,5 +156,69 @@ def test_the_run_of_a_checkpoint_is_taken_only_where_it_is_one_and_no_other_was_
         monkeypatch.setenv(name, value)
     torch.save({"state_dict": {}, RUN_KEY: facts}, tmp_path / "last.ckpt")
     logger = Namespace(class_path="WandbLogger", init_args={})
-    _continue_wandb({"trainer": {"logger": [logger]}, "ckpt_path": str(tmp_path / "last.ckpt")})
+    _prepare_wandb({"trainer": {"logger": [logger]}, "ckpt_path": str(tmp_path / "last.ckpt")})
     assert logger.init_args.get("id") == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "project", "folder"),
+    [
+        ({}, {}, "skelcl", "."),
+        ({}, {"WANDB_PROJECT": "mine", "WANDB_DIR": "logs"}, "mine", "logs"),
+        ({"project": "own", "save_dir": "here"}, {"WANDB_PROJECT": "mine", "WANDB_DIR": "logs"}, "own", "here"),
+    ],
+    ids=["nothing", "environment", "options"],
+)
+def test_project_and_folder_are_those_of_options_then_environment(monkeypatch, given, environment, project, folder):
+    for name in ("WANDB_PROJECT", "WANDB_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    logger = Namespace(class_path="WandbLogger", init_args=Namespace(**given))
+    _prepare_wandb({"trainer": {"logger": [logger]}})
+    assert (logger.init_args["project"], logger.init_args["save_dir"]) == (project, folder)
+
+
+def test_nobody_logged_in_is_one_line(ucla, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    environment |= {"HOME": str(tmp_path), "NETRC": str(tmp_path / "netrc"), "WANDB_SILENT": "true"}
+    words = ["fit", "--config", RUN, "--config", OVERLAYS / "wandb.yaml", f"--data.root={ucla}", *SMALL]
+    done = subprocess.run(
+        [sys.executable, "-m", "skelcl", *map(str, words)],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if "error" in line]
+    assert line.startswith("skelcl: error: W&B: ")
+    assert "wandb login" in line
+    assert "WANDB_MODE=offline" in line
+    assert "Traceback" not in done.stderr
+
+
+def test_each_training_of_fine_tune_is_a_run_of_one_group(ucla, tmp_path):
+    code = """
+import sys
+from skelcl.cli import run
+run(sys.argv[1:sys.argv.index("--")])
+run(sys.argv[sys.argv.index("--") + 1:])
+"""
+    small = [word for word in SMALL if not word.startswith("--model")]
+    words = ["fit", "--config", RUN, f"--data.root={ucla}", *SMALL, "--trainer.max_epochs=1", "--", "fine-tune"]
+    for config in (EXPERIMENTS / "evaluate" / "semi.yaml", OVERLAYS / "wandb-offline.yaml"):
+        words += ["--config", config]
+    words += [f"--ckpt_path={LAST}", "--seeds=0", "--trainer.max_epochs=1", "--data.fraction=0.5", *small]
+    environment = {**os.environ, "WANDB_DIR": str(tmp_path / "logs"), "WANDB_SILENT": "true"}
+    (tmp_path / "logs").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    runs = {}
+    for file in (tmp_path / "logs" / "wandb").glob("offline-run-*/*.wandb"):
+        found = list(records(file))
+        (run,) = [record.run for record in found if record.WhichOneof("record_type") == "run"]
+        logged = {"/".join(item.nested_key) or item.key for one in found for item in one.history.item}
+        runs[run.job_type] = (run.run_group, run.display_name, "train/loss" in logged, "test/top1" in logged)
+    assert runs == {
+        job: ("semi/version_0", f"semi/version_0/{job}-seed_0", True, True) for job in ("pretrained", "scratch")
+    }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from skelcl.commands.lightning import run_lightning
@@ -120,6 +121,9 @@ def _train(config: Mapping[str, Any], folder: Path) -> None:
     cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=weights, verbose=False, weights_only=True)
     if cli.trainer.is_global_zero:
         finish(folder)
+        for logger in cli.trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish()  # else the next training would go on in this run
 
 
 def _seeds(text: str) -> list[int]:

@@ -118,8 +118,8 @@ class SkelCLI(ConfigCLI):
 
     def before_instantiate_classes(self) -> None:
         """Say which options of the command line win over the checkpoint's config; a W&B run goes on with its own id."""
-        if self.subcommand == "fit":
-            _continue_wandb(self.config["fit"])
+        if self.subcommand is not None:
+            _prepare_wandb(self.config[self.subcommand])
         if self.stored is not None:
             parser, config = self._parser(self.subcommand), self.config[self.subcommand]
             chosen = dict(_flat(yaml.safe_load(parser.dump(config, skip_none=False))))
@@ -218,11 +218,20 @@ class SkelCLI(ConfigCLI):
         self.config_init["test"]["verbose"] = False
 
 
-def _continue_wandb(config: Any) -> None:
-    """Gives a W&B logger without an id that of the run in the checkpoint: what follows joins what was logged."""
-    loggers, path = config["trainer"]["logger"], config.get("ckpt_path")
+def _prepare_wandb(config: Any) -> None:
+    """Settles what Lightning leaves to W&B's loggers: project and folder by the environment, and the run to go on with.
+
+    A logger without an id gets that of the run in the checkpoint: a resumed training goes on there, and what a test
+    finds stands beside what the training logged.
+    """
+    loggers = config["trainer"]["logger"]
     loggers = [one for one in (loggers if isinstance(loggers, list) else [loggers]) if hasattr(one, "class_path")]
     ours = [one["init_args"] for one in loggers if one["class_path"].rpartition(".")[2] == WANDB]
+    for one in ours:
+        one["project"] = one.get("project") or os.environ.get("WANDB_PROJECT") or "skelcl"
+        if one.get("save_dir", ".") == ".":  # Lightning's default, which would win over the environment
+            one["save_dir"] = os.environ.get("WANDB_DIR") or "."
+    path = config.get("ckpt_path")
     if not ours or path is None or not Path(path).is_file() or os.environ.get("WANDB_RUN_ID"):  # as W&B's agent sets it
         return
     kept = run_facts(read_checkpoint(Path(path))).get("wandb")

@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from skelcl.data.formats.containers import read_json
 from skelcl.data.subsets import digest, read_labels
 from skelcl.errors import InputError, OptionError
-from skelcl.evaluation.gain import Run
+from skelcl.evaluation.gain import PRETRAINED, SCRATCH, Run
 from skelcl.evaluation.record import remarks
 from skelcl.files import atomic_write
 from skelcl.methods import FineTune, Method
@@ -119,6 +119,12 @@ def run_config(config: Mapping[str, Any], folder: Path, seed: int, ckpt_path: Pa
     for logger in _loggers(own):
         if "name" in logger["init_args"]:
             logger["init_args"]["name"] = str(folder.relative_to(save_dir))
+        if logger["class_path"].rpartition(".")[2] == "WandbLogger":
+            variant = PRETRAINED if ckpt_path is not None else SCRATCH
+            # Of wandb.init, which the logger hands them to.
+            logger["dict_kwargs"] = {
+                "group": str(folder.parent.relative_to(save_dir)), "job_type": variant, **logger.get("dict_kwargs", {})
+            }  # fmt: skip
     _csv_logger(own)["version"] = None  # each part of an interrupted run has a number
     return own
 

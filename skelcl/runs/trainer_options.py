@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from skelcl.errors import InputError, OptionError
+from skelcl.files import one_line
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 """What clips, which stay in float32, can be trained in."""
@@ -103,10 +104,16 @@ def lightning_option_errors() -> Iterator[None]:
 
     Raises:
         OptionError: In the place of an error of Lightning's.
+        InputError: In the place of one of W&B's, to which nobody is logged in, for example.
     """
     try:
         yield
     except Exception as error:
+        if type(error).__module__.startswith("wandb.errors"):
+            raise InputError(
+                f"W&B: {one_line(str(error), 1000)} Or WANDB_MODE=offline keeps files for `wandb sync`, "
+                "WANDB_MODE=disabled logs nothing"
+            ) from error
         message = None if isinstance(error, InputError) else _lightning_message(error)
         if message is None:
             raise
