@@ -45,6 +45,7 @@ from skelcl.runs.trainer_options import (
 )
 from skelcl.runs.trust import CONFIG_KEY, stored_config
 from skelcl.skeleton import LAYOUTS
+from skelcl.sweeps.definition import from_agent
 
 WANDB = "WandbLogger"
 
@@ -254,6 +255,8 @@ def run_lightning(argv: Sequence[str], match: bool = True) -> SkelCLI:
         InputError: If the checkpoint cannot be read or belongs to another model.
         OptionError: If an option of Lightning's cannot be used, alone or beside the others.
     """
+    if os.environ.get("WANDB_SWEEP_ID"):  # set by W&B's agent, beside the options that it writes
+        argv = from_agent(argv)
     args, trust = _pop_option(argv, "--trust")
     path = _option(args, "--ckpt_path")
     stored = None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import itertools
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,9 +54,28 @@ class Sweep:
     content: Mapping[str, Any]
 
     def arguments(self, values: Mapping[str, Any]) -> list[str]:
-        """The command line of a trial after ``skelcl``; values are written as W&B's agent writes them."""
-        options = [f"--{key}={value}" for key, value in values.items()]
+        """The command line of a trial after ``skelcl``, of the words of W&B's agent."""
+        options = from_agent([f"--{key}={value}" for key, value in values.items()])
         return [word for one in self.command for word in (options if one == "${args}" else [one])]
+
+
+def from_agent(words: Sequence[str]) -> list[str]:
+    """Options as W&B's agent writes them, in Python's words, as the command line takes them.
+
+    YAML's null is None there, and what a ``q_`` distribution draws is a float, which no whole number takes.
+    """
+    return [re.sub(r"^(--[^=]+=)(.*)$", lambda found: found[1] + _plain(found[2]), word) for word in words]
+
+
+def _plain(value: str) -> str:
+    if value == "None":
+        return "null"
+    if re.fullmatch(r"-?[0-9]{1,15}\.0", value):
+        return value[:-2]
+    if value[:1] in "[{" and "None" in value:
+        with contextlib.suppress(ValueError, SyntaxError):
+            return json.dumps(ast.literal_eval(value))
+    return value
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -112,6 +134,10 @@ def _command(command: Any) -> tuple[str, ...]:
     words = [str(word) for word in command] if isinstance(command, list) else []
     if words[:1] == ["${env}"]:
         del words[0]
+    if "${args_no_boolean_flags}" in words:
+        raise InputError(
+            "command: ${args_no_boolean_flags} drops the values of booleans, which options need: take ${args}"
+        )
     if words[:2] != ["skelcl", "fit"] or words.count("${args}") != 1:
         raise InputError(
             'command: must be ["${env}", skelcl, fit, --config, FILE, "${args}"], with more options or not'

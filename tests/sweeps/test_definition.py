@@ -11,7 +11,7 @@ import yaml
 from skelcl.cli import run
 from skelcl.errors import InputError
 from skelcl.files import from_cell
-from skelcl.sweeps.definition import check_options, read_sweep
+from skelcl.sweeps.definition import check_options, from_agent, read_sweep
 from skelcl.sweeps.local import Result
 from skelcl.sweeps.ranking import write_tables
 
@@ -68,14 +68,39 @@ def test_every_method_is_shipped():
     assert any(one["method"] == "bayes" and "early_terminate" in one for one in content)
 
 
-def test_words_are_those_of_wandbs_agent(tmp_path):
+def test_words_are_those_of_wandbs_agent_in_the_words_of_yaml(tmp_path):
     from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
-    values = {"a.b": 0.1, "c": [1.0, 2], "d": [{"class_path": "Shear"}], "e": True, "f": None, "g": 1e-7, "h": "x y"}
+    values = {"a.b": 0.1, "c": [1.0, 2], "d": [{"class_path": "Shear"}], "e": True, "f": None, "g": 1e-7, "h": "x y",
+              "i": 512.0, "j": {"k": [None, 1.5]}, "l": "2.0.1", "m": -3.0}  # fmt: skip
     parameters = {key: {"value": value} for key, value in values.items()}
     sweep = read_sweep(written(tmp_path, parameters=parameters))
     theirs = create_sweep_command_args({"args": parameters})["args"]
-    assert sweep.arguments(values) == ["fit", "--config", "experiments/pretrain/as_cal-nw_ucla.yaml", *theirs]
+    assert sweep.arguments(values) == [
+        "fit",
+        "--config",
+        "experiments/pretrain/as_cal-nw_ucla.yaml",
+        *from_agent(theirs),
+    ]
+    read = dict(word.removeprefix("--").split("=", 1) for word in from_agent(theirs))
+    assert {key: yaml.safe_load(value) for key, value in read.items()} == {**values, "g": "1e-07"}  # as YAML 1.1 has it
+    assert [read[key] for key in "fim"] == ["null", "512", "-3"]
+
+
+def test_fit_takes_what_wandbs_agent_writes(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["fit", "--config", str(ROOT / "experiments" / "pretrain" / "as_cal-nw_ucla.yaml"), "--print_config"]
+    words += ["--model.queue_size=512.0", "--model.scheduler=None", "--model.temperature=0.5"]
+    with pytest.raises(SystemExit) as stop:
+        run(words)
+    assert stop.value.code == 2
+    monkeypatch.setenv("WANDB_SWEEP_ID", "abc")
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        run(words)
+    assert stop.value.code == 0
+    model = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
+    assert (model["queue_size"], model["scheduler"], model["temperature"]) == (512, None, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +119,10 @@ def test_words_are_those_of_wandbs_agent(tmp_path):
         ({"command": ["${env}", "python", "train.py", "${args}"]}, "command: must be"),
         ({"command": ["skelcl", "fit", "--config", "x.yaml"]}, "command: must be"),
         ({"command": ["skelcl", "fit", "${program}", "${args}"]}, "${program} means nothing here"),
+        (
+            {"command": ["skelcl", "fit", "${args_no_boolean_flags}"]},
+            "drops the values of booleans",
+        ),
         ({"early_terminate": {"type": "hyperband"}}, "needs min_iter"),
         ({"early_terminate": {"type": "hyperband", "min_iter": 2, "eta": 1.5}}, "whole numbers, eta ≥ 2"),
         ({"early_terminate": {"type": "hyperband", "max_iter": 9, "s": 2, "eta": 0}}, "eta ≥ 2"),
