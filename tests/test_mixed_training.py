@@ -111,6 +111,20 @@ def test_two_processes_equal_one(fit, name, weights):
             assert torch.equal(two[key], value), key
 
 
+@pytest.mark.linux("ddp_fork is reported to fail elsewhere")
+def test_labelled_clips_alone_train_on_two_processes_as_on_one(fit, mixed_parts):
+    """And those that validation holds out do not."""
+    labels = {"fraction": 0.5, "subset_seed": 1, "validation": "held-out"}
+    data = Mixture(mixed_parts(), layout="kinect20", **labels)
+    _, loss_one, seen_one = fit("as_cal", **labels)
+    _, loss_two, seen_two = fit("as_cal", devices=2, **labels)
+    assert seen_two == seen_one
+    assert loss_two == pytest.approx(loss_one, rel=1e-5)
+    seen = {clip for batch in seen_one for clip in batch}
+    assert seen == set(data.parts["train"].tolist())
+    assert not seen & {*data.parts["query"].tolist(), *data.mixed["film"].positions.tolist()}
+
+
 @pytest.mark.parametrize("left", [3, 5])
 @pytest.mark.parametrize("name", OTHERS)
 def test_what_is_resumed_repeats_the_rest_of_a_run(fit, tmp_path, name, left):
