@@ -28,7 +28,7 @@ from skelcl.files import one_line
 from skelcl.recognition.prediction import Candidate, Prediction, Recognition, Segment
 from skelcl.recognition.predictor import Predictor
 from skelcl.recognition.result_file import check_result_file, result_file
-from skelcl.skeleton import Skeleton
+from skelcl.skeleton import HAND21, Skeleton
 
 NOT_CALIBRATED = "not calibrated: no training clip is at hand that the classifier did not learn from"
 """Of the probabilities of a softmax, mostly too sure; ``--data.validation held-out`` of a training keeps clips back."""
@@ -234,8 +234,8 @@ class _Recordings:
         own = self.predictor.skeleton
         for clip in self.clips:
             try:
-                # Only a table is of the network's joints for certain: it has them by name.
-                layout = self.layout or (own if self.format == "csv" else None)
+                # Only a table is of the network's joints for certain: it has them by name; of hands, hands are read.
+                layout = self.layout or (own if self.format == "csv" or own == HAND21 else None)
                 channels = self.predictor.facts.channels
                 poses = load_poses(self.format, clip.files, channels, layout, self.axes, self.aspect, span=clip.span)
                 poses = poses if self.fps is None else replace(poses, fps=self.fps)

@@ -43,7 +43,7 @@ from skelcl.interop.detection import find_state, recognise
 from skelcl.runs.checkpoints import read_checkpoint, read_file
 from skelcl.runs.loading import read_data_facts
 from skelcl.runs.trust import stored_config
-from skelcl.skeleton import COCO17, KINECT20, NTU25
+from skelcl.skeleton import COCO17, KINECT20, MEDIAPIPE33, NTU25
 
 
 def cleaned(recordings, skeleton=NTU25, channels=3):
@@ -139,6 +139,8 @@ class Poses:
                 "layout": "coco17",
             },
             "mediapipe": [{"landmarks": mark, "world_landmarks": mark}] * 2,
+            "mediapipe by name": {"data": [{name: [0.1, 0.2, 0.3] for name in MEDIAPIPE33.joints}] * 2},
+            "mediapipe in lists": [[[0.1, 0.2, 0.3, 0.9]] * 33] * 2,
             "coco": persons,
             "alphapose": [person | {"idx": 1, "image_id": f"{person['image_id']}.jpg"} for person in persons],
             "openpose": {"people": [{"person_id": [-1], "pose_keypoints_2d": persons[0]["keypoints"]}]},
@@ -152,6 +154,13 @@ class Poses:
         }
         self.texts = {
             "msr-action3d": ("a01_s01_e01_skeleton3D.txt", _rows(np.concatenate([deep, deep[..., :1]], -1), 4)),
+            "mediapipe": (
+                "x.csv",
+                ("class," + ",".join(f"{a}{v}" for v in range(33) for a in "xyzv")).encode()
+                + b"\n"
+                + b"up,"
+                + _rows(_body(1, 33)[..., [0, 1, 2, 2]], 132).replace(b" ", b","),
+            ),
             "utkinect": ("joints_s01_e01.txt", b"5 " + _rows(deep, 60).replace(b"\n", b"\n7 ", 1)),
             "msrc-12": ("P1_1_1_p01.csv", b"1 " + _rows(np.concatenate([deep, deep[..., :1]], -1), 80)),
             "hands": ("skeletons_world.txt", _rows(_body(2, 22), 66)),
@@ -162,31 +171,38 @@ class Poses:
             "label": np.array("a"),
             "fps": np.array(30.0),
         }
+        self.landmarks = [_body(3, 33)[0], _body(3, 44)[0].reshape(3, 132), _body(3, 554)[0].reshape(3, 1662)]
         rows = [f"{t},{v},1.5,2.5,0.5,0.9,0\n" for t in range(2) for v in range(17)]
         self.csv = ("frame,joint,x,y,z,confidence,person\n" + "".join(rows)).encode()
 
     def __call__(self, rng):
         format = rng.choice((*self.json, *self.texts, "npz", "npy", "csv"))
-        if format in self.json:
+        if format in self.json and (format not in self.texts or rng.random() < 0.7):
             data = mutated_json(rng, self.json[format])
-        elif format == "csv":
-            data = mutated_bytes(rng, self.csv)
+            format, *_ = format.split()
+            name = "x_000_keypoints.json" if format == "openpose" else "x.json"
         elif format in self.texts:
-            data = (swapped_tokens if rng.random() < 0.5 else mutated_bytes)(rng, self.texts[format][1])
+            name, valid = self.texts[format]
+            data = (swapped_tokens if rng.random() < 0.5 else mutated_bytes)(rng, valid)
+        elif format == "csv":
+            name, data = "x.csv", mutated_bytes(rng, self.csv)
         elif format == "npz":
-            data = mutated_npz(rng, self.arrays)
+            name, data = "x.npz", mutated_npz(rng, self.arrays)
         else:
-            array = mutated_array(rng, self.arrays["keypoints"]) if rng.random() < 0.6 else self.arrays["keypoints"]
-            data = mutated_bytes(rng, npy(array)) if rng.random() < 0.6 else npy(array)
-        name = {"csv": "x.csv", "npz": "x.npz", "npy": "x.npy", "openpose": "x_000_keypoints.json"}.get(
-            format, self.texts[format][0] if format in self.texts else "x.json"
-        )
+            array = rng.choice((self.arrays["keypoints"], *self.landmarks))
+            if len(array) == 3:
+                format = "mediapipe"
+            array = mutated_array(rng, array) if rng.random() < 0.6 else array
+            name, data = "x.npy", npy(array)
+            data = mutated_bytes(rng, data) if rng.random() < 0.6 else data
         (self.folder / name).write_bytes(data)
         (self.folder / "actionLabel.txt").write_bytes(mutated_bytes(rng, b"s01_e01\nwalk: 5 7\npush: NaN NaN\n"))
-        if name.endswith((".json", ".txt", ".csv")) and rng.random() < 0.2:
+        if name.endswith((".json", ".npy", ".txt", ".csv")) and rng.random() < 0.2:
             guess_format(self.folder / name)
         known = "coco17" if format == "csv" or rng.random() < 0.5 else None
-        found = read_clip(self.folder / name, format, layout=None if format in self.texts else known)
+        found = read_clip(
+            self.folder / name, format, layout=None if name == self.texts.get(format, ("",))[0] else known
+        )
         channels = found.joints.shape[-1]
         cleaned([Recording("x", found.joints, zeros=False)], found.skeleton, channels)
 

@@ -14,6 +14,7 @@ from skelcl.data.poses.contents import Poses, Wanted, as_numbers
 from skelcl.data.poses.frames import of_images
 from skelcl.data.poses.people import assemble, whole
 from skelcl.data.recording import ReadError
+from skelcl.skeleton import HAND21
 
 OPENPOSE = re.compile(r".*[0-9].*_keypoints\.json")
 """Name of a file of OpenPose: that of the image, whose numbers tell the frame."""
@@ -24,7 +25,8 @@ def openpose(files: Sequence[Path], wanted: Wanted) -> Poses:
 
     Args:
         files: The frames of one clip, in any order.
-        wanted: Channels to read, 2 or 3; None takes what there is.
+        wanted: Channels to read, 2 or 3; None takes what there is. With a layout of 21 joints the hands of people are
+            read, each a body: the left and the right one of the first person, then of the next.
 
     Raises:
         ReadError: A file is damaged, frames are of several clips, or nobody was found.
@@ -34,16 +36,24 @@ def openpose(files: Sequence[Path], wanted: Wanted) -> Poses:
     people: list[list[np.ndarray]] = [[] for _ in range(max(frames) + 1)]
     numbers: list[list[int]] = [[] for _ in people]
     channels = wanted.channels
+    hands = wanted.layout is not None and wanted.layout.num_joints == HAND21.num_joints
+    parts = ("hand_left", "hand_right") if hands else ("pose",)
     for t, file in zip(frames, files, strict=True):
         content = read_json(file)
         persons = content.get("people") if isinstance(content, dict) else None
         if not isinstance(persons, list) or not all(isinstance(person, dict) for person in persons):
             raise ReadError("keys", f"{file}: the key 'people' is missing or no list of people")
         for person in persons:
-            channels = channels or (3 if person.get("pose_keypoints_3d") else 2)
-            key = f"pose_keypoints_{channels}d"
-            people[t].append(_flat(person.get(key), channels + 1, f"{file}: {key}"))
-            numbers[t].append(whole(person.get("person_id")))
+            channels = channels or (3 if person.get(f"{parts[0]}_keypoints_3d") else 2)
+            number = whole(person.get("person_id"))
+            for side, part in enumerate(parts):
+                key = f"{part}_keypoints_{channels}d"
+                if hands and not person.get(key):
+                    continue
+                people[t].append(_flat(person.get(key), channels + 1, f"{file}: {key}"))
+                if hands and number < 0 and len(persons) == 1:
+                    number = 0  # whose hands they are needs no telling
+                numbers[t].append(2 * number + side if hands and number >= 0 else number)
     return assemble(people, folder, numbers=numbers, notes=_noted(folder, note))
 
 

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from skelcl.data.mocap import bvh
-from skelcl.data.poses import estimators, file_names, keypoint_arrays, kinect, landmarks, matlab, tables
+from skelcl.data.poses import (
+    estimators,
+    file_names,
+    keypoint_arrays,
+    kinect,
+    landmark_arrays,
+    landmarks,
+    matlab,
+    tables,
+)
 from skelcl.data.poses.aspect import in_heights
 from skelcl.data.poses.contents import Axis, Part, Poses, Unit, Wanted
 from skelcl.data.poses.file_names import FileNames
@@ -36,25 +45,27 @@ class PoseFormat:
         tools: What writes it.
         clip: What one clip is.
         content: What is in it.
-        ending: How the names of its files end, in small letters.
+        endings: How the names of its files end, in small letters; of several, those of the first that is there.
         read: Reads the files of a clip.
         y_down: Whether y points down, as in images; stores have it upwards.
         confidence: Where it says how sure a joint is.
         lost: What it has and a store does not keep.
         motion_capture: Whether its reader makes metres of the coordinates, and turns them so that y points up.
-        recognised: Whether content is of this format: JSON, or the first row of a text; None where the ending says it.
+        recognised: Whether content is of this format: JSON, the shape of an array, or the first row of a text; None
+            where the ending says it.
         layout: Layout of its joints, by name; None where the number of joints or the file tells it.
         units: Unit of its coordinates in space; None where nobody knows it.
         fps: Frames per second, where they are always the same.
         min_confidence: What ``--min_confidence`` is where nothing else is said.
         names: What the names of its files tell.
         parts: The clips of each file, where a file holds several.
+        frame: Whether a file is one frame of the clip that its folder is; None where files are clips.
     """
 
     tools: str
     clip: str
     content: str
-    ending: str
+    endings: tuple[str, ...]
     read: Callable[[Sequence[Path], Wanted], Poses]
     y_down: bool
     confidence: str
@@ -67,12 +78,20 @@ class PoseFormat:
     min_confidence: MinConfidence = 0.0
     names: FileNames | None = None
     parts: Callable[[Sequence[Path]], Mapping[Path, Sequence[Part]]] | None = None
+    frame: Callable[[Path], bool] | None = None
 
 
 def _first_keys(content: Any) -> set[str]:
     """Keys of the first of a list of objects."""
     first = content[0] if isinstance(content, list) and content else None
     return set(first) if isinstance(first, dict) else set()
+
+
+def _is_mediapipe(content: Any) -> bool:
+    """Whether a shape or the first row of a table is MediaPipe's; JSON that nobody else recognises is taken for it."""
+    if isinstance(content, tuple):
+        return landmark_arrays.is_shape(content)
+    return landmark_arrays.is_table(content) if isinstance(content, str) else True
 
 
 def _numbers(row: Any) -> int:
@@ -86,7 +105,7 @@ FORMATS: Mapping[Format, PoseFormat] = {
         tools="MSRC-12",
         clip="a file, `PG_I_A_pSS.csv`",
         content="rows of a time and 20 joints x y z 1, without a header",
-        ending=".csv",
+        endings=(".csv",),
         read=kinect.msrc12,
         y_down=False,
         confidence="the fourth number: 0 where nobody was tracked",
@@ -102,19 +121,20 @@ FORMATS: Mapping[Format, PoseFormat] = {
         clip="a file",
         content="long: columns `frame`, `joint` (name or place), `x`, `y` and, where known, `z`, `confidence`, "
         "`person`; wide: `frame`, `person` and `<joint>_x`, `<joint>_y`, `<joint>_z`, `<joint>_confidence`",
-        ending=".csv",
+        endings=(".csv",),
         read=tables.read,
         y_down=False,
         confidence="`confidence`",
         lost="other columns",
-        recognised=lambda content: True,
+        recognised=lambda content: not landmark_arrays.is_table(content),
     ),
     "npy": PoseFormat(
         tools="numpy",
         clip="a file",
         content="(T, V, C) or (M, T, V, C); other orders of the axes are told by their sizes, or by `--axes`",
-        ending=".npy",
+        endings=(".npy",),
         read=partial(keypoint_arrays.read, format="npy"),
+        recognised=lambda content: not landmark_arrays.is_shape(content),
         y_down=False,
         confidence="a column more",
         lost="nothing",
@@ -124,7 +144,7 @@ FORMATS: Mapping[Format, PoseFormat] = {
         clip="a file",
         content="`keypoints` (T, V, C) or (M, T, V, C) and, where known, `confidence` (M, T, V), `label`, `id`, `fps`, "
         "`layout`, `subject`, `camera`, `aspect`",
-        ending=".npz",
+        endings=(".npz",),
         read=partial(keypoint_arrays.read, format="npz"),
         y_down=False,
         confidence="`confidence`, or a column more",
@@ -134,7 +154,7 @@ FORMATS: Mapping[Format, PoseFormat] = {
         tools="scripts of your own",
         clip="a file",
         content="as `npz`, in nested lists",
-        ending=".json",
+        endings=(".json",),
         read=partial(keypoint_arrays.read, format="json"),
         y_down=False,
         confidence="`confidence`, or a column more",
@@ -145,7 +165,7 @@ FORMATS: Mapping[Format, PoseFormat] = {
         tools="Azure Kinect's body tracking SDK",
         clip="a file",
         content="`frames` with `bodies` of 32 `joint_positions` in millimetres and `body_id`",
-        ending=".json",
+        endings=(".json",),
         read=kinect.azure,
         y_down=True,
         confidence="none",
@@ -158,7 +178,7 @@ FORMATS: Mapping[Format, PoseFormat] = {
         tools="recorders of Kinect v1 and v2, such as those of G3D",
         clip="a file, `PERSON/ACTION/N.json`",
         content="a list of frames of 20 or 25 joints `x`, `y`, `z`, numbers or texts",
-        ending=".json",
+        endings=(".json",),
         read=kinect.joint_lists,
         y_down=False,
         confidence="none",
@@ -172,7 +192,7 @@ FORMATS: Mapping[Format, PoseFormat] = {
         tools="AlphaPose",
         clip="a file, a list of persons",
         content="`image_id`, `keypoints` of x, y, confidence, and `idx`, which tells persons apart",
-        ending=".json",
+        endings=(".json",),
         read=estimators.alphapose,
         y_down=True,
         confidence="every third number",
@@ -183,7 +203,7 @@ FORMATS: Mapping[Format, PoseFormat] = {
         tools="COCO's evaluation, Detectron2, MMPose",
         clip="a file, a list of persons",
         content="`image_id`, `keypoints` of x, y, confidence",
-        ending=".json",
+        endings=(".json",),
         read=estimators.coco,
         y_down=True,
         confidence="every third number",
@@ -194,31 +214,35 @@ FORMATS: Mapping[Format, PoseFormat] = {
         tools="OpenPose",
         clip="a folder of `*_keypoints.json`, a file per frame",
         content="`people` with `pose_keypoints_2d` or `pose_keypoints_3d`",
-        ending="_keypoints.json",
+        endings=("_keypoints.json",),
         read=estimators.openpose,
         y_down=True,
         confidence="the last of three or four numbers",
-        lost="hands and faces",
+        lost="faces; hands, without `--layout hand21`",
+        recognised=lambda content: isinstance(content, dict) and "people" in content,
+        frame=lambda file: estimators.OPENPOSE.fullmatch(file.name) is not None,
     ),
     "mediapipe": PoseFormat(
         tools="MediaPipe in Python and JavaScript",
-        clip="a file, a list of frames",
-        content="`world_landmarks`, `landmarks` or both, with or without `pose_` before it or in camel case, each with "
-        "x, y, z, visibility, of one person or a list of persons",
-        ending=".json",
+        clip="a file, or a folder of `.npy` files of one frame each, numbered (`MP_Data/CLASS/CLIP/FRAME.npy`)",
+        content="JSON: `world_landmarks`, `landmarks` or both, or `keypoints`, with or without `pose_` before it or in "
+        "camel case, of one person or a list of persons; or lists of lists; or landmarks by name or place. Arrays: "
+        "(T, 33, 4), (T, 132), (T, 1662) of Holistic. Tables: long with `Landmark`, wide with `NOSE_x` or `x1`",
+        endings=(".json", ".npy", ".csv"),
         read=landmarks.read,
         y_down=True,
         confidence="`visibility`, or `presence` where that is null",
-        lost="landmarks in the image where there are world landmarks; hands and faces",
-        recognised=lambda content: True,
+        lost="landmarks in the image where there are world landmarks; faces; hands, without `--layout hand21`",
+        recognised=_is_mediapipe,
         layout="mediapipe33",
         units="m",
+        frame=landmark_arrays.is_frame,
     ),
     "msr-action3d": PoseFormat(
         tools="MSR Action3D",
         clip="a file, `aAA_sSS_eEE_skeleton3D.txt`",
         content="20 rows `x y z confidence` a frame; their order becomes that of Kinect v1",
-        ending="_skeleton3d.txt",
+        endings=("_skeleton3d.txt",),
         read=kinect.msr_action3d,
         y_down=False,
         confidence="the fourth number; 0 marks joints that were inferred, which are taken all the same",
@@ -234,7 +258,7 @@ FORMATS: Mapping[Format, PoseFormat] = {
         tools="DHG-14/28, SHREC'17",
         clip="a file, `gesture_G/finger_F/subject_S/essai_E/skeleton[s]_world.txt`",
         content="rows of 22 joints x y z",
-        ending="_world.txt",
+        endings=("_world.txt",),
         read=kinect.hand22,
         y_down=False,
         confidence="none",
@@ -249,7 +273,7 @@ FORMATS: Mapping[Format, PoseFormat] = {
         tools="UTKinect-Action3D",
         clip="an action of a file `joints_sSS_eEE.txt`, as `actionLabel.txt` beside it lists them",
         content="rows of a frame number and 20 joints x y z",
-        ending=".txt",
+        endings=(".txt",),
         read=kinect.utkinect,
         y_down=False,
         confidence="none",
@@ -265,7 +289,7 @@ FORMATS: Mapping[Format, PoseFormat] = {
         tools="UTD-MHAD",
         clip="a file, `aA_sS_tT_skeleton.mat`",
         content="`d_skel` (20, 3, T); its order becomes that of Kinect v1; needs scipy",
-        ending=".mat",
+        endings=(".mat",),
         read=matlab.utd_mhad,
         y_down=False,
         confidence="none",
@@ -280,7 +304,7 @@ FORMATS: Mapping[Format, PoseFormat] = {
         clip="a file",
         content="`HIERARCHY` with the names of joints or segments, and `MOTION`; positions replace `OFFSET`, or are "
         "added to it where they lie around zero",
-        ending=".bvh",
+        endings=(".bvh",),
         read=bvh.read,
         y_down=False,
         confidence="none",

@@ -22,7 +22,6 @@ from skelcl.data.poses.aspect import REASON as ASPECT
 from skelcl.data.poses.aspect import parse_aspect
 from skelcl.data.poses.axes import check_axes
 from skelcl.data.poses.contents import MOST_BODIES, Axis, Part, Poses, Unit
-from skelcl.data.poses.estimators import OPENPOSE
 from skelcl.data.poses.file_names import FileNames
 from skelcl.data.poses.formats import FORMATS, Format, MinConfidence, load
 from skelcl.data.poses.keypoint_arrays import Container, peek
@@ -323,14 +322,23 @@ def find(
     others: list[str] = []
     top = input if input.is_dir() else input.parent
     skipped = (labels or top / "labels.csv").resolve()
-    for file in files_below(input):
-        if any(part[0] == "." for part in file.relative_to(top).parts) or file.resolve() == skipped:
-            continue
-        if format == "openpose":
-            clip, fits = file.parent, OPENPOSE.fullmatch(file.name) is not None
-        else:
-            clip, fits = file.with_suffix(""), file.name.lower().endswith(FORMATS[format].ending)
-        if fits and format != "openpose" and clip.relative_to(top).as_posix() in groups:
+    facts = FORMATS[format]
+    files = [
+        file
+        for file in files_below(input)
+        if not any(part[0] == "." for part in file.relative_to(top).parts) and file.resolve() != skipped
+    ]
+    # A table beside JSON is no clip: files of one ending are, of the first of them that is there.
+    names = [file.name.lower() for file in files]
+    ending = next((one for one in facts.endings if any(name.endswith(one) for name in names)), facts.endings[0])
+    of_frames: dict[Path, bool] = {}
+    for file in files:
+        fits = file.name.lower().endswith(ending)
+        if fits and facts.frame is not None and file.parent not in of_frames:
+            of_frames[file.parent] = facts.frame(file)
+        frame = fits and of_frames.get(file.parent, False)
+        clip = file.parent if frame else file.with_suffix("")
+        if fits and not frame and clip.relative_to(top).as_posix() in groups:
             raise StoreError(f"{file}: there is another clip of this name beside it: rename one of them")
         if fits and re.search(r"[\x00-\x1f\ud800-\udfff]", clip.as_posix()):  # the latter: bytes that are no UTF-8
             raise StoreError(f"{str(file)!r}: its name is not one line of UTF-8 text, as an id must be: rename it")
@@ -339,7 +347,7 @@ def find(
         else:
             others.append(str(file))
     if not groups:
-        raise StoreError(f"no {format} clips (*{FORMATS[format].ending}) in {input}")
+        raise StoreError(f"no {format} clips (*{', *'.join(facts.endings)}) in {input}")
     notices = []
     if others:
         message = f"{len(others)} files of other names were ignored, for example {min(others)}"

@@ -10,68 +10,67 @@ from typing import Any
 import numpy as np
 
 from skelcl.data.formats.containers import read_json, short_repr
-from skelcl.data.poses.aspect import aspect_of
+from skelcl.data.poses import landmark_arrays
 from skelcl.data.poses.contents import Poses, Wanted, as_numbers
+from skelcl.data.poses.landmark_shapes import IMAGE, WORLD, understand
 from skelcl.data.poses.people import assemble
 from skelcl.data.recording import ReadError
 
-_WORLD, _IMAGE = "world_landmarks", "landmarks"
-"""As people know them; Python, JavaScript and older versions spell them in their own ways."""
+LOOKED_FOR = "world_landmarks, landmarks, keypoints, or landmarks by name or place"
 
 
 def read(files: Sequence[Path], wanted: Wanted) -> Poses:
-    """Reads MediaPipe's landmarks: a list of frames, each with those of one person or of a list of persons.
+    """Reads MediaPipe's landmarks: JSON in any usual shape, arrays of numpy, or a table.
 
     Several people are followed by their landmarks in the image where every frame has them. World landmarks are relative
     to the hips and tell people apart by how they hold themselves alone.
 
     Args:
-        files: JSON file of a clip.
+        files: A clip, or its frames: arrays of one frame each.
         wanted: 3 channels for world landmarks, 2 for those in the image; None takes world landmarks where there are.
 
     Raises:
         ReadError: The file is damaged, or no frame has such landmarks.
     """
-    (file,) = files
-    frames = read_json(file)
-    aspect = None
-    if isinstance(frames, dict) and set(frames) >= {"frames"}:
-        aspect, frames = aspect_of(frames), frames["frames"]
-    if not isinstance(frames, list) or not frames:
-        raise ReadError("frames", f"{file}: holds no list of frames")
-    found: list[dict[str, list[Any]]] = []
-    for t, frame in enumerate(frames):
-        if frame is not None and not isinstance(frame, dict):
-            raise ReadError("frames", f"{file}: frame {t} is a {type(frame).__name__}, not an object with landmarks")
-        found.append(_persons(frame or {}, f"{file}: frame {t}"))
-    channels = wanted.channels or (3 if any(_WORLD in frame for frame in found) else 2)
-    key, other = (_WORLD, _IMAGE) if channels == 3 else (_IMAGE, _WORLD)
+    file = files[0]
+    if file.suffix.lower() == ".npy":
+        return landmark_arrays.arrays(files, wanted)
+    if file.suffix.lower() == ".csv":
+        return landmark_arrays.table(file, wanted)
+    found, sides, aspect, note, keys = understand(read_json(file), file, wanted.layout)
+    channels = wanted.channels or (3 if any(WORLD in frame for frame in found) else 2)
+    key, other = (WORLD, IMAGE) if channels == 3 else (IMAGE, WORLD)
     if not any(key in frame for frame in found):
         remedy = ", the 3D poses that are wanted; an import takes flat ones with --channels 2" if channels == 3 else ""
-        had = f", but {other}" if any(other in frame for frame in found) else ""
+        if any(other in frame for frame in found):
+            had = f", but {other}"
+        else:
+            had = f" (its keys are {', '.join(map(short_repr, keys[:8]))}; looked for {LOOKED_FOR})" if keys else ""
         raise ReadError("no_skeleton", f"{file}: no frame has {key}{had}{remedy}")
     people, presence = _coordinates(found, key, channels, file)
     by, seen = "landmarks in the image", people
     if channels == 3 and max(map(len, people)) > 1:
-        if all(len(frame.get(_IMAGE, ())) == len(persons) for frame, persons in zip(found, people, strict=True)):
-            seen, _ = _coordinates(found, _IMAGE, 2, file)
+        if all(len(frame.get(IMAGE, ())) == len(persons) for frame, persons in zip(found, people, strict=True)):
+            seen, _ = _coordinates(found, IMAGE, 2, file)
         else:
             by = "world landmarks, which do not tell where anybody stands"
     notes = {"visibility": f"{file}: visibility is null, so presence is the confidence"} if presence else {}
+    notes |= {"landmarks": note} if note else {}
     # One person at a time is one person, wherever the next frame shows them.
-    alone = [[0] * len(persons) for persons in people] if max(map(len, people)) == 1 else None
-    poses = assemble(people, file, numbers=alone, seen=seen, by=by, notes=notes)
+    numbers = [[0] * len(persons) for persons in people] if max(map(len, people)) == 1 else None
+    if sides is not None and all(len(which) == len(persons) for which, persons in zip(sides, people, strict=True)):
+        numbers = sides
+    poses = assemble(people, file, numbers=numbers, seen=seen, by=by, notes=notes)
     if channels == 3:
         return poses
-    aspect = aspect or next(filter(None, (aspect_of(frame) for frame in frames if frame)), None)
     return replace(poses, aspect=aspect, looks=_looks(found, people, file) if aspect is None else None)
 
 
 def _looks(frames: Sequence[dict[str, list[Any]]], people: list[list[np.ndarray]], file: Path) -> float | None:
     """Width by height of the picture, about: where a body is as wide for its height as in space."""
-    if not all(len(frame.get(_WORLD, ())) == len(persons) for frame, persons in zip(frames, people, strict=True)):
+    if not all(len(frame.get(WORLD, ())) == len(persons) for frame, persons in zip(frames, people, strict=True)):
         return None
-    world, _ = _coordinates(frames, _WORLD, 2, file)
+    world, _ = _coordinates(frames, WORLD, 2, file)
     space, flat = (np.stack([one for persons in each for one in persons]) for each in (world, people))
     if space.shape != flat.shape:
         return None
@@ -87,20 +86,6 @@ def _looks(frames: Sequence[dict[str, list[Any]]], people: list[list[np.ndarray]
     return looks if 0.05 <= looks <= 20 else None
 
 
-def _persons(frame: dict[str, Any], place: str) -> dict[str, list[Any]]:
-    """The persons of a frame, by what their landmarks are; only what is there."""
-    out: dict[str, list[Any]] = {}
-    for name, value in frame.items():
-        plain = name.replace("_", "").lower().removeprefix("pose")
-        key = _WORLD if plain == "worldlandmarks" else _IMAGE if plain == "landmarks" else None
-        if key is None or not value:
-            continue
-        if not isinstance(value, list):
-            raise ReadError("landmarks", f"{place}: {name} is {short_repr(value)}, no list")
-        out[key] = [value] if isinstance(value[0], dict) else value
-    return out
-
-
 def _coordinates(
     frames: Sequence[dict[str, list[Any]]], key: str, channels: int, file: Path
 ) -> tuple[list[list[np.ndarray]], bool]:
@@ -109,7 +94,8 @@ def _coordinates(
     persons = [(t, person) for t, frame in enumerate(frames) for person in frame.get(key, ())]
     try:
         rows = [
-            [[*(one[axis] for axis in axes), one.get("visibility", 1.0)] for one in person] for _, person in persons
+            [[*(one[axis] for axis in axes), one.get("visibility", one.get("score", 1.0))] for one in person]
+            for _, person in persons
         ]
         values = np.asarray(rows)
         if values.ndim != 3 or values.dtype.kind not in "Oiuf":

@@ -16,7 +16,7 @@ from skelcl.data.recording import ReadError
 from skelcl.data.store import StoreError, fill_joints
 from skelcl.skeleton import LAYOUTS, Skeleton
 
-_BY_SIZE = {17: "coco17", 18: "openpose18", 25: "openpose25", 26: "halpe26"}
+_BY_SIZE = {21: "hand21", 17: "coco17", 18: "openpose18", 25: "openpose25", 26: "halpe26"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +131,8 @@ def guess_layout(first: Poses, format: Format) -> Skeleton:
     if first.skeleton is not None:
         return first.skeleton
     joints = first.joints.shape[2]
-    name = first.layout or FORMATS[format].layout
+    usual = FORMATS[format].layout
+    name = first.layout or (usual if usual and LAYOUTS[usual].num_joints == joints else None)
     if name is None and FORMATS[format].y_down:
         name = _BY_SIZE.get(joints)
     if name not in LAYOUTS:

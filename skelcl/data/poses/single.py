@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skelcl.data.formats.containers import decode, read_bytes, read_json
+from skelcl.data.formats.containers import decode, npy_header, read_bytes, read_json, reading
 from skelcl.data.poses.aspect import parse_aspect
 from skelcl.data.poses.axes import check_axes
 from skelcl.data.poses.estimators import OPENPOSE
@@ -108,7 +108,7 @@ def guess_format(input: Path) -> Format:
             return "openpose"
         if file.name == "labels.csv":
             continue
-        fits = [format for format, facts in FORMATS.items() if file.name.lower().endswith(facts.ending)]
+        fits = [format for format, facts in FORMATS.items() if file.name.lower().endswith(facts.endings)]
         if len(fits) == 1 and FORMATS[fits[0]].recognised is None:
             return fits[0]
         content = _beginning(file) if fits else None
@@ -120,7 +120,10 @@ def guess_format(input: Path) -> Format:
 
 
 def _beginning(file: Path) -> Any:
-    """What formats of the same ending are told apart by: JSON as a whole, of a text the first row."""
+    """What formats of the same ending are told apart by: JSON as a whole, an array's shape, the first row of a text."""
     if file.suffix.lower() == ".json":
         return read_json(file)
+    if file.suffix.lower() == ".npy":
+        with reading(file), file.open("rb") as stream:
+            return npy_header(stream, file).shape
     return next((row for row in decode(read_bytes(file), file).splitlines() if row.strip()), "")

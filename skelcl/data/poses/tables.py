@@ -33,7 +33,7 @@ JOINT = (
     "landmark index", "landmark name", "keypoint", "keypoint id", "keypoint idx", "keypoint name", "bodypart",
     "bodyparts", "body part", "marker", "node",
 )  # fmt: skip
-CONFIDENCE = ("confidence", "conf", "score", "likelihood", "visibility", "probability", "prob")
+CONFIDENCE = ("confidence", "conf", "score", "likelihood", "visibility", "probability", "prob", "v")
 """What a column is called, as :func:`plain` spells it."""
 _LARGE = 1e15
 """Numbers of frames, and times, beyond this are no longer exact."""
@@ -136,7 +136,7 @@ def _understand(header: Sequence[str], channels: int | None, layout: Skeleton, f
         twice = next(name for n, name in enumerate(header) if where[plain(name)] != n)
         raise ReadError("csv", f"{file}: the column {short_repr(twice)} occurs twice", 1)
     joints = [plain(joint) for joint in layout.joints]
-    channels = channels or (3 if any(re.fullmatch(r"z|.* z", name) for name in where) else 2)
+    channels = channels or (3 if any(re.fullmatch(r"z|.* z|z\d+", name) for name in where) else 2)
 
     def first(*names: str) -> int:
         return next((where[name] for name in names if name in where), -1)
@@ -147,8 +147,12 @@ def _understand(header: Sequence[str], channels: int | None, layout: Skeleton, f
         axes = [[first(axis, f"landmark {axis}", f"keypoint {axis}", f"joint {axis}") for axis in "xyz"[:channels]]]
         sure = [first(*CONFIDENCE)]
     else:
-        axes = [[first(f"{name} {axis}") for axis in "xyz"[:channels]] for name in joints]
-        sure = [first(*(f"{name} {word}" for word in CONFIDENCE)) for name in joints]
+        start = 0 if "x0" in where else 1  # columns x1, y1, z1, v1 count the joints in the order of the layout
+        axes = [[first(f"{name} {a}", f"{a}{v}") for a in "xyz"[:channels]] for v, name in enumerate(joints, start)]
+        sure = [
+            first(*(f"{name} {word}" for word in CONFIDENCE), f"v{v}", f"visibility{v}", f"c{v}")
+            for v, name in enumerate(joints, start)
+        ]
     for v, group in enumerate(axes):
         if -1 in group:
             axis = "xyz"[group.index(-1)]
@@ -231,6 +235,10 @@ def table(file: Path) -> tuple[list[str], list[int], list[list[str]]]:
         for cells in reader:
             if not any(cells):
                 continue
+            if len(cells) > len(header) and (repeated := _repeated(header, cells)):
+                lines += [reader.line_num] * len(repeated)
+                rows += repeated
+                continue
             if len(cells) != len(header):
                 raise ReadError("csv", f"{file}: {len(cells)} cells under a header of {len(header)}", reader.line_num)
             lines.append(reader.line_num)
@@ -238,3 +246,13 @@ def table(file: Path) -> tuple[list[str], list[int], list[list[str]]]:
     if not header or len(set(header)) != len(header):
         raise ReadError("csv", f"{file}: {'a column name occurs twice' if header else 'the file is empty'}", 1)
     return header, lines, rows
+
+
+def _repeated(header: Sequence[str], cells: Sequence[str]) -> list[list[str]]:
+    """Rows of a long table whose joints stand side by side: the columns from the joint on, again and again."""
+    start = next((n for n, name in enumerate(header) if plain(name) in JOINT), len(header))
+    width = len(header) - start
+    if not width or (len(cells) - start) % width:
+        return []
+    shared = [cell.strip() for cell in cells[:start]]
+    return [[*shared, *(cell.strip() for cell in cells[at : at + width])] for at in range(start, len(cells), width)]
