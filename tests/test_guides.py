@@ -177,6 +177,7 @@ def test_published_weights(follow, capsys):
 @pytest.mark.parametrize("guide", sorted(GUIDES.glob("*.md")), ids=lambda path: path.stem)
 def test_a_guide_is_short_and_names_what_exists(guide):
     text = guide.read_text()
-    assert len(text.splitlines()) < 120
+    read = [line for line in text.splitlines() if line and not line.startswith(("|", "<!--"))]  # tables are looked up
+    assert len(read) <= 100
     for path in re.findall(r"\b((?:skelcl|experiments|tests)/[\w./-]+\w|experiments/[\w./-]+/)", text):
         assert (TOP / path).exists(), path

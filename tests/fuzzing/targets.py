@@ -36,6 +36,7 @@ from skelcl.data.import_arrays import open_arrays, read_names
 from skelcl.data.inspection import statistics
 from skelcl.data.poses.importing import read_labels
 from skelcl.data.poses.layouts import find_layout
+from skelcl.data.poses.reader import fill_unseen
 from skelcl.data.poses.single import guess_format, read_clip
 from skelcl.data.recording import DatasetInfo, Recording, Source
 from skelcl.data.store import SkeletonStore
@@ -128,6 +129,7 @@ class Poses:
         deep = _body(2, 20)
         flat = np.concatenate([_body(3, 17, channels=2)[0], np.full((3, 17, 1), 0.9)], -1).tolist()
         persons = [{"image_id": t, "keypoints": list(itertools.chain(*flat[t]))} for t in range(3)]
+        named = [person | {"image_id": f"c2_{person['image_id']}.5.jpg", "idx": [[0.0]]} for person in persons * 2]
         mark = [{"x": 0.1 * v, "y": 0.2, "z": 0.3, "visibility": 0.9} for v in range(33)]
         self.json = {
             "json": {
@@ -138,11 +140,15 @@ class Poses:
                 "subject": 1,
                 "layout": "coco17",
             },
-            "mediapipe": [{"landmarks": mark, "world_landmarks": mark}] * 2,
+            "mediapipe": {
+                "frames": [{"landmarks": [mark, mark], "poseWorldLandmarks": [mark, mark]}] * 2,
+                "width": 640,
+                "height": 480,
+            },
             "mediapipe by name": {"data": [{name: [0.1, 0.2, 0.3] for name in MEDIAPIPE33.joints}] * 2},
             "mediapipe in lists": [[[0.1, 0.2, 0.3, 0.9]] * 33] * 2,
             "coco": persons,
-            "alphapose": [person | {"idx": 1, "image_id": f"{person['image_id']}.jpg"} for person in persons],
+            "alphapose": named,
             "openpose": {"people": [{"person_id": [-1], "pose_keypoints_2d": persons[0]["keypoints"]}]},
             "kinect-json": [[dict(zip("xyz", map(str, joint), strict=True)) for joint in frame] for frame in deep[0]],
             "azure-kinect": {
@@ -173,7 +179,12 @@ class Poses:
         }
         self.landmarks = [_body(3, 33)[0], _body(3, 44)[0].reshape(3, 132), _body(3, 554)[0].reshape(3, 1662)]
         rows = [f"{t},{v},1.5,2.5,0.5,0.9,0\n" for t in range(2) for v in range(17)]
-        self.csv = ("frame,joint,x,y,z,confidence,person\n" + "".join(rows)).encode()
+        wide = [f"{joint.replace(' ', '_')}_{axis}" for joint in COCO17.joints for axis in ("x", "y", "score")]
+        frames = [f"{t},{t % 2}" + ",1.5" * len(wide) + "\n" for t in range(3)]
+        self.csv = (
+            ("frame,joint,x,y,z,confidence,person\n" + "".join(rows)).encode(),
+            (",".join(["fnum", "track", *wide]) + "\n" + "".join(frames)).encode(),
+        )
 
     def __call__(self, rng):
         format = rng.choice((*self.json, *self.texts, "npz", "npy", "csv"))
@@ -185,7 +196,7 @@ class Poses:
             name, valid = self.texts[format]
             data = (swapped_tokens if rng.random() < 0.5 else mutated_bytes)(rng, valid)
         elif format == "csv":
-            name, data = "x.csv", mutated_bytes(rng, self.csv)
+            name, data = "x.csv", mutated_bytes(rng, rng.choice(self.csv))
         elif format == "npz":
             name, data = "x.npz", mutated_npz(rng, self.arrays)
         else:
@@ -201,8 +212,13 @@ class Poses:
             guess_format(self.folder / name)
         known = "coco17" if format == "csv" or rng.random() < 0.5 else None
         found = read_clip(
-            self.folder / name, format, layout=None if name == self.texts.get(format, ("",))[0] else known
+            self.folder / name,
+            format,
+            layout=None if name == self.texts.get(format, ("",))[0] else known,
+            axes=rng.choice((None, None, "TMVC")),
+            aspect=rng.choice((None, None, "16/9")),
         )
+        fill_unseen(found.joints, found.skeleton)
         channels = found.joints.shape[-1]
         cleaned([Recording("x", found.joints, zeros=False)], found.skeleton, channels)
 

@@ -120,12 +120,13 @@ FORMATS: Mapping[Format, PoseFormat] = {
         tools="spreadsheets, pandas",
         clip="a file",
         content="long: columns `frame`, `joint` (name or place), `x`, `y` and, where known, `z`, `confidence`, "
-        "`person`; wide: `frame`, `person` and `<joint>_x`, `<joint>_y`, `<joint>_z`, `<joint>_confidence`",
+        "`person`; wide: `frame`, `person` and `<joint>_x`, `<joint>_y`, `<joint>_z`, `<joint>_confidence`; other "
+        "usual names (`frame_idx`, `track`, `landmark`, `likelihood`, `Hips.x`) are known",
         endings=(".csv",),
         read=tables.read,
         y_down=False,
         confidence="`confidence`",
-        lost="other columns",
+        lost="other columns, which are named",
         recognised=lambda content: not landmark_arrays.is_table(content),
     ),
     "npy": PoseFormat(
