@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +94,13 @@ def _coordinates(
     axes = "xyz"[:channels]
     persons = [(t, person) for t, frame in enumerate(frames) for person in frame.get(key, ())]
     try:
-        rows = [
-            [[*(one[axis] for axis in axes), one.get("visibility", one.get("score", 1.0))] for one in person]
-            for _, person in persons
-        ]
+        try:
+            rows = [list(map(itemgetter(*axes, "visibility"), person)) for _, person in persons]
+        except KeyError:  # visibility may have another name, or none
+            rows = [
+                [(*(one[axis] for axis in axes), one.get("visibility", one.get("score", 1.0))) for one in person]
+                for _, person in persons
+            ]
         values = np.asarray(rows)
         if values.ndim != 3 or values.dtype.kind not in "Oiuf":
             raise ValueError(f"{values.dtype}")
