@@ -41,6 +41,17 @@ def test_encoders(monkeypatch, capsys):
             ["--files", "6", "--memory_files", "1"],
             ["read: skelcl", "read, choose, normalise: skelcl", "prepare, 1 processes"],
         ),
+        pytest.param(
+            "live",
+            f"--old={BENCHMARKS.parents[1]} --networks=[as_cal] --frames=3 --repeat=1 --clips=20 --long=20".split(),
+            [
+                "push, as_cal, labels none",
+                "push, as_cal, labels knn",
+                "push, as_cal: resident",
+                "predict, as_cal, arrays",
+            ],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_others(monkeypatch, capfd, name, options, rows):
@@ -51,3 +62,14 @@ def test_the_others(monkeypatch, capfd, name, options, rows):
     for row in rows:
         ((rest),) = re.findall(rf"^{re.escape(row)}(.*)$", printed, re.MULTILINE)
         assert re.search(r"\d", rest), f"a figure stands behind {row!r}"
+
+
+def test_builds_that_differ_are_not_compared(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    live = runpy.run_path(str(BENCHMARKS / "live.py"), run_name="benchmark")
+    live["agree"]([1.0, 2.0], [1.0, 2.00001], "as_cal")
+    with pytest.raises(AssertionError, match="as_cal: the builds differ by 5"):
+        live["agree"]([1.0, 2.0], [1.0, 2.001], "as_cal")
+    assert live["taken_out"](str(tmp_path), tmp_path) == tmp_path.resolve()
+    with pytest.raises(SystemExit, match="no build nothing-such: "):
+        live["taken_out"]("nothing-such", tmp_path)
