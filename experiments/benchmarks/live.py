@@ -64,7 +64,7 @@ def draw(path: str, file: str, *options: str) -> None:
         f"--data.root={Path(path).parent / 'data'}",
         "--trainer.accelerator=cpu",
     ]
-    content |= {CONFIG_KEY: resolved_config(words), "epoch": 0, "global_step": 0}
+    content |= {CONFIG_KEY: resolved_config([*words, *options]), "epoch": 0, "global_step": 0}
     content["pytorch-lightning_version"] = lightning.__version__
     torch.save(content | {"state_dict": {}}, path)
     method, data = load(Path(path), weights=False)
