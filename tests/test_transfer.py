@@ -304,7 +304,15 @@ def test_bodies_are_those_of_the_training_unless_chosen(at_thirty, place, capfd)
 CHOOSING = {
     "evaluate": ["evaluate", *JUDGED, "--output=chosen"],
     "test": ["test", *QUIET, "--data.root=data"],
-    "fine-tune": ["fine-tune", *QUIET, "--data.root=data", "--seeds=0", "--trainer.max_epochs=1", "--scratch=false"],
+    "fine-tune": [
+        "fine-tune",
+        *QUIET,
+        "--data.root=data",
+        "--seeds=0",
+        "--trainer.max_epochs=1",
+        "--scratch=false",
+        "--trainer.logger=[{class_path: CSVLogger, init_args: {save_dir: runs, name: chosen}}]",
+    ],
 }
 
 
@@ -318,7 +326,7 @@ def test_a_number_of_bodies_that_was_chosen_wins_whatever_it_is(drawn_checkpoint
     (line,) = [line for line in capfd.readouterr().out.splitlines() if f" for {path}" in line]
     assert line == f"ntu25 for {path}: 1 bodies of a clip shown, the training had 2"
     if verb == "fine-tune":
-        (tuned,) = place.glob("runs/*/version_0/pretrained-seed_0/version_0/checkpoints/last.ckpt")
+        (tuned,) = place.glob("runs/chosen/version_0/pretrained-seed_0/version_0/checkpoints/last.ckpt")
         assert read_data_facts(tuned).num_persons == 1
 
 
