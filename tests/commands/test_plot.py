@@ -134,8 +134,20 @@ def test_skeleton_of_a_file(skelcl, drawing, capfd):
     Path("clip.bin").write_bytes(b"")
     assert "looks like no clip; say what it is with --format" in fails(capfd, skelcl, "skeleton", "--input", "clip.bin")
     assert "none.npz does not exist" in fails(capfd, skelcl, "skeleton", "--input", "none.npz")
+    capfd.readouterr()
+    skelcl("plot", "skeleton", "--input", "landmarks.json", "--output", "wide.html", "--aspect", "2/1")
+    np.testing.assert_array_equal(drawing["animation"].clips[0], told * np.array([2, 1], np.float32))
+    assert "note" not in capfd.readouterr().out
+    np.save("few.npy", people[:2].swapaxes(0, 1))
+    chosen = ["--input", "few.npy", "--layout", "mediapipe33", "--output", "few.html"]
+    assert "--axes" in fails(capfd, skelcl, "skeleton", *chosen)
+    skelcl("plot", "skeleton", *chosen, "--axes", "TMVC")
+    np.testing.assert_allclose(drawing["animation"].clips[0], people[:2])
+    for option, value in (("--axes", "TVM"), ("--aspect", "wide")):
+        assert f"{option} {value}: must" in fails(capfd, skelcl, "skeleton", *chosen, option, value, code=2)
     told = fails(capfd, skelcl, "skeleton", "--input", "clip.npz", "--format", "excel", code=2)
-    assert "--format must be one of csv, npy, npz, json" in told
+    assert "--format must be one of " in told
+    assert "csv, npy, npz, json" in told
     (Path("two") / "a").mkdir(parents=True)
     for name in ("two/a.npz", "two/a/b.npz"):
         np.savez(name, keypoints=people)

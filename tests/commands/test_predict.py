@@ -197,3 +197,15 @@ def test_memory_does_not_grow_with_the_folder(command, tmp_path, monkeypatch):
     command("--features", "false", output="first.json")  # imports and the like
     with memory_below(16e6):
         command("--features", "false")
+
+
+@pytest.mark.parametrize("told", [(), ("--axes", "TMVC")])
+def test_axes_of_an_array_are_told_or_concluded(command, tmp_path, told):
+    array = people(30, 2)
+    np.save(tmp_path / "clips" / "a.npy", array)
+    (expected,) = command(output="own.json")["clips"]
+    np.save(tmp_path / "clips" / "a.npy", array.swapaxes(0, 1))
+    (found,) = command(*told)["clips"]
+    assert found["windows"] == expected["windows"]
+    concluded = "clips/a.npy: keypoints are taken as TMVC, by their sizes and numbers"
+    assert [line for line in found["warnings"] if line not in expected["warnings"]] == [concluded] * (not told)
