@@ -270,6 +270,7 @@ def plot_robustness(results: list[Path], output: Path = Path("robustness.png"), 
     Raises:
         InputError: A file is missing or damaged, or holds no accuracies on damaged clips.
     """
+    from skelcl.evaluation.corruptions import UNITS
     from skelcl.plotting import FIGURES, check_target, save_figure, severity_curves
     from skelcl.plotting.run_files import read_robustness, run_names
     from skelcl.plotting.severity import Curve
@@ -280,7 +281,7 @@ def plot_robustness(results: list[Path], output: Path = Path("robustness.png"), 
         found, judge = read_robustness(file, judge)
         for corruption, curve in found.items():
             curves.setdefault(corruption, {})[name] = curve
-    save_figure(severity_curves(curves, f"top-1 ({judge})"), output)
+    save_figure(severity_curves(curves, f"top-1 ({judge})", UNITS), output)
     print(f"wrote {output}")
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from skelcl.evaluation.corruptions import UNITS
 from skelcl.plotting.style import MUTED, colour_and_marker, label_text, set_title, style_axes, with_script_fonts
 
 Curve = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
@@ -25,12 +24,12 @@ def severity_curves(
         curves: Name of the corruption, name of the run, and there severities (n,) and accuracies (n,) of 0…1. A run has
             the same look in all charts.
         metric: What kind of accuracy it is.
-        units: What the severity of a corruption counts; by default those of ``skelcl evaluate``.
+        units: Name of a corruption → what its severity counts.
 
     Raises:
         ValueError: If there is no curve, or one has not as many severities as accuracies.
     """
-    units = UNITS if units is None else units
+    units = {} if units is None else units
     lines = [curve for runs in curves.values() for curve in runs.values()]
     if not lines or any(len(severity) != len(accuracy) for severity, accuracy in lines):
         raise ValueError("severity curves need at least one, with as many severities as accuracies")

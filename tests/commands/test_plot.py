@@ -314,11 +314,12 @@ def robust(run, **accuracies):
 
 
 def test_robustness(skelcl, drawing, capfd):
-    robust("runs/a", noise=[0.8, 0.5], speed=[0.7, 0.6])
-    robust("runs/b", noise=[0.6, 0.1])
+    robust("runs/a", jitter=[0.8, 0.5], view=[0.7, 0.6])
+    robust("runs/b", jitter=[0.6, 0.1])
     skelcl("plot", "robustness", "runs/a/results.json", "runs/b", "--output", "robust.png")
     noise, speed = drawing["figure"].axes
-    assert (noise.get_title(loc="left"), speed.get_title(loc="left")) == ("noise", "speed")
+    assert (noise.get_title(loc="left"), speed.get_title(loc="left")) == ("jitter", "view")
+    assert (noise.get_xlabel(), speed.get_xlabel()) == ("noise in cm", "turn in degrees")
     lines = {line.get_label(): line.get_xydata() for line in noise.lines}
     np.testing.assert_allclose(lines["a"], [[0, 90], [1, 80], [2, 50]])
     np.testing.assert_allclose(lines["b"], [[0, 90], [1, 60], [2, 10]])
