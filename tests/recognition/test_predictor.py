@@ -486,25 +486,26 @@ def test_what_files_look_like(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "code", "message"),
     [
-        (["--input", "x.npy"], "--ckpt_path is missing"),
-        (["--input", "x.npy", "--ckpt_path", "x.ckpt", "--output", "old.json"], "old.json exists"),
+        (["--input", "x.npy"], 2, "--ckpt_path is missing"),
+        (["--input", "x.npy", "--ckpt_path", "x.ckpt", "--output", "old.json"], 1, "old.json exists"),
         (
             ["--input", "x.npy", "--ckpt_path", "x.ckpt", "--neighbours_picture", "a.png"],
+            1,
             "must end in .gif, .mp4 or .html",
         ),
-        (["--input", "x.npy", "--ckpt_path", "x.ckpt"], "x.npy does not exist"),
-        (["--input", "bad.json", "--ckpt_path", "x.ckpt"], "bad.json: not valid JSON"),
-        (["--input", "old.json", "--ckpt_path", "x.ckpt"], "x.ckpt: no such checkpoint"),
+        (["--input", "x.npy", "--ckpt_path", "x.ckpt"], 1, "x.npy does not exist"),
+        (["--input", "bad.json", "--ckpt_path", "x.ckpt"], 1, "bad.json: not valid JSON"),
+        (["--input", "old.json", "--ckpt_path", "x.ckpt"], 1, "x.ckpt: no such checkpoint"),
     ],
 )
-def test_a_wrong_command_is_one_line(skelcl, tmp_path, capfd, words, message):
+def test_a_wrong_command_is_one_line(skelcl, tmp_path, capfd, words, code, message):
     (tmp_path / "old.json").write_text("[]")
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(SystemExit) as stop:
         skelcl("predict", *words)
-    assert stop.value.code == 1
+    assert stop.value.code == code
     (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("skelcl: error: ")]
     assert message in line
 
