@@ -223,6 +223,38 @@ class Poses:
         cleaned([Recording("x", found.joints, zeros=False)], found.skeleton, channels)
 
 
+class Mocap:
+    """Motion capture: text and, where its package is there, binary."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        sides = [f"{side}{name}" for name in ("UpLeg", "Leg", "Arm") for side in ("Left", "Right")]
+        parents = ["Hips", "Hips", "LeftUpLeg", "RightUpLeg", "Spine", "Spine"]
+        tree = {"Hips": ["Spine"]}
+        for name, parent in zip(sides, parents, strict=True):
+            tree.setdefault(parent, []).append(name)
+        channels = "Xposition Yposition Zposition Zrotation Xrotation Yrotation"
+
+        def joint(name, kind="JOINT"):
+            below = [joint(child) for child in tree.get(name, [])] or ["End Site\n{\nOFFSET 0 0 0\n}\n"]
+            return f"{kind} {name}\n{{\nOFFSET 1 60 2\nCHANNELS 6 {channels}\n{''.join(below)}}}\n"
+
+        row = " ".join(["0 60 1.5 10 -20 3e1"] * 8)
+        head = f"HIERARCHY\n{joint('Hips', 'ROOT')}MOTION\nFrames: 2\nFrame Time: 0.04\n"
+        names = ["RHip", "LHip", "Neck", "RShoulder", "LShoulder", "MidHip"]
+        cells = "\t".join(f"{v}\t{1.7 * (v % 2)}\t-0.5" for v in range(6))
+        trc = ["PathFileType\t4\t(X/Y/Z)\tx", "DataRate\tNumFrames\tUnits", "60\t2\tm"]
+        trc += ["Frame#\tTime\t" + "\t\t\t".join(names), "\t\tX1", "", f"1\t0.0\t{cells}", f"2\t0.1\t{cells}", ""]
+        self.valid = {"bvh": (head + f"{row}\n{row}\n").encode(), "trc": "\n".join(trc).encode()}
+
+    def __call__(self, rng):
+        format = rng.choice(tuple(self.valid))
+        file = self.folder / f"x.{format}"
+        file.write_bytes((swapped_tokens if rng.random() < 0.3 else mutated_bytes)(rng, self.valid[format]))
+        found = read_clip(file, format)
+        cleaned([Recording("x", found.joints, zeros=False)], found.skeleton, 3)
+
+
 class Tables:
     """Layouts, tables of labels, lists of names."""
 
@@ -441,8 +473,8 @@ class Checkpoints:
 
 
 KINDS = {
-    "ntu": (Ntu, 16), "pku": (Pku, 12), "nw-ucla": (NwUcla, 10), "poses": (Poses, 16), "tables": (Tables, 8),
-    "ctr-gcn": (CtrGcn, 6), "agcn": (Agcn, 5), "pyskl": (Pyskl, 6), "sgn": (Sgn, 6), "ntu-npy": (NtuNpy, 6),
-    "store": (Store, 6), "checkpoint": (Checkpoints, 3),
+    "ntu": (Ntu, 16), "pku": (Pku, 12), "nw-ucla": (NwUcla, 10), "poses": (Poses, 12), "mocap": (Mocap, 4),
+    "tables": (Tables, 8), "ctr-gcn": (CtrGcn, 6), "agcn": (Agcn, 5), "pyskl": (Pyskl, 6), "sgn": (Sgn, 6),
+    "ntu-npy": (NtuNpy, 6), "store": (Store, 6), "checkpoint": (Checkpoints, 3),
 }  # fmt: skip
 """Kind → what writes and opens its cases, and its share of them in percent."""

@@ -72,7 +72,8 @@ def forward_kinematics(hierarchy: Hierarchy, values: np.ndarray, positions: Posi
     out = np.empty((len(values), len(hierarchy.joints), 3), np.float32)
     for start in range(0, len(values), _FRAMES_AT_ONCE):
         part = values[start : start + _FRAMES_AT_ONCE]
-        out[start : start + len(part)] = _places(hierarchy, part, positions)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is beyond float32 is not seen
+            out[start : start + len(part)] = _places(hierarchy, part, positions)
     return out
 
 

@@ -60,16 +60,17 @@ def in_metres(
     """
     if not np.isfinite(joints[0]).all(-1).any():
         raise ReadError("no_skeleton", f"{place}: no frame shows a body")
+    joints, whole = (np.where(np.isfinite(one), one, np.nan).astype(np.float64) for one in (joints, whole))
     notes, told = dict(notes or {}), []
     up = wanted.up
     if up is None:
         up = guess_up(joints[0], skeleton)
         told.append(f"{up} points up")
     order, signs = _UPWARDS[up]
-    turned: np.ndarray = np.asarray(joints, np.float64)[..., order] * signs
+    turned: np.ndarray = joints[..., order] * signs
     unit = wanted.unit or unit
     if unit is None:
-        height = body_height(np.asarray(whole, np.float64)[..., order] * signs)
+        height = body_height(whole[..., order] * signs)
         found = [name for name, (low, high) in _HEIGHTS.items() if low <= height < high]
         if not found:
             raise ReadError("units", f"{place}: a body that is {height:.3g} high has no unit that is known: say --unit")

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from skelcl.data.mocap import bvh
+from skelcl.data.mocap import bvh, c3d, trc
 from skelcl.data.poses import (
     estimators,
     file_names,
@@ -30,7 +30,7 @@ from skelcl.errors import OptionError
 from skelcl.skeleton import Skeleton
 
 Format = Literal[
-    "csv", "json", "npy", "npz", "mediapipe", "openpose", "coco", "alphapose", "bvh",
+    "csv", "json", "npy", "npz", "mediapipe", "openpose", "coco", "alphapose", "bvh", "c3d", "trc",
     "kinect-json", "azure-kinect", "msr-action3d", "utkinect", "msrc-12", "utd-mhad", "hands",
 ]  # fmt: skip
 MinConfidence = float | Literal["ignore"]
@@ -310,6 +310,28 @@ FORMATS: Mapping[Format, PoseFormat] = {
         y_down=False,
         confidence="none",
         lost="rotations, joints above the hips, ends",
+        motion_capture=True,
+    ),
+    "c3d": PoseFormat(
+        tools="Vicon, Qualisys, OptiTrack, Theia",
+        clip="a file",
+        content="points labelled as the joints of a layout, or as those of a `--layout` file; needs `skelcl[mocap]`",
+        endings=(".c3d",),
+        read=c3d.read,
+        y_down=False,
+        confidence="none; a negative residual is a point that was not seen",
+        lost="points that are no joints, analog channels",
+        motion_capture=True,
+    ),
+    "trc": PoseFormat(
+        tools="OpenSim, Pose2Sim, OpenCap",
+        clip="a file",
+        content="points labelled as the joints of a layout, or as those of a `--layout` file",
+        endings=(".trc",),
+        read=trc.read,
+        y_down=False,
+        confidence="none; an empty cell is a point that was not seen",
+        lost="points that are no joints",
         motion_capture=True,
     ),
 }
