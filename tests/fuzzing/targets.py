@@ -150,6 +150,24 @@ class Poses:
             "coco": persons,
             "alphapose": named,
             "openpose": {"people": [{"person_id": [-1], "pose_keypoints_2d": persons[0]["keypoints"]}]},
+            "mmpose": {
+                "meta_info": {"keypoint_id2name": {str(n): name for n, name in enumerate(COCO17.joints)}},
+                "instance_info": [
+                    {"frame_id": t, "instances": [{"keypoints": [p[:2] for p in f], "keypoint_scores": [1] * 17}] * 2}
+                    for t, f in enumerate(flat)
+                ],
+            },
+            "coco-annotations": {
+                "images": [{"id": t, "file_name": f"a/{t}.jpg"} for t in range(3)],
+                "annotations": [person | {"track_id": 1} for person in persons],
+                "categories": [{"keypoints": list(COCO17.joints)}],
+            },
+            "openpifpaf": {"frame": 1, "predictions": persons},
+            "ultralytics": [
+                [{"track_id": 1, "keypoints": {"x": [1.5] * 17, "y": [2.5] * 17, "visible": [0.9] * 17}}] * 2
+            ]
+            * 2,
+            "nw-ucla": {"file_name": "x", "label": 1, "skeletons": deep[0].tolist()},
             "kinect-json": [[dict(zip("xyz", map(str, joint), strict=True)) for joint in frame] for frame in deep[0]],
             "azure-kinect": {
                 "frames": [
@@ -191,7 +209,8 @@ class Poses:
         if format in self.json and (format not in self.texts or rng.random() < 0.7):
             data = mutated_json(rng, self.json[format])
             format, *_ = format.split()
-            name = "x_000_keypoints.json" if format == "openpose" else "x.json"
+            names = {"openpose": "x_000_keypoints.json", "openpifpaf": "x.openpifpaf.json"}
+            name = names.get(format, "x.json")
         elif format in self.texts:
             name, valid = self.texts[format]
             data = (swapped_tokens if rng.random() < 0.5 else mutated_bytes)(rng, valid)

@@ -189,12 +189,7 @@ def parse(data: bytes, stem: str, place: str) -> Recording:
     action, subject, episode, view = (int(number) for number in _NAME.fullmatch(stem).groups())  # type: ignore[union-attr]
     if action not in _LABELS or view not in PUBLISHED:
         raise ReadError("name", f"{place}: the data set has no action {action} in view {view}")
-    if not data.strip():
-        raise ReadError("empty", f"{place}: the file is empty")
-    content = _decode(data, place)
-    if not isinstance(content, dict) or set(content) != {"file_name", "label", "skeletons"}:
-        found = short_repr(sorted(content)) if isinstance(content, dict) else f"a {type(content).__name__}"
-        raise ReadError("keys", f"{place}: expected the keys file_name, label and skeletons, found {found}")
+    joints, content = skeletons(data, place)
     label = _LABELS[action]
     found = short_repr(content["label"])
     if type(content["label"]) is not int or content["label"] != label + 1:
@@ -202,10 +197,24 @@ def parse(data: bytes, stem: str, place: str) -> Recording:
     warnings = []
     if content["file_name"] != stem:
         warnings.append(f"file_name says {short_repr(content['file_name'])}; the name of the file is trusted")
-    joints = _coordinates(content["skeletons"], place)
     return Recording(
         stem, joints, label, subject, camera=view, replication=episode, label_original=action - 1, warnings=warnings
     )
+
+
+def skeletons(data: bytes, place: str) -> tuple[np.ndarray, dict[str, object]]:
+    """Coordinates (1, T, 20, 3) of the bytes of one JSON file, and what else it holds.
+
+    Raises:
+        ReadError: The content is not in the format.
+    """
+    if not data.strip():
+        raise ReadError("empty", f"{place}: the file is empty")
+    content = _decode(data, place)
+    if not isinstance(content, dict) or set(content) != {"file_name", "label", "skeletons"}:
+        found = short_repr(sorted(content)) if isinstance(content, dict) else f"a {type(content).__name__}"
+        raise ReadError("keys", f"{place}: expected the keys file_name, label and skeletons, found {found}")
+    return _coordinates(content["skeletons"], place), content
 
 
 def _decode(data: bytes, place: str) -> object:

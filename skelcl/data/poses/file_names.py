@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from skelcl.data.formats import nw_ucla
+
 
 @dataclass(frozen=True)
 class FileNames:
@@ -66,5 +68,9 @@ HANDS = FileNames(
     ),
 )  # fmt: skip
 NTU = FileNames(re.compile(r"(?:^|/)S\d{3}C(?P<camera>\d{3})P(?P<subject>\d{3})R\d{3}A(?P<label>\d{3})"))
+NW_UCLA = FileNames(
+    re.compile(r"(?:^|/)a(?P<label>\d\d)_s(?P<subject>\d\d)_e\d\d_v(?P<camera>\d\d)"),
+    {str(action): name for action, name in nw_ucla.ACTIONS.items()},
+)
 PERSON_AND_ACTION = FileNames(re.compile(r"(?:^|/)(?:\w*?_)?(?P<subject>\d+)/(?P<label>[^/]+)/[^/]+$"))
 """Folders ``PERSON/ACTION``, the person by a number."""

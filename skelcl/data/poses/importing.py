@@ -386,11 +386,11 @@ def _parts(clips: Sequence[Clip], parts: Callable[[Sequence[Path]], Mapping[Path
         found = parts([clip.files[0] for clip in clips])
     except ReadError as error:
         raise StoreError(str(error)) from error
-    out = [
-        replace(clip, id=f"{clip.id}/{part.name}", label=part.label, span=part.span)
-        for clip in clips
-        for part in found[clip.files[0]]
-    ]
+    out: list[Clip] = []
+    for clip in clips:
+        known = found.get(clip.files[0])
+        cut = (replace(clip, id=f"{clip.id}/{part.name}", label=part.label, span=part.span) for part in known or ())
+        out += [clip] if known is None else cut
     if not out:
         raise StoreError(f"none of the {len(clips)} files, such as {clips[0].files[0]}, holds a clip")
     return out

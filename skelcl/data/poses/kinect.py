@@ -73,7 +73,7 @@ def utkinect(files: Sequence[Path], wanted: Wanted) -> Poses:
 
 
 def utkinect_parts(files: Sequence[Path]) -> Mapping[Path, Sequence[Part]]:
-    """Actions of the recordings of UTKinect, from ``actionLabel.txt`` beside them.
+    """Actions of the recordings of UTKinect, from ``actionLabel.txt`` beside them; a single one may lack that.
 
     Raises:
         ReadError: That file is missing, or a line of it is neither a recording nor an action.
@@ -81,10 +81,12 @@ def utkinect_parts(files: Sequence[Path]) -> Mapping[Path, Sequence[Part]]:
     out: dict[Path, Sequence[Part]] = {}
     tables: dict[Path, dict[str, list[Part]]] = {}
     for file in files:
+        table = file.with_name("actionLabel.txt")
+        if len(files) == 1 and not table.is_file():
+            continue  # a recording to look at, as a whole
         if (name := re.fullmatch(r"joints_(s\d+_e\d+)\.txt", file.name)) is None:
             out[file] = ()  # of the two tables of actions
             continue
-        table = file.with_name("actionLabel.txt")
         if table not in tables:
             tables[table] = _actions(table)
         out[file] = tables[table].get(name[1], ())

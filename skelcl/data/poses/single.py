@@ -109,8 +109,9 @@ def guess_format(input: Path) -> Format:
         if file.name == "labels.csv":
             continue
         fits = [format for format, facts in FORMATS.items() if file.name.lower().endswith(facts.endings)]
-        if len(fits) == 1 and FORMATS[fits[0]].recognised is None:
-            return fits[0]
+        for format in fits:  # some endings are of one format alone
+            if FORMATS[format].recognised is None:
+                return format
         content = _beginning(file) if fits else None
         for format in fits:
             recognised = FORMATS[format].recognised

@@ -170,7 +170,7 @@ def test_the_first_two_people_of_a_frame_of_utkinect_are_kept_apart(imported, tm
         ("kinect-json", "a.json", '[[{"x": 1, "y": 2, "z": 3}]]', "a frame has 1 joints, not 20"),
         ("azure-kinect", "a.json", '{"frame": [], "b": 1}', "'frames' is missing or no list of frames; the keys are"),
         ("azure-kinect", "a.json", '{"frames": [{"frame_id": 1}]}', "frame 0: the key 'bodies' is missing"),
-        ("utkinect", "joints_s01_e01.txt", "1 2\n", "actionLabel.txt: is missing"),
+        ("utkinect", "joints_s01_e01.txt", "1 2\n", "a row has 2 numbers, not 61"),
     ],
 )
 def test_a_refusal_says_what_was_found(imported, tmp_path, format, name, content, message):
@@ -178,6 +178,13 @@ def test_a_refusal_says_what_was_found(imported, tmp_path, format, name, content
     with pytest.raises(StoreError) as caught:
         imported(format)
     assert message in str(caught.value)
+
+
+def test_recordings_of_utkinect_need_their_table_of_actions(imported, tmp_path):
+    for name in ("joints_s01_e01.txt", "joints_s01_e02.txt"):
+        (tmp_path / "in" / name).write_text("1 2\n")
+    with pytest.raises(StoreError, match=r"actionLabel\.txt: is missing"):
+        imported("utkinect")
 
 
 def test_a_file_of_matlab_without_a_skeleton_says_what_it_has(imported, tmp_path):
