@@ -92,7 +92,7 @@ def read_clip(
 
 
 def guess_format(input: Path) -> Format:
-    """What a clip, or the first clip of a folder, looks like.
+    """What a clip, or the first clip of a folder that can be read, looks like.
 
     Raises:
         InputError: There is no such file or folder, or it looks like nothing that is known.
@@ -101,6 +101,7 @@ def guess_format(input: Path) -> Format:
         raise InputError(f"{input} does not exist: --input takes a clip or a folder of clips")
     files = sorted(file for file in input.rglob("*") if file.is_file()) if input.is_dir() else [input]
     top = input if input.is_dir() else input.parent
+    damaged: list[Format] = []
     for file in files:
         if any(part[0] == "." for part in file.relative_to(top).parts):
             continue
@@ -112,11 +113,19 @@ def guess_format(input: Path) -> Format:
         for format in fits:  # some endings are of one format alone
             if FORMATS[format].recognised is None:
                 return format
-        content = _beginning(file) if fits else None
+        try:
+            content = _beginning(file) if fits else None
+        except ReadError:
+            if len(files) == 1:
+                raise
+            damaged += fits
+            continue
         for format in fits:
             recognised = FORMATS[format].recognised
             if recognised is not None and recognised(content):
                 return format
+    if damaged:  # whatever reads the first of them says what is wrong with it
+        return damaged[0]
     raise InputError(f"{input}: looks like no clip; say what it is with --format")
 
 

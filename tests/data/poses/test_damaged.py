@@ -1,6 +1,7 @@
 """Files of poses that are wrong: each is read or refused in one line that names it."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from skelcl.data.poses.formats import load
 from skelcl.data.poses.layouts import find_layout
+from skelcl.data.poses.single import guess_format
 from skelcl.data.recording import ReadError
 from skelcl.data.store import StoreError
 
@@ -115,6 +117,15 @@ def test_a_pickle_is_refused_not_run(imported, tmp_path):
     np.save(tmp_path / "in" / "a.npy", np.array([{"x": 1}], object))
     with pytest.raises(StoreError, match=r"a\.npy: cannot be read"):
         imported("npy", layout="coco17")
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.json", "a.csv"])
+def test_a_damaged_file_does_not_hide_what_the_others_are(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x93NUMPY \xff nothing")
+    with pytest.raises(ReadError, match=re.escape(str(tmp_path / name))):
+        guess_format(tmp_path)
+    np.save(tmp_path / "b.npy", poses(1, 17, 2))
+    assert guess_format(tmp_path) == "npy"
 
 
 def test_a_csv_error_names_the_line(tmp_path, puppet):
