@@ -3,6 +3,7 @@
 import re
 import runpy
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,12 @@ def test_encoders(monkeypatch, capsys):
             "prepare",
             ["--files", "6", "--memory_files", "1"],
             ["read: skelcl", "read, choose, normalise: skelcl", "prepare, 1 processes"],
+        ),
+        pytest.param(
+            "bvh",
+            ["--files", "2", "--frames", "3"],
+            ["numbers alone", "places of all joints"],
+            marks=pytest.mark.skipif(find_spec("bvhio") is None, reason="bvhio is not installed: pip install bvhio"),
         ),
         pytest.param(
             "live",
