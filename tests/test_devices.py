@@ -65,6 +65,7 @@ RUNS = {
     "pretrain/scd_net-nw_ucla-small.yaml": (),
     "pretrain/sds_cl-nw_ucla-small.yaml": (),
     "pretrain/skeleton_clr-nw_ucla-small.yaml": (),
+    "pretrain/mamp-nw_ucla-small.yaml": (),
 }
 
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from skelcl import encoders, methods
-from skelcl.methods import ASCAL, SDSCL, STDCL, FineTune, SCDNet, SkeletonCLR, Supervised
+from skelcl.methods import ASCAL, MAMP, SDSCL, STDCL, FineTune, SCDNet, SkeletonCLR, Supervised
 
 KINDS = [
     *(kind for kind in vars(methods).values() if isinstance(kind, type) and kind.__module__ != "skelcl.methods.base"),
@@ -23,11 +23,13 @@ DEPARTURES = {
     },
     SCDNet: {"weights", "key_dropout", "shuffle_bn", "mask_same_instance", "negatives"},
     SkeletonCLR: {"mask_same_instance"},
+    MAMP: {"skip_absent", "skip_last", "intensity_quantile"},
     Supervised: {"label_smoothing", "class_weights"},
     FineTune: {"encoder_lr", "min_steps", "label_smoothing", "class_weights"},
     encoders.DSTA: {"activation", "temporal_attention", "person_pool"},
     encoders.SCD: {"extractor", "mask_absent"},
     encoders.LSTM: {"pool"},
+    encoders.ViT: {"person_pool"},
     encoders.Hyperformer: {"hyperedges"},
 }  # fmt: skip
 LONGEST = 45

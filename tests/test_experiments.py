@@ -21,6 +21,7 @@ AS_CAL_RUNS = [run for run in RUNS if run.stem.startswith("as_cal-")]
 SDS_CL_RUNS = [run for run in RUNS if run.stem.startswith("sds_cl-")]
 SCD_NET_RUNS = [run for run in RUNS if run.stem.startswith("scd_net-")]
 SKELETON_CLR_RUNS = [run for run in RUNS if run.stem.startswith("skeleton_clr-")]
+MAMP_RUNS = [run for run in RUNS if run.stem.startswith("mamp-")]
 SUPERVISED = sorted((EXPERIMENTS / "supervised").glob("*.yaml"))
 BLOCKS = sorted((EXPERIMENTS / "data").glob("*.yaml"))
 ENCODERS = sorted((EXPERIMENTS / "encoders").glob("*.yaml"))
@@ -333,6 +334,33 @@ def test_a_run_of_skeleton_clr_trains_two_steps(skelcl, ucla, people, run):
         assert (config["trainer"]["max_epochs"], cli.model.view.frames) == (300, 50)
         model = config["model"]["init_args"]
         assert (model["queue_size"], model["temperature"], model["momentum"]) == (32768, 0.07, 0.999)
+
+
+@pytest.mark.parametrize("run", MAMP_RUNS, ids=name)
+def test_a_run_of_mamp_trains_two_steps(skelcl, ucla, people, run):
+    """As shipped, but for narrow and few layers, and generated people in the place of others."""
+    words = ["--model.encoder.dim=16", "--model.encoder.depth=2", "--model.encoder.heads=2"]
+    words += ["--model.decoder_dim=8", "--model.decoder_depth=1", *on_miniature_data(run, ucla, people), *QUICK]
+    cli = skelcl("fit", "--config", run, *words)
+    metrics, method, config = cli.trainer.callback_metrics, cli.model, yaml.safe_load(run.read_text())
+    assert metrics["train/loss"].isfinite()
+    schedule = config["model"]["init_args"]["scheduler"]["init_args"]
+    assert schedule["epochs"] == config["trainer"]["max_epochs"]
+    steps = len(cli.trainer.train_dataloader) if cli.trainer.limit_train_batches == 1 else 2
+    assert cli.trainer.lr_scheduler_configs[0].scheduler.steps_per_epoch == steps
+    rate = cli.trainer.optimizers[0].param_groups[0]["lr"]
+    assert rate == pytest.approx(1e-3 * 2 / schedule["warmup_epochs"]), "after two epochs of warm-up"
+    assert [group["weight_decay"] for group in cli.trainer.optimizers[0].param_groups] == [0.05, 0]
+    assert [type(step).__name__ for step in method.view.steps] == ["Rotate"]
+    small = run.stem.endswith("-small")
+    tokens = (32 if small else 120) // 4 * method.encoder.shape[2]
+    assert method.visible == int(tokens * (1 - 0.9))
+    if not small:
+        published = config["model"]["init_args"]
+        options = ("decoder_dim", "mask_ratio", "motion_stride")
+        assert [published[option] for option in options] == [256, 0.9, 1]
+        depth, tau = {"mamp-ntu120": (5, 0.75), "mamp-pku_mmd": (5, 0.8)}.get(run.stem, (3, 0.8))
+        assert (published["decoder_depth"], published["tau"]) == (depth, tau)
 
 
 def test_a_run_of_sds_cl_is_tested_from_its_checkpoint(skelcl, ucla, capsys):

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from skelcl.encoders import LSTM, STGCN
-from skelcl.methods import ASCAL, SkeletonCLR
+from skelcl.encoders import LSTM, STGCN, ViT
+from skelcl.methods import ASCAL, MAMP, SkeletonCLR
 from skelcl.transforms import CropResize, Normalize, ReflectCrop, Resize, Reverse, Shear, Truncate, View
 
 ROOT = Normalize("root")
@@ -45,6 +45,16 @@ METHODS = {
             queue_size=50,
         ),
         [0.839813, 3.051560, 3.732279],
+    ),
+    "mamp": (
+        lambda skeleton: MAMP(
+            ViT(skeleton, 1, num_frames=16, dim=16, depth=2, heads=2),
+            View(CropResize(16, min_frames=8), ROOT, [Shear(0.5)]),
+            View(Resize(16), ROOT),
+            decoder_dim=8,
+            decoder_depth=1,
+        ),
+        [0.764597, 0.731250, 0.676560],
     ),
 }
 

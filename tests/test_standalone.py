@@ -28,6 +28,7 @@ METHODS = {
         "--model.encoder.strides=[2, 2]",
         "--model.queue_size=32",
     ],
+    "mamp": ["pretrain/mamp-nw_ucla-small.yaml", "--model.encoder.dim=16", "--model.encoder.depth=1"],
     "supervised": ["supervised/ctr_gcn-ntu.yaml", *SMALL_GCN],
     "fine_tune": [
         "supervised/ctr_gcn-ntu.yaml",
@@ -39,7 +40,7 @@ METHODS = {
 }
 """Run files, and options that make them small."""
 OTHERS = [name for name in METHODS if name not in ("as_cal", "supervised")]
-WITHOUT_MAPS = {"as_cal": "LSTM", "skeleton_clr": "STGCN"}
+WITHOUT_MAPS = {"as_cal": "LSTM", "skeleton_clr": "STGCN", "mamp": "ViT"}
 """Methods whose encoders have no maps between joints."""
 CLASSES = ["walk around", "throw", "handshake"]
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]

@@ -24,7 +24,7 @@ from skelcl.evaluation import summary
 from skelcl.evaluation.provenance import read_facts, without_tensors
 from skelcl.evaluation.record import REFERENCE_KEY
 from skelcl.files import atomic_write, one_line
-from skelcl.interop import as_cal, load_reference, scd_net, sds_cl
+from skelcl.interop import as_cal, load_reference, mamp, scd_net, sds_cl
 from skelcl.interop.detection import Origin, count_parameters, find_state, recognise
 from skelcl.interop.reference import find_skeleton
 from skelcl.methods.base import RECIPES_KEY
@@ -36,7 +36,7 @@ from skelcl.runs.trust import CONFIG_KEY, parsed
 from skelcl.skeleton import KINECT20, NTU25, Skeleton
 from skelcl.transforms.normalize import versions
 
-Reference = Literal["ctr-gcn", "2s-agcn", "hyperformer", "hcn", "scd-net", "sds-cl", "as-cal"]
+Reference = Literal["ctr-gcn", "2s-agcn", "hyperformer", "hcn", "scd-net", "sds-cl", "as-cal", "mamp"]
 
 
 def _classifier_state(state_dict: Mapping[str, Tensor], origin: Origin, skeleton: Skeleton) -> dict[str, Tensor]:
@@ -96,6 +96,10 @@ def _as_cal_options(origin: Origin, stream: str) -> dict[str, object]:
     return sizes if origin.num_classes else {**sizes, "queue_size": origin.queue_size or as_cal.QUEUE}
 
 
+def _mamp_options(origin: Origin, stream: str) -> dict[str, object]:
+    return {**origin.options, "encoder.num_frames": origin.num_frames, "encoder.heads": origin.heads}
+
+
 TARGETS: dict[str, Target] = {
     "ctr-gcn": Target("Supervised", "CTRGCN", "supervised/ctr_gcn"),
     "2s-agcn": Target("Supervised", "AGCN", "supervised/agcn"),
@@ -108,6 +112,7 @@ TARGETS: dict[str, Target] = {
     "as-cal": Target(
         "ASCAL", "LSTM", "pretrain/as_cal", "ntu60", "nw_ucla-default", as_cal.method_state, _as_cal_options
     ),
+    "mamp": Target("MAMP", "ViT", "pretrain/mamp", "ntu60", state=mamp.method_state, options=_mamp_options),
 }
 """By the name of the reference network."""
 
@@ -128,9 +133,10 @@ def import_reference(
 ) -> None:
     """Weights of a published network to a checkpoint that ``skelcl test --ckpt_path OUTPUT`` judges.
 
-    A supervised network is judged by its own classifier, and so is a file of SCD-Net's linear evaluation or of AS-CAL's
-    training with labels. The frozen encoders of SCD-Net's and AS-CAL's pre-training and of SDS-CL are judged by nearest
-    neighbours and a linear probe. Heads that STD-CL trained beside a network are left out.
+    A supervised network is judged by its own classifier, and so is a file of SCD-Net's or MAMP's linear evaluation, of
+    MAMP's fine-tuning or of AS-CAL's training with labels. The frozen encoders of SCD-Net's, AS-CAL's and MAMP's
+    pre-training and of SDS-CL are judged by nearest neighbours and a linear probe. Heads that STD-CL trained beside a
+    network are left out.
 
     Args:
         reference: The network; by default the one that the names in the file belong to.
@@ -140,10 +146,10 @@ def import_reference(
             experiments/supervised or experiments/pretrain, for NW-UCLA with 20 joints, else for NTU RGB+D.
         stream: What the network was trained on.
         num_classes: Classes of the linear layer; by default what the file tells, like the next three.
-        num_frames: Frames of a view. The file tells those of HCN and SCD-Net; else they are the run file's.
+        num_frames: Frames of a view. The file tells those of HCN, SCD-Net and MAMP; else they are the run file's.
         skeleton: Name of the layout of the joints.
-        num_persons: Bodies of a view. The file does not tell those of HCN and SDS-CL: 1 with 20 joints, else 2.
-        heads: Attention heads of SCD-Net, which no file tells; by default those of its run file, 8.
+        num_persons: Bodies of a view. The file does not tell those of HCN, SDS-CL and MAMP: 1 with 20 joints, else 2.
+        heads: Attention heads of SCD-Net and MAMP, which no file tells; by default those of the run file, 8.
         overwrite: Replace OUTPUT.
 
     Raises:
@@ -164,7 +170,7 @@ def import_reference(
     state = _converted(input, origin, layout, state)
     target = TARGETS[origin.name]
     run = run_file(run or f"{target.run}-{target.ucla if layout == KINECT20.name else target.ntu}.yaml")
-    config = _config(run, origin, stream, judged="classifier.weight" in state)
+    config = _config(run, origin, stream, judged=any(name.startswith("classifier.") for name in state))
     facts = _data_facts(config, origin, layout)
     _save(output, origin, state, config, facts)
     print(f"{input}: {_describe(origin)}")
@@ -215,8 +221,8 @@ def _complete(
     if layout is None:
         raise InputError(f"{path}: its joints are of no layout that is known for {origin.name}; choose with --skeleton")
     sizes = {name: value for name, value in chosen.items() if value is not None}
-    if "heads" in sizes and origin.name != "scd-net":
-        raise OptionError(f"--heads is for scd-net, not for {origin.name}")
+    if "heads" in sizes and origin.name not in ("scd-net", "mamp"):
+        raise OptionError(f"--heads is for scd-net and mamp, not for {origin.name}")
     origin = dataclasses.replace(origin, **sizes)
     persons = origin.num_persons or (1 if layout == KINECT20.name else 2)
     return dataclasses.replace(origin, num_persons=persons), layout

@@ -9,6 +9,7 @@ from skelcl.encoders.hyperformer import Hyperformer
 from skelcl.encoders.lstm import LSTM
 from skelcl.encoders.scd import SCD
 from skelcl.encoders.st_gcn import STGCN
+from skelcl.encoders.vit import ViT
 
 __all__ = [
     "AGCN",
@@ -22,4 +23,5 @@ __all__ = [
     "Encoder",
     "Hyperformer",
     "MapEncoder",
+    "ViT",
 ]

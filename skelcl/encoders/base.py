@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -28,8 +29,8 @@ class Encoder(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Features (N, dim) of clips ``x`` (N, C, T, V, M)."""
 
-    def classifier(self, num_classes: int) -> nn.Linear:
-        """A new linear layer from the features to ``num_classes`` logits, initialised as the encoder's paper does."""
+    def classifier(self, num_classes: int) -> nn.Module:
+        """A new head from the features to ``num_classes`` logits, by default linear, initialised as its paper does."""
         return nn.Linear(self.dim, num_classes)
 
     @torch.enable_grad()  # else absent bodies share one pass, see BodyEncoder
@@ -135,7 +136,7 @@ class BodyEncoder(MapEncoder):
         Raises:
             InputError: C, V or M are not those that the encoder was made for.
         """
-        n, c, t, v, m = x.shape
+        _, c, _, v, m = x.shape
         if (c, v, m) != self.shape:
             raise InputError(
                 f"{type(self).__name__} was made for channels, joints and persons {self.shape}, the clips have "
@@ -143,17 +144,33 @@ class BodyEncoder(MapEncoder):
             )
         bodies = self.data_bn(rearrange(x, "n c t v (g s) -> (n g) (s v c) t", s=self.slots))
         bodies = rearrange(bodies, "n (s v c) t -> (n s) c t v", s=self.slots, v=v)
-        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return rearrange(self.body_map(bodies), "(n m) c t v -> n m c t v", m=m)
-        absent = ~x.flatten(1, 3).any(1)
-        own = torch.arange(n * m, device=x.device).view(n, m)
-        first = own.where(absent, n * m).amin(0)
-        kept, place = torch.unique(torch.where(absent, first, own), return_inverse=True)
-        # On a CPU a few at a time, for the cache: 32 bodies of 64 frames and 25 joints take 1.4 to 1.7 times as long at
-        # once.
-        few = max(1, 16 * 64 * 25 // (t * v)) if x.device.type == "cpu" else len(kept)
-        return torch.cat([self.body_map(part) for part in torch.split(bodies[kept], few)])[place]
+        return map_bodies(self.body_map, bodies, x, self.training)
 
     def pool(self, feature_map: Tensor) -> Tensor:
         """Mean over bodies, frames and joints: (N, M, C', T', V') to (N, C')."""
         return feature_map.mean((1, 3, 4))
+
+
+def map_bodies(body_map: Callable[[Tensor], Tensor], bodies: Tensor, x: Tensor, training: bool) -> Tensor:
+    """Maps (N, M, C', T', V') of the bodies of clips, each seen by itself.
+
+    In eval mode, without gradients and outside of compiled code, one body that is zero throughout its clip stands for
+    all such of its slot.
+
+    Args:
+        body_map: Maps (B, C', T', V') of bodies (B, C, T, V); of absent ones in one slot, it gives the same.
+        bodies: What it is given of clip n and slot m, (N·M, C, T, V).
+        x: The clips (N, C, T, V, M), which tell who is there.
+        training: The network is in training mode.
+    """
+    n, _, t, v, m = x.shape
+    if training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return rearrange(body_map(bodies), "(n m) c t v -> n m c t v", m=m)
+    absent = ~x.flatten(1, 3).any(1)
+    own = torch.arange(n * m, device=x.device).view(n, m)
+    first = own.where(absent, n * m).amin(0)
+    kept, place = torch.unique(torch.where(absent, first, own), return_inverse=True)
+    # On a CPU a few at a time, for the cache: 32 bodies of 64 frames and 25 joints take 1.4 to 1.7 times as long at
+    # once.
+    few = max(1, 16 * 64 * 25 // (t * v)) if x.device.type == "cpu" else len(kept)
+    return torch.cat([body_map(part) for part in torch.split(bodies[kept], few)])[place]

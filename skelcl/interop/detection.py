@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -28,6 +28,7 @@ SIGNATURES = {
     "scd-net": r"(encoder_[qk]\.)?encoder\.gcn_[ts]\.",
     "sds-cl": r"graph_layers\.\d+\.attention0s",
     "as-cal": r"bi_lstm\.weight_ih_l0",
+    "mamp": r"joints_embed\.proj\.",
 }
 """How names of a reference network start that no other network has."""
 
@@ -44,13 +45,14 @@ class Origin:
         name: As :func:`skelcl.interop.load_reference` takes it.
         num_classes: Rows of the linear layer.
         num_joints: V.
-        num_persons: M, bodies per clip; HCN and SDS-CL share their weights among them.
-        num_frames: T; of these networks only HCN and SCD-Net have a fixed one.
+        num_persons: M, bodies per clip; HCN, SDS-CL and MAMP share their weights among them.
+        num_frames: T; of these networks only HCN, SCD-Net and MAMP have a fixed one.
         dim: Of SCD-Net, width of a clue; of AS-CAL, of its state.
         projection: Of SCD-Net's pre-training, width of a projection.
         queue_size: Of SCD-Net's and AS-CAL's pre-training, keys in each queue.
-        heads: Of SCD-Net, attention heads, which no tensor tells.
+        heads: Of SCD-Net and MAMP, attention heads, which no tensor tells.
         layers: Of AS-CAL, stacked layers.
+        options: Of MAMP, further options of its method and of its encoder.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Origin:
     queue_size: int | None = None
     heads: int | None = None
     layers: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_state(content: Any) -> dict[str, Tensor]:
@@ -133,6 +136,14 @@ def _sized(name: str, state: Mapping[str, Tensor]) -> Origin:
             queue_size=size("contrast.memory", 0),
             layers=sum(key.startswith("bi_lstm.weight_ih_l") for key in state),
         )
+    if name == "mamp":
+        sizes = transformer_sizes(state)
+        options = {f"encoder.{option}": value for option, value in sizes.items()}
+        options |= {f"decoder_{option}": value for option, value in (decoder_sizes(state) or {}).items()}
+        classes = size("head.fc2.weight", 0) or size("head.fc.1.weight", 0)
+        frames = size("temp_embed", 1)
+        frames = frames * sizes["patch"] if frames and "patch" in sizes else None
+        return Origin(name, classes, size("pos_embed", 2), None, frames, options=options)
     if name == "scd-net":
         prefix = "encoder_q." if any(key.startswith("encoder_q.") for key in state) else ""
         joints = size(f"{prefix}encoder.gcn_t.l1.gcn1.PA", 1)
@@ -152,6 +163,30 @@ def _sized(name: str, state: Mapping[str, Tensor]) -> Origin:
     places = size("data_bn.weight", 0)
     persons = places // (3 * joints) if joints and places else None
     return Origin(name, size("fc.weight", 0), joints, persons)
+
+
+def transformer_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Options of MAMP's encoder that the tensors of a file tell, under their names here; those that are missing not."""
+    found: dict[str, Any] = {"pool": "joints" if "head.fc1.weight" in state else "clip"}
+    if depth := [int(match[1]) for name in state if (match := re.match(r"blocks\.(\d+)\.", name))]:
+        found["depth"] = max(depth) + 1
+    embedding, mlp, head = (
+        state[name].shape if name in state else ()
+        for name in ("joints_embed.proj.weight", "blocks.0.mlp.fc1.weight", "head.fc1.weight")
+    )
+    if len(embedding) == 4:
+        found |= {"dim": embedding[0], "patch": embedding[2]}
+    if len(mlp) == 2:
+        found["mlp_ratio"] = mlp[0] // mlp[1]
+    return found | ({"hidden": head[0]} if head else {})
+
+
+def decoder_sizes(state: Mapping[str, Tensor]) -> dict[str, int] | None:
+    """Width and depth of the decoder that MAMP's pre-training saves; None if there is none."""
+    depth = {name.split(".")[1] for name in state if name.startswith("decoder_blocks.")}
+    if "mask_token" not in state or not depth:
+        return None
+    return {"dim": state["mask_token"].shape[-1], "depth": len(depth)}
 
 
 def _describe(content: Any) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
 from skelcl.errors import OptionError
-from skelcl.interop import agcn, as_cal, ctr_gcn, hcn, hyperformer, scd_net, sds_cl, std_cl
+from skelcl.interop import agcn, as_cal, ctr_gcn, hcn, hyperformer, mamp, scd_net, sds_cl, std_cl
+from skelcl.interop.detection import transformer_sizes
 from skelcl.interop.key_mapping import KeyMapping
 from skelcl.seeding import untouched
 from skelcl.skeleton import LAYOUTS, Skeleton
@@ -21,6 +23,7 @@ NETWORKS: dict[str, Callable[..., tuple[nn.Module, KeyMapping]]] = {
     "scd-net": scd_net.build,
     "sds-cl": sds_cl.build,
     "as-cal": as_cal.build,
+    "mamp": mamp.build,
 }
 """Our module and its layout in the reference's checkpoints, from (skeleton, num_classes, num_frames, num_persons).
 
@@ -34,7 +37,10 @@ FIND_NETWORK: dict[str, Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]] 
 }
 """Where a checkpoint may hold more than the network: what finds the network in it."""
 
-READ_SIZES: dict[str, Callable[[Mapping[str, Tensor]], dict[str, int]]] = {"as-cal": as_cal.sizes}
+READ_SIZES: dict[str, Callable[[Mapping[str, Tensor]], Mapping[str, Any]]] = {
+    "as-cal": as_cal.sizes,
+    "mamp": transformer_sizes,
+}
 """What reads sizes off the tensors that nobody has to give."""
 
 
@@ -59,15 +65,15 @@ def load_reference(
     whatever its names start with.
 
     Args:
-        name: The network: ``ctr-gcn``, ``2s-agcn``, ``hyperformer``, ``hcn``, ``scd-net``, ``sds-cl`` or
-            ``as-cal``.
+        name: The network: ``ctr-gcn``, ``2s-agcn``, ``hyperformer``, ``hcn``, ``scd-net``, ``sds-cl``, ``as-cal`` or
+            ``mamp``, with the head of its fine-tuning or of its linear evaluation, whichever the weights have.
         state_dict: Weights under the names of the reference repository; the module takes their precision.
         num_classes: Classes of the linear layer.
         num_frames: T of the clips, where the network's size depends on it.
         skeleton: Layout of the V joints, or its name.
         num_persons: M, the bodies per clip.
         dim: Of ``scd-net``, width of a clue; None for the published one, like the next two.
-        heads: Of ``scd-net``, its attention heads, which no tensor tells.
+        heads: Of ``scd-net`` and ``mamp``, attention heads, which no tensor tells.
         projection: Of ``scd-net``, width of a projection.
 
     Raises:
@@ -79,7 +85,7 @@ def load_reference(
     skeleton = find_skeleton(skeleton)
     build = NETWORKS[name]
     sizes = {"dim": dim, "heads": heads, "projection": projection}
-    chosen = {size: value for size, value in sizes.items() if value is not None}
+    chosen: dict[str, Any] = {size: value for size, value in sizes.items() if value is not None}
     if strange := chosen.keys() - inspect.signature(build).parameters.keys():
         raise OptionError(f"{name} is always of the published size: leave out {', '.join(sorted(strange))}")
     state = FIND_NETWORK[name](state_dict) if name in FIND_NETWORK else state_dict

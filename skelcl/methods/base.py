@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from skelcl.clips import Clips
 from skelcl.encoders import Encoder
 from skelcl.errors import InputError, OptionError
+from skelcl.methods.schedules import StepSchedule
 from skelcl.nn import Queue
 from skelcl.seeding import generator, seeded
 from skelcl.skeleton import Skeleton
@@ -59,7 +60,8 @@ class Method(pl.LightningModule):
         encoder: Maps views to features; the part that is kept after pre-training.
         eval_view: Deterministic view under which features are taken.
         optimizer: From trainable parameters to an optimiser.
-        scheduler: From the optimiser to a schedule that steps once an epoch; None keeps the learning rate.
+        scheduler: From the optimiser to a schedule that steps once an epoch, or with every step of the optimiser if it
+            is a :class:`~skelcl.methods.schedules.StepSchedule`; None keeps the learning rate.
 
     Raises:
         OptionError: If optimiser or schedule have settings under which they cannot work.
@@ -159,11 +161,29 @@ class Method(pl.LightningModule):
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """One optimiser over :meth:`parameter_groups`, one epoch-wise schedule."""
+        """One optimiser over :meth:`parameter_groups`, one schedule, which steps as often as it says."""
         optimizer = self.make_optimizer(self.parameter_groups())
         if self.make_scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer)}
+        schedule = self.make_scheduler(optimizer)
+        if not isinstance(schedule, StepSchedule):
+            return {"optimizer": optimizer, "lr_scheduler": schedule}
+        schedule.steps_per_epoch = self._steps_per_epoch()
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _steps_per_epoch(self) -> int:
+        """Optimiser steps of an epoch; 1 without a trainer.
+
+        Raises:
+            OptionError: The data do not tell how long an epoch is.
+        """
+        if self._trainer is None:
+            return 1
+        self.trainer.fit_loop.setup_data()
+        batches = self.trainer.num_training_batches
+        if not math.isfinite(batches):
+            raise OptionError("scheduler: it follows the share of an epoch, and the data do not tell how long that is")
+        return max(1, -(-int(batches) // self.trainer.accumulate_grad_batches))
 
     def optimizer_step(
         self,
@@ -220,6 +240,7 @@ class Method(pl.LightningModule):
         _reopen_epoch(checkpoint["loops"]["fit_loop"])
         made: Any = self.configure_optimizers()
         optimizer, schedule = (made["optimizer"], made.get("lr_scheduler")) if isinstance(made, dict) else (made, None)
+        schedule = schedule["scheduler"] if isinstance(schedule, dict) else schedule
         other = not isinstance(optimizer, Optimizer) or not isinstance(schedule, LRScheduler | None)
         if other or isinstance(schedule, ReduceLROnPlateau) or self.trainer.strategy.restore_checkpoint_after_setup:
             return
@@ -232,7 +253,9 @@ class Method(pl.LightningModule):
             )
         if schedule is not None:
             before = (checkpoint["lr_schedulers"] or [{}])[0]
-            epochs = before.get("last_epoch", checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+            stepped = isinstance(schedule, StepSchedule)
+            done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+            epochs = before.get("last_epoch", checkpoint["global_step"] if stepped else done)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
                 for _ in range(epochs):
@@ -257,13 +280,14 @@ class Method(pl.LightningModule):
     predict_step = validation_step
 
 
-def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
+def decay_groups(module: nn.Module, tables: bool = False) -> list[dict[str, Any]]:
     """Parameter groups of which one decays: the weights of linear layers and convolutions.
 
     Biases, norms, embeddings and whatever else a module has as a parameter of its own do not.
 
     Args:
         module: Whose trainable parameters they are.
+        tables: Whatever has more than one axis decays, as in MAE and its kin: positions and mask tokens, too.
 
     Returns:
         First the group that decays as the optimiser says, then one whose ``weight_decay`` is 0, each in the order of
@@ -272,8 +296,12 @@ def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
     layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     weights = {id(part.weight) for part in module.modules() if isinstance(part, layers)}
     trained = [p for p in module.parameters() if p.requires_grad]
-    decaying: dict[str, Any] = {"params": [p for p in trained if id(p) in weights]}
-    others: dict[str, Any] = {"params": [p for p in trained if id(p) not in weights], "weight_decay": 0.0}
+    decays = [id(p) in weights or (tables and p.ndim > 1) for p in trained]
+    decaying: dict[str, Any] = {"params": [p for p, yes in zip(trained, decays, strict=True) if yes]}
+    others: dict[str, Any] = {
+        "params": [p for p, yes in zip(trained, decays, strict=True) if not yes],
+        "weight_decay": 0.0,
+    }
     return [group for group in (decaying, others) if group["params"]]
 
 

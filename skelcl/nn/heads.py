@@ -122,7 +122,7 @@ class TwoStreamHead(nn.Module):
         linear: Features (N, dim) of one stream to logits (N, K).
     """
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Module) -> None:
         super().__init__()
         self.linear = linear
 
@@ -131,3 +131,29 @@ class TwoStreamHead(nn.Module):
         one, other = features.chunk(2, 1)
         logits: Tensor = self.linear(one) + self.linear(other)
         return logits
+
+
+@bounded
+class JointClassifier(nn.Module):
+    """The MLP that MAMP fine-tunes on features of all joints: linear, batch norm, ReLU, linear (arXiv 2308.07092).
+
+    Linear layers start Xavier-uniform with biases 0.
+
+    Args:
+        in_dim: V·D, width of the features.
+        num_classes: K.
+        hidden: Width inside.
+    """
+
+    def __init__(self, in_dim: PositiveInt, num_classes: PositiveInt, hidden: PositiveInt = 2048) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(in_dim, hidden)
+        self.bn = nn.BatchNorm1d(hidden)
+        self.fc2 = nn.Linear(hidden, num_classes)
+        for layer in (self.fc1, self.fc2):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (N, V·D) to logits (N, K)."""
+        return self.fc2(torch.relu(self.bn(self.fc1(features))))

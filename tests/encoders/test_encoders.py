@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from skelcl.encoders import AGCN, CTRGCN, DSTA, HCN, LSTM, SCD, STGCN, Hyperformer
+from skelcl.encoders import AGCN, CTRGCN, DSTA, HCN, LSTM, SCD, STGCN, Hyperformer, ViT
 from skelcl.skeleton import KINECT20, NTU25
 
 ENCODERS = [
@@ -17,6 +17,7 @@ ENCODERS = [
     lambda skeleton, persons: HCN(skeleton, persons, num_frames=16, hidden=8),
     lambda skeleton, persons: Hyperformer(skeleton, persons, width=12, heads=3, strides=(1, 2)),
     lambda skeleton, persons: DSTA(skeleton, persons, blocks=((8, 4, 1), (16, 4, 2))),
+    lambda skeleton, persons: ViT(skeleton, persons, num_frames=16, dim=16, depth=2, heads=2),
     lambda skeleton, persons: SCD(skeleton, persons, num_frames=16, widths=(16, 16), dim=16, heads=2),
 ]
 

@@ -59,3 +59,9 @@ def golden():
 def agrees():
     """``agrees(output, expected, tolerance)`` asserts that an output is the expected one."""
     return check
+
+
+@pytest.fixture(scope="session")
+def rule():
+    """``rule(name, shape)`` are the weights of a tensor of that reference name."""
+    return weight

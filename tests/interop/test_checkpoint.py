@@ -60,11 +60,11 @@ def import_(command, *words):
     command("checkpoint", "import", "--input", "published.pt", "--output", "published.ckpt", *words)
 
 
-def refusal(capfd, run, *words):
+def refusal(capfd, run, *words, code=1):
     """The one line with which a command ends."""
     with pytest.raises(SystemExit) as stop:
         run(*words)
-    assert stop.value.code == 1
+    assert stop.value.code == code
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("skelcl: error: ")]
     assert len(lines) == 1
     return lines[0]
@@ -334,7 +334,7 @@ def test_another_number_of_classes_than_said(command, published, capfd):
 
 def test_heads_of_a_network_that_has_none(command, published, capfd):
     published("hcn")
-    assert "--heads is for scd-net, not for hcn" in refusal(capfd, import_, command, "--heads", "4")
+    assert "--heads is for scd-net and mamp, not for hcn" in refusal(capfd, import_, command, "--heads", "4", code=2)
 
 
 def test_a_checkpoint_is_replaced_only_when_asked_and_never_half(command, published, capfd, monkeypatch):
@@ -390,5 +390,5 @@ def test_imported_weights_cannot_be_trained_on(command, published, ucla, capfd):
 @pytest.mark.parametrize("lacking", ["input", "output"])
 def test_an_option_that_is_missing(command, capfd, lacking):
     words = {"input": ["--output", "y.ckpt"], "output": ["--input", "x.pt"]}[lacking]
-    line = refusal(capfd, command, "checkpoint", "import", *words)
+    line = refusal(capfd, command, "checkpoint", "import", *words, code=2)
     assert f"--{lacking} is missing: skelcl checkpoint import --reference" in line

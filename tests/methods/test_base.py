@@ -83,6 +83,8 @@ def test_groups_keep_the_order_of_the_parameters():
     found = [[names[id(parameter)] for parameter in group["params"]] for group in groups]
     assert found == [["2.weight"], ["position", "0.bias", "1.weight", "1.bias", "3.weight"]]
     assert [group.get("weight_decay") for group in groups] == [None, 0.0]
+    found = [[names[id(parameter)] for parameter in group["params"]] for group in decay_groups(module, tables=True)]
+    assert found == [["position", "2.weight", "3.weight"], ["0.bias", "1.weight", "1.bias"]]
 
 
 @pytest.mark.parametrize(("module", "decay"), [(nn.Linear(2, 2, bias=False), 0.5), (nn.LayerNorm(2), 0.0)])

@@ -1,10 +1,13 @@
 """The learning rates that the papers print, epoch by epoch."""
 
+import math
+
 import pytest
 import torch
 from torch.optim.lr_scheduler import ExponentialLR
 
-from skelcl.methods import WarmupMultiStepLR
+from skelcl.errors import OptionError
+from skelcl.methods import WarmupCosineLR, WarmupMultiStepLR
 
 
 def rates(lr, epochs, make):
@@ -56,3 +59,47 @@ def test_it_goes_on_where_it_stopped():
         optimizer.step()
         scheduler.step()
     assert rest == whole[3:]
+
+
+@pytest.mark.parametrize(
+    ("lr", "options", "values"),
+    [
+        (
+            1e-3,
+            {"epochs": 400, "warmup_epochs": 20, "min_lr": 5e-4},
+            {0: 0, 10: 5e-4, 20: 1e-3, 115: 9.26777e-4, 210: 7.5e-4, 305: 5.73223e-4},
+        ),
+        (
+            3e-4,
+            {"epochs": 100, "warmup_epochs": 5, "min_lr": 1e-5},
+            {2.5: 1.5e-4, 52.5: 1.55e-4, 99: 1.00793e-5, 120: 1e-5},
+        ),
+        (0.1, {"epochs": 100}, {0: 0.1, 50: 0.05, 99: 2.46720e-5}),
+    ],
+)
+def test_mamp_step_by_step(lr, options, values):
+    """Two steps in an epoch; a second group has a quarter of the rate."""
+    groups = [torch.zeros(1, requires_grad=True) for _ in range(2)]
+    optimizer = torch.optim.SGD([{"params": groups[:1]}, {"params": groups[1:], "lr": lr / 4}], lr=lr)
+    scheduler = WarmupCosineLR(optimizer, **options)
+    scheduler.steps_per_epoch = 2
+    found = {}
+    for step in range(2 * max(map(math.ceil, values)) + 1):
+        found[step / 2] = [group["lr"] for group in optimizer.param_groups]
+        optimizer.step()
+        scheduler.step()
+    for epoch, value in values.items():
+        assert found[epoch] == pytest.approx([value, value / 4], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"epochs": 5, "warmup_epochs": 5}, "warmup_epochs=5 leave nothing of epochs=5"),
+        ({"epochs": 5, "min_lr": 0.2}, "min_lr=0.2 is above the optimizer's lr=0.1"),
+    ],
+)
+def test_a_cosine_that_cannot_be(options, told):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    with pytest.raises(OptionError, match=told):
+        WarmupCosineLR(optimizer, **options)
