@@ -87,7 +87,7 @@ def test_the_root_holds_what_every_room_needs():
 
 
 DATA_SETS = {"bandai_namco", "ntu", "nw_ucla", "pku_mmd"}
-PUBLISHED = {"agcn", "as_cal", "ctr_gcn", "hcn", "hyperformer", "scd_net", "sds_cl", "std_cl"}
+PUBLISHED = {"agcn", "as_cal", "ctr_gcn", "hcn", "hyperformer", "mamp", "scd_net", "sds_cl", "std_cl"}
 SAME_NAME = {
     **dict.fromkeys(DATA_SETS, "a data set's module, its raw files and their generated twins"),
     **dict.fromkeys(PUBLISHED, "what a paper names: its encoder or method, and how its published files are read"),
