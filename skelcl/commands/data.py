@@ -264,6 +264,7 @@ def import_arrays(
     root: Path = Path("data"),
     names: Path | None = None,
     split: str | None = None,
+    layout: str | None = None,
     overwrite: bool = False,
     strict: bool = False,
     max_failed: Share = 0.01,
@@ -273,13 +274,15 @@ def import_arrays(
 
     Args:
         input: The npz of CTR-GCN or MAMP, the folder with the npy arrays of 2s-AGCN, ST-GCN, HCN or AimCLR (or one of
-            the arrays), the pickle of PYSKL, the raw_skes_data.pkl of SGN, or the folder with the npy files of NTU
-            RGB+D's python tool.
+            the arrays), the pickle of PYSKL or MMAction2, SGN's folder or its raw_skes_data.pkl, or the folder with the
+            npy files of NTU RGB+D's python tool.
         name: Name of the store; it becomes ROOT/NAME. With ntu60 and ntu120 the data modules of these data sets split
             it; clips without names of NTU RGB+D need another one, and Custom.
         root: Folder of the stores.
         names: Text file with the name of a clip per line, the training part first, for an npz or npy without names.
         split: Split of a pickle of PYSKL after which clips are called train/… and test/…; those of NTU RGB+D need none.
+        layout: Layout of the joints of a pickle of PYSKL or MMAction2, by name or file; by default what their number
+            tells.
         overwrite: Replace a store that was made from other files.
         strict: Stop at the first clip that cannot be read.
         max_failed: Share of the clips that may fail; above it no store is written.
@@ -300,6 +303,7 @@ def import_arrays(
             root,
             names=names,
             split=split,
+            layout=layout,
             jobs=jobs,
             overwrite=overwrite,
             strict=strict,

@@ -15,9 +15,11 @@ from skelcl.data.formats.arrays import TEST, TRAIN, OpenedDataset
 from skelcl.data.formats.containers import NPY, ZIP, decode, read_bytes
 from skelcl.data.formats.mapped import Archive, open_npy, starts_with
 from skelcl.data.official_splits import check_store_name
+from skelcl.data.poses.layouts import find_layout
 from skelcl.data.recording import DatasetInfo, ReadError
 from skelcl.data.store import SkeletonStore, StoreError
 from skelcl.errors import InputError, printable
+from skelcl.skeleton import Skeleton
 
 
 def convert_arrays(
@@ -27,6 +29,7 @@ def convert_arrays(
     *,
     names: Path | None = None,
     split: str | None = None,
+    layout: str | None = None,
     jobs: int | None = None,
     overwrite: bool = False,
     strict: bool = False,
@@ -41,6 +44,7 @@ def convert_arrays(
         root: Folder of the stores.
         names: Text file with a name per line, for files without names: the training part first.
         split: Split whose parts the ids begin with, of a pickle of PYSKL with names of its own.
+        layout: Layout of the joints of such a pickle, by name or file; by default what their number tells.
         jobs: Processes that read.
         overwrite: Replace a store that was made from other files.
         strict: Stop at the first clip that cannot be read.
@@ -56,9 +60,10 @@ def convert_arrays(
     check_store_name(name, split_by_ids=tuple(ntu_release.PUBLISHED))
     if not input.exists():
         raise StoreError(f"{input} does not exist: --input takes a file or the folder of a processed data set")
+    known = None if layout is None else find_layout(layout)
     scratch = root / f".{name}.unpacked"
     try:
-        opened = open_arrays(_only(input), scratch, None if names is None else read_names(names), split)
+        opened = open_arrays(_only(input), scratch, None if names is None else read_names(names), split, known)
         print(opened.summary)
         for notice in opened.notices:
             print(printable(f"{notice['outcome']}: {notice['message']}"))
@@ -100,7 +105,13 @@ def convert_arrays(
     return store
 
 
-def open_arrays(path: Path, scratch: Path, names: list[str] | None = None, split: str | None = None) -> OpenedDataset:
+def open_arrays(
+    path: Path,
+    scratch: Path,
+    names: list[str] | None = None,
+    split: str | None = None,
+    layout: Skeleton | None = None,
+) -> OpenedDataset:
     """Recognises a processed data set by what it holds.
 
     Args:
@@ -108,6 +119,7 @@ def open_arrays(path: Path, scratch: Path, names: list[str] | None = None, split
         scratch: Folder for what has to be unpacked.
         names: Names of the clips, where the file has none.
         split: Split of a pickle of PYSKL.
+        layout: Layout of its joints.
 
     Raises:
         InputError: It is none, or damaged.
@@ -116,7 +128,7 @@ def open_arrays(path: Path, scratch: Path, names: list[str] | None = None, split
         ctr_gcn.open_ctr_gcn(path, scratch, names)
         or agcn.open_agcn(path, names)
         or ntu_npy.open_ntu_npy(path)
-        or pyskl.open_pyskl(path, split)
+        or pyskl.open_pyskl(path, split, layout)
         or sgn.open_sgn(path)
     )
     if opened is None and (command := _command_for(path)):
@@ -130,6 +142,8 @@ def open_arrays(path: Path, scratch: Path, names: list[str] | None = None, split
         raise InputError(f"--names: {path} tells the names of its clips itself")
     if split is not None and opened.kind != "pyskl":
         raise InputError(f"--split: {path} has no list of splits, as PYSKL's pickles do")
+    if layout is not None and opened.kind != "pyskl":
+        raise InputError(f"--layout: the joints of {path} are those of {opened.skeleton.name}")
     return opened
 
 
@@ -153,6 +167,9 @@ def _only(path: Path) -> Path:
     """The one file of a folder that holds nothing else to import, else the path itself."""
     if not path.is_dir():
         return path
+    for part in ("raw_data", "."):  # what SGN's scripts leave behind
+        if (file := path / part / "raw_skes_data.pkl").is_file():
+            return file
     for pattern in ("*.npz", "*.pkl"):
         files = [file for file in sorted(path.glob(pattern)) if not file.stem.endswith("_label")]
         if len(files) > 1:

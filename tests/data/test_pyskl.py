@@ -11,7 +11,7 @@ from skelcl.data.recording import DatasetInfo, Recording, Source
 from skelcl.data.store import fill_joints
 from skelcl.data.synthetic import ntu as synthetic_ntu
 from skelcl.errors import InputError
-from skelcl.skeleton import COCO17, H36M17, NTU25
+from skelcl.skeleton import COCO17, H36M17, HAND21, MEDIAPIPE33, NTU25
 
 NAMES = ["S001C001P001R001A001", "S001C002P003R002A050", "S017C003P002R001A060"]
 
@@ -323,3 +323,54 @@ def test_layouts_that_pyskl_does_not_have(tmp_path):
     )
     with pytest.raises(InputError, match="no PYSKL file has 17 joints with 3 coordinates"):
         write_pyskl(store, tmp_path, {})
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_list_of_annotations_and_a_single_one_need_no_splits(tmp_path, alone):
+    clips = flat()["annotations"]
+    opened = open_pyskl(write(tmp_path, clips[0] if alone else clips))
+    assert [source.name for source in opened.sources] == (["v_a"] if alone else ["v_a", "v_b", "v_c", "v_d"])
+    whole = open_pyskl(write(tmp_path, {"annotations": clips}))
+    np.testing.assert_array_equal(
+        opened.read(opened.sources[0].where)[0].joints, whole.read(whole.sources[0].where)[0].joints
+    )
+
+
+def test_clips_without_a_label_are_unlabelled(tmp_path):
+    clips = flat()["annotations"]
+    for clip in clips:
+        del clip["label"]
+    opened = open_pyskl(write(tmp_path, clips))
+    assert opened.classes == ()
+    assert opened.read(opened.sources[0].where)[0].label == -1
+
+
+def test_persons_listed_beside_their_frames_are_put_together(tmp_path):
+    frames = np.array([0, 2, 0, 3], np.int16)
+    listed = np.concatenate([poses((4, 17, 2)) * 300, np.full((4, 17, 1), 0.5, np.float16)], -1).astype(np.float16)
+    listed[2, :, :2] += 1000
+    clip = {"frame_dir": "v", "label": 0, "total_frames": 4, "keypoint": listed, "frame_inds": frames}
+    opened = open_pyskl(write(tmp_path, {"annotations": [clip]}))
+    joints = opened.read(opened.sources[0].where)[0].joints
+    expected = np.full((2, 4, 17, 2), np.nan, np.float32)
+    for n, (body, frame) in enumerate([(0, 0), (0, 2), (1, 0), (0, 3)]):
+        expected[body, frame] = -listed[n, :, :2]
+    np.testing.assert_array_equal(joints, expected)
+    with pytest.raises(InputError, match="frame_inds are"):
+        open_pyskl(write(tmp_path, {"annotations": [clip | {"total_frames": 3}]}))
+
+
+@pytest.mark.parametrize("layout", [H36M17, HAND21, MEDIAPIPE33])
+@pytest.mark.parametrize("channels", [2, 3])
+def test_a_layout_that_is_named_may_have_any_joints(tmp_path, layout, channels):
+    keypoint = poses((1, 5, layout.num_joints, channels))
+    file = write(tmp_path, [annotation("v", 0, keypoint)])
+    opened = open_pyskl(file, layout=layout)
+    assert (opened.skeleton, opened.channels) == (layout, channels)
+    joints = opened.read(opened.sources[0].where)[0].joints
+    np.testing.assert_array_equal(joints, keypoint.astype(np.float32) * (-1 if channels == 2 else 1))
+    with pytest.raises(InputError, match=r"not \(M, T, 25, 2 or 3\) of ntu25"):
+        open_pyskl(file, layout=NTU25)
+    if layout.num_joints > 17:
+        with pytest.raises(InputError, match="--layout names others"):
+            open_pyskl(file)

@@ -10,6 +10,7 @@ from skelcl.data.formats import ntu, ntu_npy, sgn
 from skelcl.data.formats.ntu_npy import open_ntu_npy, write_ntu_npy
 from skelcl.data.formats.ntu_skeleton import parse
 from skelcl.data.formats.sgn import open_sgn, write_sgn
+from skelcl.data.import_arrays import convert_arrays
 from skelcl.data.recording import DatasetInfo, ReadError, Recording, Source
 from skelcl.data.store import fill_joints
 from skelcl.data.synthetic import ntu as synthetic_ntu
@@ -456,3 +457,13 @@ def test_sgn_slots_of_a_frame():
     assert (made.frame.tolist(), made.track.tolist(), made.slot.tolist()) == ([0, 1, 2, 2], [0, 1, 0, 1], [0, 0, 0, 1])
     assert made.joints[:, 0, 0].tolist() == [1, 2, 1, 2]
     assert made.num_frames == 4
+
+
+@pytest.mark.parametrize("part", [".", "raw_data"])
+def test_the_folder_of_sgn_is_taken_whole(part, tmp_path):
+    for folder in ("raw_data", "denoised_data"):
+        (tmp_path / "ntu" / folder).mkdir(parents=True)
+    (tmp_path / "ntu" / "denoised_data" / "raw_denoised_joints.pkl").write_bytes(b"of another step")
+    file = sgn_file(tmp_path / "ntu" / part, sgn_clip())
+    file.rename(file.with_name("raw_skes_data.pkl"))
+    assert len(convert_arrays(tmp_path / "ntu", "mine", tmp_path / "data")) == 1

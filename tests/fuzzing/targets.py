@@ -366,6 +366,9 @@ class Pyskl(Arrays):
             )
         ]
 
+        packed = {"frame_dir": "x", "total_frames": 3, "keypoint": flat[0], "frame_inds": np.array([0, 1, 1])}
+        self.contents += [self.contents[0]["annotations"], {"annotations": [packed]}]
+
     def __call__(self, rng):
         (self.folder / "x.pkl").write_bytes(mutated_pickle(rng, rng.choice(self.contents)))
         self.run(self.folder / "x.pkl")

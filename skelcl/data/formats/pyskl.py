@@ -26,22 +26,24 @@ from skelcl.data.formats.arrays import (
 )
 from skelcl.data.formats.folders import crc32
 from skelcl.data.formats.pickles import described
+from skelcl.data.poses.contents import MOST_BODIES
 from skelcl.data.poses.tracking import in_own_places
 from skelcl.data.recording import Notice, Recording, Source
 from skelcl.data.store import SkeletonStore, fill_joints
 from skelcl.errors import InputError
 from skelcl.files import one_line
-from skelcl.skeleton import COCO17, KINECT20, NTU25, OPENPOSE18
+from skelcl.skeleton import COCO17, KINECT20, NTU25, OPENPOSE18, Skeleton
 
 LAYOUTS = {(25, 3): NTU25, (20, 3): KINECT20, (17, 2): COCO17, (18, 2): OPENPOSE18}
 """Joints and coordinates per joint → layout."""
+_MOST_FRAMES = 1_000_000
 IMAGE = "image, turned so that y points up"
 """Axes of flat poses: half a turn about the optical axis, as for poses of your own."""
 
 
 class _Clip(NamedTuple):
     id: str
-    label: int
+    label: int | None
     keypoint: np.ndarray
     score: np.ndarray | None
 
@@ -60,7 +62,7 @@ def _read(clip: _Clip, origins: tuple[int, ...] = ()) -> list[Recording]:
         if changed:
             notes["tracking"] = f"{clip.id}: people stood in the order of a detector; put in places that follow them"
         np.negative(joints, out=joints)
-    made = recording(clip.id, joints, clip.label, zeros=False)
+    made = recording(clip.id, joints, -1 if clip.label is None else clip.label, zeros=False)
     made.notes = notes
     return [made]
 
@@ -80,17 +82,19 @@ def _origins(clips: Iterable[_Clip]) -> tuple[int, ...]:
 # --- in ---------------------------------------------------------------------------------------------------------------
 
 
-def open_pyskl(path: Path, split: str | None = None) -> OpenedDataset | None:
+def open_pyskl(path: Path, split: str | None = None, layout: Skeleton | None = None) -> OpenedDataset | None:
     """Opens a pickle, which is loaded whole, as PYSKL does: it takes about its size in memory.
 
     A joint at zero was not seen, unless it is at zero in every frame of the file that shows anybody; where there are
     scores, one of score 0 was not. People of flat poses stand in the order of a detector and are followed. Names of NTU
     RGB+D tell the part of a clip; other ids begin with ``train/`` or ``test/`` as the split says, and clips outside of
-    it are left out.
+    it are left out. A list of annotations alone, and a single one, are such pickles without splits; annotations may
+    lack their label, or hold the persons of all frames one after another beside ``frame_inds``.
 
     Args:
         path: The file.
         split: Split that tells the parts; by default the first of the file.
+        layout: Layout of the joints; by default what their number tells.
 
     Returns:
         The data set; None when the file is no such pickle.
@@ -98,20 +102,27 @@ def open_pyskl(path: Path, split: str | None = None) -> OpenedDataset | None:
     Raises:
         InputError: It is one, but damaged, names what is no array, or contradicts itself.
     """
-    if not path.is_file() or pickles.holds(path) != "dict":
+    if not path.is_file() or pickles.holds(path) is None:
         return None
     content = pickles.load(path)
+    first = content[0] if isinstance(content, list) and content else content
+    if isinstance(first, dict) and "keypoint" in first:
+        content = {"annotations": content if isinstance(content, list) else [content]}
     if not isinstance(content, dict) or "annotations" not in content:
         return None
     listed = content["annotations"]
     if not isinstance(listed, list) or not listed:
         raise InputError(f"{path}: annotations are {described(listed)}, not a list of clips")
-    shape = _first_shape(listed[0], f"{path}: annotation 0")
-    layout, (joints, channels) = LAYOUTS[shape], shape
+    listed = [_unpacked(item, f"{path}: annotation {n}") for n, item in enumerate(listed)]
+    shape = _first_shape(listed[0], f"{path}: annotation 0", layout)
+    skeleton, (joints, channels) = layout or LAYOUTS[shape], shape
     clips = [_clip(item, shape, f"{path}: annotation {n}") for n, item in enumerate(listed)]
     pickles.unshared(path, (clip.keypoint.nbytes for clip in clips))
     names = [clip.id for clip in clips]
-    labels = whole_labels([clip.label for clip in clips], f"{path}: annotations")
+    labelled = np.array([clip.label is not None for clip in clips])
+    labels = np.full(len(clips), -1, np.int64)
+    given = [clip.label for clip in clips if clip.label is not None]
+    labels[labelled] = whole_labels(given, f"{path}: annotations")
     check_names(names, labels, str(path))
     splits = _splits(content.get("split"), path)
     if split is not None and split not in splits:
@@ -146,7 +157,7 @@ def open_pyskl(path: Path, split: str | None = None) -> OpenedDataset | None:
         sources,
         partial(_read, origins=_origins(clips)),
         classes,
-        skeleton=layout,
+        skeleton=skeleton,
         channels=channels,
         fps=30.0 if known else None,
         axes=IMAGE if channels == 2 else CAMERA if known else "as given",
@@ -156,11 +167,47 @@ def open_pyskl(path: Path, split: str | None = None) -> OpenedDataset | None:
     )
 
 
-def _first_shape(item: Any, place: str) -> tuple[int, int]:
+def _unpacked(item: Any, place: str) -> Any:
+    """The annotation with its keypoints as (M, T, V, C), where it lists them person by person beside their frames."""
+    if not isinstance(item, dict) or item.get("frame_inds") is None:
+        return item
+    keypoint = _array(item, "keypoint", place)
+    if keypoint.ndim != 3:
+        return item
+    where = _array(item, "frame_inds", place)
+    length = item.get("total_frames")
+    if (
+        where.shape != keypoint.shape[:1]
+        or where.dtype.kind not in "iu"
+        or type(length) is not int
+        or not 0 < length <= _MOST_FRAMES
+        or (len(where) and not 0 <= where.min() <= where.max() < length)
+    ):
+        found = f"{described(where)} for keypoint {keypoint.shape} and {described(length)} total_frames"
+        raise InputError(f"{place}: frame_inds are {found}")
+    order = np.argsort(where, kind="stable")
+    frame = where[order].astype(np.int64)
+    rank = np.arange(len(frame)) - np.searchsorted(frame, frame)  # of a person within the frame
+    kept = rank < MOST_BODIES
+    persons = int(rank[kept].max(initial=0)) + 1
+    out = np.zeros((persons, length, *keypoint.shape[1:]), keypoint.dtype)
+    out[rank[kept], frame[kept]] = keypoint[order][kept]
+    if keypoint.shape[2] == 3:  # x, y and how sure they are
+        return item | {"keypoint": out[..., :2], "keypoint_score": out[..., 2]}
+    return item | {"keypoint": out}
+
+
+def _first_shape(item: Any, place: str, layout: Skeleton | None) -> tuple[int, int]:
     shape = _array(item, "keypoint", place).shape
+    if layout is not None:
+        if len(shape) != 4 or shape[2] != layout.num_joints or shape[3] not in (2, 3):
+            raise InputError(f"{place}: keypoint is {shape}, not (M, T, {layout.num_joints}, 2 or 3) of {layout.name}")
+        return shape[2], shape[3]
     if len(shape) != 4 or shape[2:] not in LAYOUTS:
         known = ", ".join(f"{joints} × {channels}D" for joints, channels in LAYOUTS)
-        raise InputError(f"{place}: keypoint is {shape}, not (M, T, V, C) with joints that are known: {known}")
+        raise InputError(
+            f"{place}: keypoint is {shape}, not (M, T, V, C) with joints that are known: {known}; --layout names others"
+        )
     return shape[2], shape[3]
 
 
@@ -170,7 +217,7 @@ def _clip(item: Any, joints: tuple[int, int], place: str) -> _Clip:
     if type(name) is not str:
         raise InputError(f"{place}: frame_dir is {described(name)}, not a name")
     place = f"{place} ({one_line(name)})"
-    if not isinstance(label, int | float) or isinstance(label, bool):
+    if label is not None and (not isinstance(label, int | float) or isinstance(label, bool)):
         raise InputError(f"{place}: label is {described(label)}, not a class counted from 0")
     if len(keypoint.shape) != 4 or keypoint.shape[2:] != joints:
         raise InputError(f"{place}: keypoint is {keypoint.shape}, not (M, T, {joints[0]}, {joints[1]})")
