@@ -25,8 +25,8 @@ TEXTS = [
 ]
 FILE = re.compile(r"(?<![\w./-])((?:skelcl|experiments|tests|findings)/[\w./-]*\.(?:py|yaml|md|sh|ipynb|json|js))\b")
 NAME = re.compile(r"(?<![\w./@-])skelcl(?:\.[A-Za-z_]\w*)+")
-NOT_HERE = {"skelcl.json", "skelcl.artifacts.CheckpointArtifacts"}
-"""A file within an exported model, and what checkpoints name that still resume."""
+NOT_HERE = {"skelcl.json", "skelcl.artifacts.CheckpointArtifacts", "skelcl.lightning_cli"}
+"""A file within an exported model, what checkpoints name that still resume, a module of a build to compare with."""
 
 
 def relative(path):
