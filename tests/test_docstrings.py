@@ -25,7 +25,7 @@ DEPARTURES = {
     SkeletonCLR: {"mask_same_instance"},
     MAMP: {"skip_absent", "skip_last", "intensity_quantile"},
     Supervised: {"label_smoothing", "class_weights"},
-    FineTune: {"encoder_lr", "min_steps", "label_smoothing", "class_weights"},
+    FineTune: {"encoder_lr", "min_steps", "class_weights"},
     encoders.DSTA: {"activation", "temporal_attention", "person_pool"},
     encoders.SCD: {"extractor", "mask_absent"},
     encoders.LSTM: {"pool"},

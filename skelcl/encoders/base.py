@@ -64,6 +64,24 @@ class Encoder(nn.Module, ABC):
                 hook.remove()
         return found
 
+    def layer_numbers(self) -> dict[str, int]:
+        """How deep each parameter lies, by its name: what is in front of the first of ``blocks`` is layer 0.
+
+        The blocks are layers 1 to B; what is behind the last, a final norm for example, is layer B + 1, like a
+        classifier. Without ``blocks`` all is layer 0.
+        """
+        depth = len(getattr(self, "blocks", ()))
+        numbers: dict[str, int] = {}
+        behind = 0
+        for name, _ in self.named_parameters():
+            first, _, rest = name.partition(".")
+            if first == "blocks":
+                behind = depth + 1
+                numbers[name] = int(rest.partition(".")[0]) + 1
+            else:
+                numbers[name] = behind
+        return numbers
+
     def reset_parameters(self) -> None:
         """Redraw every weight, as after construction. An encoder with an initialisation of its own overrides this.
 

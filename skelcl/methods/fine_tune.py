@@ -12,11 +12,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from skelcl.bounds import NonNegativeInt, PartialShare, PositiveFloat, bounded
+from skelcl.bounds import NonNegativeInt, PartialShare, PositiveFloat, PositiveShare, bounded
 from skelcl.clips import Clips
 from skelcl.encoders import Encoder
 from skelcl.errors import InputError
-from skelcl.methods.base import Method
+from skelcl.methods.base import Method, decay_groups
 from skelcl.methods.supervised import Supervised, TrainingData
 from skelcl.runs.checkpoints import load_weights, read_checkpoint
 from skelcl.transforms import View
@@ -41,7 +41,7 @@ class FineTune(Supervised):
     ``checkpoint``, from scratch, is the comparison that tells what pre-training gained; ``skelcl fine-tune`` runs both.
 
     Options that depart from the published protocols, off by default: ``encoder_lr``, ``min_steps``,
-    ``label_smoothing``, ``class_weights``.
+    ``class_weights``.
 
     Args:
         encoder: Encoder of the method.
@@ -53,6 +53,9 @@ class FineTune(Supervised):
             methods that do not define them: features are ``encoder(x)``, the classifier is the encoder's.
         augment: Train on ``view``; False on ``eval_view``, as AS-CAL does.
         encoder_lr: Learning rate of the encoder; None is that of the classifier, which is the optimiser's.
+        layer_decay: Factor between the rates of neighbouring layers of the encoder; the classifier, and what is behind
+            the encoder's last block, have the full rate (MAE and MAMP: 0.8).
+        decay_all: Weight decay is for all parameters; False, as in MAE and MAMP, for those of more than one axis.
         bn: ``frozen`` leaves the statistics of the encoder's batch norms as they were pre-trained (AimCLR); their
             scales and shifts are trained either way.
         min_steps: Fewest optimiser steps of the whole training. Where the labelled clips make fewer, an epoch shows
@@ -76,6 +79,8 @@ class FineTune(Supervised):
         method: Callable[[Encoder, View, View], Method] | None = None,
         augment: bool = True,
         encoder_lr: PositiveFloat | None = None,
+        layer_decay: PositiveShare = 1.0,
+        decay_all: bool = True,
         bn: Literal["train", "frozen"] = "train",
         min_steps: NonNegativeInt = 0,
         optimizer: OptimizerCallable | None = None,
@@ -92,6 +97,8 @@ class FineTune(Supervised):
             self.classifier = made.head(num_classes)
         self.checkpoint = checkpoint
         self.encoder_lr = encoder_lr
+        self.layer_decay = layer_decay
+        self.decay_all = decay_all
         self.bn = bn
         self.min_steps = min_steps
         self._started = False
@@ -136,12 +143,23 @@ class FineTune(Supervised):
         self._started = True
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Two groups, encoder and classifier."""
-        parts: tuple[nn.Module, nn.Module] = (self.encoder, self.classifier)
-        groups: list[dict[str, Any]] = [{"params": [p for p in part.parameters() if p.requires_grad]} for part in parts]
-        if self.encoder_lr is not None:
-            groups[0]["lr"] = self.encoder_lr
-        return groups
+        """Encoder and classifier, or a group for each layer, from the input on; of each, first what decays."""
+        rate = float(self.make_optimizer([nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"])
+        numbers, top = self.encoder.layer_numbers(), len(getattr(self.encoder, "blocks", ())) + 1
+        if self.layer_decay == 1:
+            numbers, top = dict.fromkeys(numbers, 0), 1
+        # Of each parameter of the encoder, its layer and its rate; all others are the classifier's.
+        own = {
+            id(self.encoder.get_parameter(name)): (layer, (self.encoder_lr or rate) * self.layer_decay ** (top - layer))
+            for name, layer in numbers.items()
+        }
+        trained = [p for p in self.parameters() if p.requires_grad]
+        groups: dict[tuple[int, float, int], dict[str, Any]] = {}
+        for kind, group in enumerate([{"params": trained}] if self.decay_all else decay_groups(self, tables=True)):
+            for parameter in group["params"]:
+                layer, lr = own.get(id(parameter), (top, rate))
+                groups.setdefault((layer, lr, kind), {**group, "params": [], "lr": lr})["params"].append(parameter)
+        return [groups[key] for key in sorted(groups)]
 
     def _lengthen(self, data: RepeatedData) -> None:
         """Show the clips as often in an epoch as ``min_steps`` asks."""

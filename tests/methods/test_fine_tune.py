@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from skelcl.data import NWUCLA
-from skelcl.encoders import LSTM
+from skelcl.encoders import LSTM, ViT
 from skelcl.encoders.base import Encoder
 from skelcl.errors import InputError
 from skelcl.methods import ASCAL, FineTune, Method, WarmupMultiStepLR
@@ -83,6 +83,30 @@ def test_each_part_is_trained_at_its_own_rate(toy):
         for name, parameter in mine.named_parameters():
             torch.testing.assert_close(ours.get_parameter(name), parameter - rate * parameter.grad, msg=name)
     assert [group["lr"] for group in trainer.optimizers[0].param_groups] == pytest.approx([0.02, 0.5])
+
+
+def test_the_groups_of_mamp():
+    """Rates and numbers of parameters that its released code has for fine-tuning, on 60 classes."""
+    optimizer = partial(torch.optim.AdamW, lr=3e-4, weight_decay=0.05)
+    options = {"optimizer": optimizer, "layer_decay": 0.8, "decay_all": False, "num_classes": 60}
+    method = FineTune(ViT(pool="joints"), view(), view(), **options)
+    groups = method.configure_optimizers()["optimizer"].param_groups
+    scale = [0.134218, 0.167772, 0.209715, 0.262144, 0.32768, 0.4096, 0.512, 0.64, 0.8, 1.0]
+    assert [g["initial_lr"] / 3e-4 for g in groups] == pytest.approx([s for s in scale for _ in range(2)], rel=1e-5)
+    assert [g["weight_decay"] for g in groups] == [0.05, 0.0] * 10
+    sizes = [sum(p.numel() for p in g["params"]) for g in groups]
+    assert sizes == [17_152, 256, *[786_432, 3_328] * 8, 13_230_080, 6_716]
+
+
+def test_layers_of_an_encoder_without_blocks_and_a_rate_of_its_own(toy):
+    options = {"encoder_lr": 0.02, "layer_decay": 0.5}
+    method = fine_tune(LSTM(toy(1).skeleton, hidden=6), **options)
+    groups = method.configure_optimizers()["optimizer"].param_groups
+    assert [g["initial_lr"] for g in groups] == [0.01, 0.5]
+    vit = ViT(toy(1).skeleton, 1, num_frames=16, dim=8, depth=1, heads=1)
+    assert vit.layer_numbers()["norm.weight"] == 2
+    groups = fine_tune(vit, **options).configure_optimizers()["optimizer"].param_groups
+    assert [g["initial_lr"] for g in groups] == [0.005, 0.01, 0.02, 0.5]
 
 
 def test_one_rate_unless_told_otherwise(toy):
