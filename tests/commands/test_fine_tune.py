@@ -232,7 +232,7 @@ def test_other_joints_are_one_clear_line(capfd, tmp_path):
         (["--ckpt_path=missing.ckpt"], 1, "missing.ckpt: no such checkpoint"),
         (["--seeds=0,0"], 2, "--seeds"),
         (["--seeds=many"], 2, "--seeds: seeds are different numbers from 0 on, like 0,1,2, not many"),
-        (["--trainer.fast_dev_run=true"], 1, "fast_dev_run keeps nothing"),
+        (["--trainer.fast_dev_run=true"], 2, "fast_dev_run keeps nothing"),
         (["--model=Supervised"], 1, "this command trains FineTune"),
         (["--model.typo=1"], 2, "typo"),
         (["--trainer.logger=false"], 1, "CSVLogger"),
