@@ -14,6 +14,7 @@ from skelcl.data.mocap.space import METRES
 from skelcl.data.poses.contents import Wanted
 from skelcl.data.poses.formats import load
 from skelcl.data.poses.layouts import find_layout, map_layout
+from skelcl.data.poses.reader import PoseReader, guess_layout
 from skelcl.data.poses.single import guess_format, read_clip
 from skelcl.data.recording import ReadError
 from skelcl.data.store import StoreError
@@ -362,6 +363,17 @@ def test_maps_to_kinects(captured, target, made):
         expected |= {"hip center": source["hips"], "spine": source["spine"], "shoulder center": source["neck"]}
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=1e-4, err_msg=name)
+
+
+def test_a_network_of_other_joints_gets_them_made_of_the_files_own(captured, tmp_path):
+    """As predict reads a clip: by the joints of the network where the file has them, else by its own."""
+    body = captured()
+    poses = load("bvh", [write(tmp_path, body)], 3, KINECT20)
+    layout = guess_layout(poses, "bvh")
+    assert layout == BANDAI21
+    joints, _ = PoseReader(layout, map_layout(layout, KINECT20), 3)(poses, tmp_path)
+    expected = map_layout(BANDAI21, KINECT20)(body.places()[None, :, 1:].astype(np.float32) / 100)
+    np.testing.assert_allclose(joints, expected, atol=1e-5)
 
 
 def test_only_motion_capture_gets_hands_on_its_forearms():
