@@ -7,6 +7,9 @@ import pytest
 from memory import memory_below
 
 from skelcl import Predictor
+from skelcl.data.bodies import BodyFrames
+from skelcl.data.formats.ntu_skeleton import write_skeleton
+from skelcl.data.formats.pku_text import write_skeleton as write_pku
 from skelcl.data.poses.contents import Poses
 from skelcl.errors import InputError
 from skelcl.recognition import predictor as batching
@@ -209,3 +212,20 @@ def test_axes_of_an_array_are_told_or_concluded(command, tmp_path, told):
     assert found["windows"] == expected["windows"]
     concluded = "clips/a.npy: keypoints are taken as TMVC, by their sizes and numbers"
     assert [line for line in found["warnings"] if line not in expected["warnings"]] == [concluded] * (not told)
+
+
+@pytest.mark.parametrize("kind", ["ntu", "pku-mmd"])
+def test_raw_files_of_data_sets_are_recognised_by_their_content(skelcl, runs, tmp_path, kind):
+    values = people(12)[0].astype(np.float32)
+    if kind == "ntu":
+        file = tmp_path / "mine.skeleton"
+        zeros = np.zeros(12, int)
+        write_skeleton(file, BodyFrames(values, np.arange(12), zeros, zeros, 12), [7])
+    else:
+        file = tmp_path / "mine.txt"
+        write_pku(file, np.stack([values, np.zeros_like(values)]))
+    words = ["--ckpt_path", runs["as_cal"], "--input", file, "--output", "out.json", "--labels", "none"]
+    skelcl("predict", *words, "--neighbours", 0)
+    told = json.loads((tmp_path / "out.json").read_text())
+    assert told["layout"] == "ntu25"
+    assert np.isfinite(told["clips"][0]["windows"][0]["features"]).all()
