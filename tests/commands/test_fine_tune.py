@@ -26,6 +26,7 @@ from skelcl.runs.trust import stored_config
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SEMI = EXPERIMENTS / "evaluate" / "semi.yaml"
 FILES = sorted(file for file in (EXPERIMENTS / "evaluate").glob("*.yaml") if "skelcl fine-tune" in file.read_text())
+MAMP_RECIPE = EXPERIMENTS / "evaluate" / "fine_tune-mamp.yaml"
 PEOPLE = ["--data", EXPERIMENTS / "data" / "synthetic.yaml", "--data.subjects=4", "--data.replications=1"]
 PEOPLE += ["--data.actions=['walk around', 'handshake']", "--data.num_persons=1"]
 QUIET = [
@@ -324,12 +325,57 @@ RECIPES = {  # optimiser's rate, its decay, Nesterov (None is no SGD), milestone
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
-def test_a_run_file_is_what_its_paper_says_and_lies_over_a_checkpoint(capsys, file):
+def test_a_run_file_says_what_it_is(file):
     header = "".join(line for line in file.read_text().splitlines(keepends=True) if line.startswith("#"))
     assert re.search(r"arXiv \d{4}\.\d{5}", header)
     assert f"skelcl fine-tune --config experiments/evaluate/{file.name} --ckpt_path X" in header
     for field in ("Train", "Evaluate", "Expect", "Duration"):
         assert re.search(rf"^# {field}\b", header, re.MULTILINE), field
+
+
+def test_mamp_is_fine_tuned_as_published(ucla):
+    """Its recipe changes how the pre-trained encoder pools and what it drops, and trains it, on few labels."""
+    file = EXPERIMENTS / "pretrain" / "mamp-nw_ucla-small.yaml"
+    words = ["fit", "--config", file, f"--data.root={ucla}", "--data.batch_size=16", "--trainer.max_epochs=1", *QUIET]
+    words += ["--model.encoder.dim=16", "--model.encoder.depth=2", "--model.encoder.heads=2", "--model.decoder_dim=8"]
+    last = Path(run([str(word) for word in words]).trainer.log_dir) / "checkpoints" / "last.ckpt"
+    before = torch.load(last, weights_only=True)["state_dict"]
+    found = {}
+
+    def watch(self, *_):
+        found.setdefault("state", {name: value.clone() for name, value in self.state_dict().items()})
+        found["method"], found["groups"] = self, [dict(group) for group in self.optimizers().param_groups]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FineTune, "on_train_epoch_start", watch)
+        words = [
+            f"--ckpt_path={last}",
+            "--data.fraction=0.5",
+            "--seeds=0",
+            "--scratch=false",
+            "--model.encoder.hidden=32",
+        ]
+        tune(*words, config=MAMP_RECIPE)
+    for name, value in before.items():
+        if name.startswith("encoder."):
+            assert torch.equal(found["state"][name], value), name
+    method, groups = found["method"], found["groups"]
+    assert method.encoder.dim == 20 * 16
+    assert [block.drop_path.p for block in method.encoder.blocks] == pytest.approx([0, 0.3])
+    assert (method.encoder.dropout.p, method.label_smoothing) == (0.3, 0.1)
+    assert (method.classifier.fc1.weight.shape, method.classifier.fc2.weight.shape) == ((32, 320), (10, 32))
+    scale = [0.8**depth for depth in (3, 3, 2, 2, 1, 1, 0, 0)]
+    assert [group["initial_lr"] for group in groups] == pytest.approx([3e-4 * one for one in scale])
+    assert [group["weight_decay"] for group in groups] == [0.05, 0.0] * 4
+    assert groups[0]["betas"] == (0.9, 0.999)
+    recipe = yaml.safe_load(MAMP_RECIPE.read_text())
+    assert recipe["model"]["init_args"]["scheduler"]["init_args"] == {"epochs": 100, "warmup_epochs": 5, "min_lr": 1e-5}
+    assert (recipe["trainer"]["max_epochs"], recipe["data"]["init_args"]["batch_size"]) == (100, 48)
+    assert Path("runs/fine_tune-mamp/version_0/table.txt").is_file()
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file != MAMP_RECIPE], ids=lambda path: path.stem)
+def test_a_run_file_is_what_its_paper_says_and_lies_over_a_checkpoint(capsys, file):
     with pytest.raises(SystemExit) as stop:
         run(["fine-tune", "--config", str(file), "--ckpt_path=X.ckpt", "--print_config"])
     assert stop.value.code == 0
