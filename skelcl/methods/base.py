@@ -168,22 +168,21 @@ class Method(pl.LightningModule):
         schedule = self.make_scheduler(optimizer)
         if not isinstance(schedule, StepSchedule):
             return {"optimizer": optimizer, "lr_scheduler": schedule}
-        schedule.steps_per_epoch = self._steps_per_epoch()
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _steps_per_epoch(self) -> int:
-        """Optimiser steps of an epoch; 1 without a trainer.
+    def on_train_start(self) -> None:
+        """Tell a schedule of steps how many an epoch has.
 
         Raises:
             OptionError: The data do not tell how long an epoch is.
         """
-        if self._trainer is None:
-            return 1
-        self.trainer.fit_loop.setup_data()
-        batches = self.trainer.num_training_batches
-        if not math.isfinite(batches):
-            raise OptionError("scheduler: it follows the share of an epoch, and the data do not tell how long that is")
-        return max(1, -(-int(batches) // self.trainer.accumulate_grad_batches))
+        # Not earlier: loaders that are made before a checkpoint is restored do not go on within an epoch.
+        schedules = [config.scheduler for config in self.trainer.lr_scheduler_configs]
+        for schedule in (one for one in schedules if isinstance(one, StepSchedule)):
+            batches = self.trainer.num_training_batches
+            if not math.isfinite(batches):
+                raise OptionError("scheduler: it follows shares of an epoch, and the data do not tell how long that is")
+            schedule.count(max(1, -(-int(batches) // self.trainer.accumulate_grad_batches)))
 
     def optimizer_step(
         self,

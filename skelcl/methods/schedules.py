@@ -31,10 +31,18 @@ class StepSchedule(FactorLR):
     """A schedule whose ``step`` is called with every step of the optimiser, not once an epoch.
 
     Attributes:
-        steps_per_epoch: Steps of the optimiser in an epoch; a method counts them when it makes its schedule.
+        steps_per_epoch: Steps of the optimiser in an epoch; a method counts them when training starts.
     """
 
     steps_per_epoch: int = 1
+
+    def count(self, steps_per_epoch: int) -> None:
+        """Take the number of steps of an epoch, and set the learning rates that follow from it."""
+        self.steps_per_epoch = steps_per_epoch
+        rates = self.get_lr()
+        self._last_lr = [*rates]
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
     @property
     def epoch(self) -> float:

@@ -331,6 +331,29 @@ def test_resume_is_exact(toy, tmp_path, skip):
         assert torch.equal(value, second.state_dict()[name]), name
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+def test_a_run_that_stopped_within_an_epoch_goes_on_there(ucla, tmp_path):
+    """Same clips, same rates: 15 steps in an epoch, stopped after 7."""
+    found = []
+    for stops in ([12], [7, 12]):
+        torch.manual_seed(5)
+        path, trace = None, Trace()
+        for stop in stops:
+            data = NWUCLA(ucla, batch_size=4)
+            data.setup("fit")
+            view = View(CropResize(16, min_frames=8), ROOT)
+            method = make(data.skeleton, persons=1, view=view, optimizer=ADAM, scheduler=SOON)
+            trainer = pl.Trainer(max_epochs=6, max_steps=stop, callbacks=[trace], **QUIET)
+            trainer.fit(method, data, ckpt_path=path)
+            path = tmp_path / f"{stop}.ckpt"
+            trainer.save_checkpoint(path)
+        found.append((trace.loss, trace.rate, method.state_dict()))
+    (loss, rate, one), (loss_two, rate_two, two) = found
+    assert rate[1] == pytest.approx(1e-3 / 30)
+    assert (loss, rate) == (loss_two, rate_two)
+    assert all(torch.equal(two[name], value) for name, value in one.items())
+
+
 def test_a_fixed_batch_is_learned(toy):
     clips = toy(2)
     flat = partial(torch.optim.AdamW, lr=3e-3)
