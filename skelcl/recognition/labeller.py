@@ -113,25 +113,27 @@ class Labeller:
         if most := max(voters, self.neighbours, self.unknown is not None):
             similarity, place = self.gallery.nearest(features, most)
             label = self.gallery.label[place]
-        else:
-            similarity = place = label = torch.empty(len(features), 0)
         if voters:
             if voters > len(self.gallery):
                 raise OptionError(f"k={voters} nearest neighbours of {len(self.gallery)} training clips")
             number, order = rank_classes(similarity[:, :voters], label[:, :voters], self.gallery.num_classes)
-        else:
+        elif self.labels != "none":
             number, order = self._classify(features)
-        order = order[:, : self.top_k]
-        ranked = (order.tolist(), number.gather(1, order).tolist())
-        tops = [
-            tuple(self._candidate(c, n) for c, n in zip(classes, numbers, strict=True) if n > 0)
-            for classes, numbers in zip(*ranked, strict=True)
-        ]
-        close = [tensor[:, : self.neighbours].tolist() for tensor in (place, label, similarity)]
-        near = [
-            tuple(Neighbour(str(self.gallery.ids[j]), self.class_names[c], s) for j, c, s in zip(*one, strict=True))
-            for one in zip(*close, strict=True)
-        ]
+        tops: list[tuple[Candidate, ...]] = [()] * len(spans)
+        if self.labels != "none":
+            order = order[:, : self.top_k]
+            ranked = (order.tolist(), number.gather(1, order).tolist())
+            tops = [
+                tuple(self._candidate(c, n) for c, n in zip(classes, numbers, strict=True) if n > 0)
+                for classes, numbers in zip(*ranked, strict=True)
+            ]
+        near: list[tuple[Neighbour, ...]] = [()] * len(spans)
+        if self.neighbours:
+            close = [tensor[:, : self.neighbours].tolist() for tensor in (place, label, similarity)]
+            near = [
+                tuple(Neighbour(str(self.gallery.ids[j]), self.class_names[c], s) for j, c, s in zip(*one, strict=True))
+                for one in zip(*close, strict=True)
+            ]
         told: list[tuple[float, bool] | tuple[None, None]] = [(None, None)] * len(spans)
         if self.unknown is not None:
             usual = p_values(1 - similarity[:, 0], self._held_out).tolist()
@@ -153,9 +155,7 @@ class Labeller:
         return Candidate(name, votes=int(number) if self.k > 1 else None)
 
     def _classify(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities (N, K) and the classes in the order of preference, (N, K); K = 0 without labels."""
-        if self.labels == "none":
-            return features.new_empty(len(features), 0), torch.empty(len(features), 0, dtype=torch.int64)
+        """Probabilities (N, K) and the classes in the order of preference, (N, K)."""
         logits = self._logits(features)
         temperature = 1.0 if self.calibration is None else self.calibration.temperature
         return (logits / temperature).softmax(1), logits.argsort(dim=1, descending=True, stable=True)

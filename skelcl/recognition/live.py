@@ -31,6 +31,10 @@ class LiveFrames:
         skeleton: Layout of the network's joints.
         num_persons: Bodies that it sees.
         recipe: Normalisation that the coordinates already went through.
+
+    Attributes:
+        count: Frames so far.
+        run: Those up to the last one that lack nothing and have as many bodies each.
     """
 
     def __init__(self, window: int, reader: PoseReader, skeleton: Skeleton, num_persons: int, recipe: str) -> None:
@@ -39,7 +43,7 @@ class LiveFrames:
         self._frames: deque[NDArray[np.float32]] = deque(maxlen=window)
         self._skeleton, self._num_persons, self._recipe = skeleton, num_persons, recipe
         self._ring = np.empty((0, 0, 0, 0), np.float32)
-        self._run = 0  # frames without a gap, up to the last one, of as many bodies each
+        self.run = 0
 
     def append(self, frame: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """Take the next frame, (M, V, C); give the bodies that are seen, unless something has to be filled in."""
@@ -47,21 +51,21 @@ class LiveFrames:
         self.count += 1
         shown = self._read(frame)
         if shown is None:
-            self._run = 0
+            self.run = 0
             return None
         if len(shown) != len(self._ring):
             self._ring = np.empty((len(shown), 2 * self.window, *shown.shape[1:]), np.float32)
-            self._run = 0
+            self.run = 0
         # Every frame is written twice, so that the last ones always lie side by side.
         place = self.count % self.window
         self._ring[:, place] = self._ring[:, place + self.window] = shown
-        self._run += 1
+        self.run += 1
         return shown
 
     @property
     def whole(self) -> bool:
         """Whether no frame of the window lacks anything, and all have as many bodies."""
-        return self._run >= self.window
+        return self.run >= self.window
 
     @property
     def clips(self) -> Clips:
@@ -103,9 +107,12 @@ class LiveFrames:
             return None
         with np.errstate(over="ignore", invalid="ignore"):
             finite = np.isfinite(frame.sum())
-        shown = frame.any(-1)
-        if not finite or not (shown.all() if reader.zero_missing else shown.any(-1).all()):
+        if not finite:
             return None
+        if not frame.all():  # zeros: of a joint, or of a whole body
+            shown = frame.any(-1)
+            if not (shown.all() if reader.zero_missing else shown.any(-1).all()):
+                return None
         if reader.y_down:
             return None
         if reader.change is not None:
@@ -119,6 +126,7 @@ class SlidingLSTM:
     A window begins with a state of zeros, so no window's states can be those of another. But all windows that a frame
     belongs to read it at the same time: one product of matrices for all of them, of which each is one row, takes the
     place of as many products with a vector. The input's product is shared, each row divides it by its own size.
+    Windows that may be longer are fewer: one begins where that of an earlier decision would be too long, no sooner.
 
     Args:
         encoder: Of one layer, on the CPU.
@@ -127,7 +135,8 @@ class SlidingLSTM:
         centred: Whether each body is moved to its origin joint, frame by frame.
         scaled: Whether a window is divided by the torso of body 0 in its first frame.
         window: W, the frames of a window.
-        stride: Frames from one window to the next.
+        stride: Frames from one decision to the next.
+        slack: Frames by which a window may be longer than W.
     """
 
     def __init__(
@@ -139,9 +148,11 @@ class SlidingLSTM:
         scaled: bool,
         window: int,
         stride: int,
+        slack: int = 0,
     ) -> None:
-        self.window, self.stride = window, stride
-        self._share = {"mean": 1 / window, "sum": 1.0, "last": 0.0}[encoder.pool]
+        self.window = window
+        self._pool = encoder.pool
+        self._step = stride * (1 + slack // stride)  # frames from the beginning of a window to that of the next
         self._centred, self._scaled = centred, scaled
         self._origin, self._center = skeleton.origin, skeleton.center
         values, dim = encoder.lstm.state_dict(), encoder.dim
@@ -155,7 +166,7 @@ class SlidingLSTM:
         # The product's last two rows are the input, over the size, and the bias.
         self._weight = torch.cat([weight.T, torch.zeros(1, 4 * dim), bias[None]]).contiguous()
         self._input_row = self._weight.numpy()[-2]
-        rows = -(-window // stride)
+        rows = -(-(window + self._step - stride) // self._step)
         memory = torch.zeros(rows, 3 * dim + 2)
         memory[:, -1] = 1
         self._rows = memory.numpy()
@@ -176,13 +187,13 @@ class SlidingLSTM:
             count: Its number, counted from 1.
 
         Returns:
-            Features (1, dim) of the window that ends with it, if one does and all of its frames were read.
+            Features (1, dim) of the :meth:`length` frames that end with it, if a decision is due and all were read.
         """
         self._frame[len(frame) :] = 0
         with np.errstate(over="ignore", invalid="ignore"):  # features that are not finite are refused
             np.subtract(frame, frame[:, self._origin, None] if self._centred else 0, out=self._frame[: len(frame)])
             np.dot(self._input, self._frame.T.reshape(-1), out=self._input_row)  # in the order (c v m)
-        start, later = divmod(count - 1, self.stride)
+        start, later = divmod(count - 1, self._step)
         if not later:
             row = self._rows[start % len(self._rows)]
             row[:-2] = 0
@@ -195,12 +206,18 @@ class SlidingLSTM:
         torch.sigmoid(self._cell, out=self._new)
         torch.addcmul(self._out, self._out, self._new, value=-2, out=self._hidden)
         self._sum.add_(self._hidden)
-        row = (count - self.window) // self.stride % len(self._rows)
-        return self._sum[row : row + 1] * -self._share if self._share else -self._hidden[row : row + 1]
+        row = (count - self.window) // self._step % len(self._rows)
+        if self._pool == "last":
+            return -self._hidden[row : row + 1]
+        return self._sum[row : row + 1] * (-1 / self.length(count) if self._pool == "mean" else -1)
+
+    def length(self, count: int) -> int:
+        """Frames of the window that ends with frame ``count``: W, or up to ``slack`` more."""
+        return self.window + (count - self.window) % self._step
 
 
 def sliding_lstm(
-    method: Method, window: int, stride: int, skeleton: Skeleton, num_persons: int, channels: int
+    method: Method, window: int, stride: int, slack: int, skeleton: Skeleton, num_persons: int, channels: int
 ) -> SlidingLSTM | None:
     """The sliding form of a method's encoder, where the arithmetic allows it; else None.
 
@@ -225,4 +242,4 @@ def sliding_lstm(
         return None
     centred = normalize is not None and normalize.recipe == "root"
     scaled = normalize is not None and normalize.scale == "torso"
-    return SlidingLSTM(encoder, skeleton, num_persons, centred, scaled, window, stride)
+    return SlidingLSTM(encoder, skeleton, num_persons, centred, scaled, window, stride, slack)

@@ -85,6 +85,52 @@ def test_each_window_is_seen_as_when_it_comes_alone(runs, name, kind):
     assert (live._sliding is not None) == SLIDES[name]
 
 
+@pytest.mark.parametrize("name", ["plus", "sum", "last"])
+@pytest.mark.parametrize(("stride", "slack", "lengths"), [(1, 3, (16, 17, 18, 19)), (2, 3, (16, 18)), (2, 1, (16,))])
+def test_with_slack_a_decision_is_on_exactly_the_frames_that_it_names(runs, name, stride, slack, lengths):
+    """The oracle: a recording of these frames, which the view shows one by one."""
+    live = Predictor(runs[name], labels="none", neighbours=0, window=16, stride=stride, slack=slack)
+    alone = Predictor(runs[name], labels="none", neighbours=0)
+    pushed, told = frames("two"), []
+    for count, frame in enumerate(pushed, 1):
+        found = live.push(frame)
+        if count < 16 or (count - 16) % stride:
+            assert found is None
+            continue
+        told.append(found.stop - found.start)
+        assert found.stop == count
+        alone.method.eval_view.sample.frames = told[-1]
+        same = alone.predict(np.stack(pushed[found.start : found.stop], 1)).windows[0]
+        np.testing.assert_allclose(found.features, same.features, rtol=0, atol=1e-5)
+    assert tuple(told) == tuple(itertools.islice(itertools.cycle(lengths), len(told)))
+    assert len(live._sliding._rows) <= -(-(16 + slack) // (stride * (1 + slack // stride)))
+
+
+@pytest.mark.parametrize("kind", ["holes", "come and go"])
+def test_with_slack_no_window_reaches_over_a_gap(runs, kind):
+    live = Predictor(runs["plus"], labels="none", neighbours=0, window=16, stride=1, slack=3)
+    exact = Predictor(runs["plus"], labels="none", neighbours=0, window=16, stride=1)
+    pushed, spans = frames(kind, length=64), []
+    for frame in pushed:
+        found, same = live.push(frame), exact.push(frame)
+        if found is None:
+            continue
+        spans.append(found.stop - found.start)
+        if spans[-1] == 16:
+            np.testing.assert_allclose(found.features, same.features, rtol=0, atol=1e-5)
+        else:
+            some = np.stack([one[: len(frame)] for one in pushed[found.start : found.stop]], 1)
+            assert np.isfinite(some).all()
+            assert (some != 0).any(-1).all()
+            assert {len(one) for one in pushed[found.start : found.stop]} == {len(frame)}
+    assert set(spans) == {16, 17, 18, 19}
+
+
+def test_slack_is_of_windows(runs):
+    with pytest.raises(InputError, match="give a window"):
+        Predictor(runs["plus"], labels="none", neighbours=0, slack=3)
+
+
 def test_the_states_are_those_of_the_lstm_in_double_precision():
     """The oracle: torch's own LSTM reads every window from zeros."""
     torch.manual_seed(0)
