@@ -162,7 +162,8 @@ def _far(joints: np.ndarray, missing: np.ndarray, unit: np.ndarray, limits: Limi
 
 def _sizes(joints: np.ndarray, absent: np.ndarray, track: np.ndarray, count: int) -> np.ndarray:
     """Size of each body, (count,); NaN where all its joints are one point."""
-    box = np.fmax.reduce(joints, 1) - np.fmin.reduce(joints, 1)  # which pass over NaN
+    by_joint = joints.swapaxes(0, 1).copy()  # along the first axis numpy is several times as fast
+    box = np.fmax.reduce(by_joint) - np.fmin.reduce(by_joint)  # which pass over NaN
     diagonal = np.where(absent, np.nan, np.linalg.norm(box, axis=-1))
     median = _medians(diagonal, track, count)
     return np.where(median > 0, median, np.nan)

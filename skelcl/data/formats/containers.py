@@ -11,7 +11,7 @@ import math
 import os
 import reprlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -244,12 +244,15 @@ def read_member(archive: zipfile.ZipFile, name: str, place: Path | str, limit: i
         return archive.read(member)
 
 
-def read_npz(file: Path, limits: dict[str, int]) -> dict[str, np.ndarray]:
+def read_npz(
+    file: Path, limits: dict[str, int], check: Callable[[Iterable[str]], None] | None = None
+) -> dict[str, np.ndarray]:
     """Some arrays of an npz archive.
 
     Args:
         file: The archive.
         limits: Name of an array → bytes to which it may unpack. Those that are not there are left out.
+        check: Told the names of all arrays before one is read.
 
     Raises:
         ReadError: The archive or one of these arrays is damaged or too large.
@@ -257,6 +260,8 @@ def read_npz(file: Path, limits: dict[str, int]) -> dict[str, np.ndarray]:
     out = {}
     with open_zip(file) as archive:
         names = set(archive.namelist())
+        if check is not None:
+            check(name.removesuffix(".npy") for name in names)
         for name, limit in limits.items():
             if f"{name}.npy" in names:
                 place = f"{file}: {name}"

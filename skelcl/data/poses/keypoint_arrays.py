@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from skelcl.data.formats.containers import LARGEST, ZIP, npz_names, read_json, read_npy, read_npz, reading, short_repr
+from skelcl.data.formats.containers import LARGEST, ZIP, read_json, read_npy, read_npz, reading, short_repr
 from skelcl.data.poses.axes import arrange, split_confidence
 from skelcl.data.poses.contents import Poses, Wanted, as_numbers
 from skelcl.data.recording import ReadError
@@ -93,8 +93,8 @@ def _members(file: Path, format: Container, keys: Sequence[str]) -> dict[str, An
         if not stream.read(4).startswith(ZIP):
             stream.seek(0)
             return {"keypoints": read_npy(stream, file)} if "keypoints" in keys else {}
-    _check_keys(npz_names(file), file)
-    return read_npz(file, {key: LARGEST if key in ("keypoints", "confidence") else _SCALAR for key in keys})
+    limits = {key: LARGEST if key in ("keypoints", "confidence") else _SCALAR for key in keys}
+    return read_npz(file, limits, lambda names: _check_keys(names, file))
 
 
 def _check_keys(names: Iterable[str], file: Path) -> None:
