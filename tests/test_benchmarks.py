@@ -52,8 +52,9 @@ def test_encoders(monkeypatch, capsys):
             "live",
             f"--old={BENCHMARKS.parents[1]} --networks=[as_cal] --frames=3 --repeat=1 --clips=20 --long=20".split(),
             [
-                "push, as_cal, labels none",
-                "push, as_cal, labels knn",
+                "push, as_cal, labels none, slack 0",
+                "push, as_cal, labels none, slack 5",
+                "push, as_cal, labels knn, slack 9",
                 "push, as_cal: resident",
                 "predict, as_cal, arrays",
             ],
