@@ -34,13 +34,15 @@ def clips_shown(run, sizes):
 def test_data_sets_differ_by_their_clips_alone(by_hand):
     """A clip takes as many operations wherever it has 25 joints and two bodies; headers have two digits at most."""
     sizes = by_hand("cost").TRAINING_CLIPS
-    per_clip = {run: flop / clips_shown(run, sizes) for run, flop in TOLD.items() if "nw_ucla" not in run.stem}
+    # As published, MAMP decodes with three blocks on NTU RGB+D 60 and with five elsewhere.
+    others = [run for run in TOLD if "nw_ucla" not in run.stem and run.stem != "mamp-ntu60"]
+    per_clip = {run: TOLD[run] / clips_shown(run, sizes) for run in others}
     by_method = {run: run.stem.rpartition("-")[0].removesuffix("-ntu60").removeprefix("std_cl-") for run in per_clip}
     grouped = itertools.groupby(sorted(per_clip, key=by_method.get), by_method.get)
     groups = {method: [per_clip[run] for run in runs] for method, runs in grouped}
-    assert set(groups) == {"as_cal", "scd_net", "sds_cl", "agcn", "ctr_gcn", "hcn", "hyperformer"}
+    assert set(groups) == {"as_cal", "scd_net", "sds_cl", "agcn", "ctr_gcn", "hcn", "hyperformer", "mamp"}
     for method, found in groups.items():
-        assert len(found) >= 3, method
+        assert len(found) >= (2 if method == "mamp" else 3), method
         assert max(found) < 1.1 * min(found), method
     for run in TOLD:
         assert TOLD[run] == TOLD[run.with_name(run.name.removeprefix("std_cl-"))]

@@ -91,7 +91,7 @@ def test_a_body_that_no_import_would_keep_is_filled_in_and_then_mapped(people, i
     hips = [COCO17.joints.index(f"{side} hip") for side in ("left", "right")]
     joints[0, ::2, hips[0]] = joints[0, 1::2, hips[1]] = np.nan  # never both in one frame
     np.save(file, joints)
-    with pytest.raises(StoreError, match="'pelvis' is missing in every frame"):
+    with pytest.raises(StoreError, match="joints 'pelvis', 'spine' are missing in every frame"):
         imported("npy", "mapped", layout="coco17", to="h36m17")
     plain = imported("npy", "plain", layout="coco17")
     found = AdaptedStore(plain.path, layout="h36m17").clips([0])

@@ -254,7 +254,7 @@ def test_a_file_of_something_else(command, capfd):
     command("checkpoint", "inspect", "other.pt")
     assert "weights of no known network; they are named layer.weight" in capfd.readouterr().out
     words = ["checkpoint", "import", "--input", "other.pt", "--output", "other.ckpt"]
-    assert "of no known network (ctr-gcn, 2s-agcn, hyperformer, hcn, scd-net, sds-cl, as-cal)" in refusal(
+    assert "of no known network (ctr-gcn, 2s-agcn, hyperformer, hcn, scd-net, sds-cl, as-cal, mamp)" in refusal(
         capfd, command, *words
     )
     torch.save({"lr": 0.1, "steps": [1, 2]}, "other.pt")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from skelcl import encoders
-from skelcl.encoders import AGCN, CTRGCN, DSTA, HCN, LSTM, SCD, STGCN, Encoder, Hyperformer
+from skelcl.encoders import AGCN, CTRGCN, DSTA, HCN, LSTM, SCD, STGCN, Encoder, Hyperformer, ViT
 from skelcl.errors import InputError
 from skelcl.interop.deployment import FeaturesAndLogits, export
 from skelcl.nn.heads import Classifier
@@ -24,6 +24,9 @@ ENCODERS = {
     "dsta-frames": lambda m: DSTA(KINECT20, m, blocks=((8, 4, 1),), temporal_attention=True, activation="softmax"),
     "st_gcn": lambda m: STGCN(KINECT20, m, **SMALL),
     "scd": lambda m: SCD(KINECT20, m, num_frames=16, widths=(8, 8), dim=8, heads=2, mask_absent=m > 1),
+    "vit": lambda m: ViT(
+        KINECT20, m, num_frames=16, dim=16, depth=2, heads=2, person_pool="masked" if m > 1 else "mean"
+    ),
 }
 FAST = ("lstm", "agcn")
 FORMATS = ("torch-export", "onnx")
@@ -98,7 +101,8 @@ def test_safetensors_load_strictly_into_plain_networks(name, tmp_path):
 
     both = network(name, classes=4)
     export(both, clips(2), "safetensors", tmp_path / "b.safetensors", {})
-    classifier = Classifier(ENCODERS[name](2), nn.Linear(both.encoder.dim, 4)).eval()
+    plain = ENCODERS[name](2)
+    classifier = Classifier(plain, plain.classifier(4)).eval()
     classifier.load_state_dict(load_file(tmp_path / "b.safetensors"), strict=True)
     assert torch.equal(classifier(clips(3)), both(clips(3))[1])
 

@@ -12,6 +12,9 @@ from skelcl.clips import Clips
 from skelcl.skeleton import LAYOUTS, NTU25, Skeleton
 from skelcl.transforms import Normalize, Truncate
 
+PEOPLE = [layout for layout in LAYOUTS.values() if "right shoulder" in layout.joints]
+"""Layouts of whole people; hands have no shoulders that a recipe could turn."""
+
 
 def clip(bodies: np.ndarray, skeleton: Skeleton) -> Clips:
     """One clip of the bodies (M, T, V, 3), as a store has it."""
@@ -73,7 +76,7 @@ def person(yaw: float, lean: float, tilt: float, skeleton: Skeleton) -> np.ndarr
     return (joints @ matrix.T + (0.3, 0.0, 3.0))[None, None]
 
 
-@pytest.mark.parametrize("skeleton", LAYOUTS.values(), ids=lambda s: s.name)
+@pytest.mark.parametrize("skeleton", PEOPLE, ids=lambda s: s.name)
 @pytest.mark.parametrize("seed", range(3))
 def test_agcn_is_the_released_arithmetic_in_every_layout(skeleton, seed):
     rng = np.random.default_rng(seed)
@@ -115,7 +118,7 @@ ANGLE = st.floats(-0.35, 0.35)
 
 
 @given(yaw=st.floats(-1.2, 1.2), lean=ANGLE, tilt=ANGLE)
-@pytest.mark.parametrize("skeleton", LAYOUTS.values(), ids=lambda s: s.name)
+@pytest.mark.parametrize("skeleton", PEOPLE, ids=lambda s: s.name)
 def test_who_faces_the_camera_is_turned_less_than_a_quarter_and_stays_upright(skeleton, yaw, lean, tilt):
     body = person(yaw, lean, tilt, skeleton)
     clips = clip(body, skeleton)
@@ -130,7 +133,7 @@ def test_who_faces_the_camera_is_turned_less_than_a_quarter_and_stays_upright(sk
     assert (y[skeleton.up[1]] - y[skeleton.up[0]])[2] > 0.5 * np.linalg.norm(trunk)
 
 
-@pytest.mark.parametrize("skeleton", LAYOUTS.values(), ids=lambda s: s.name)
+@pytest.mark.parametrize("skeleton", PEOPLE, ids=lambda s: s.name)
 @pytest.mark.parametrize("yaw", [-2.8, -1.0, 0.0, 1.0, 2.8])
 def test_stgcn50_turns_the_right_shoulder_to_x(skeleton, yaw):
     clips = clip(person(yaw, 0.1, 0.1, skeleton), skeleton)
