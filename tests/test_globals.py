@@ -55,7 +55,7 @@ def snapshot():
         "arguments": list(sys.argv),
         "folder": os.getcwd(),
         "excepthook": sys.excepthook,
-        "safe globals": torch.serialization.get_safe_globals(),
+        "safe globals": set(torch.serialization.get_safe_globals()),
     }
 
 
