@@ -115,12 +115,14 @@ class Method(pl.LightningModule):
 
     def _try_planar(self, data: Batches) -> None:
         """Makes every view of a clip in the plane, and tells what its parts do there."""
-        joints, one = torch.rand(2, data.skeleton.num_joints, 2), torch.zeros(1, dtype=torch.int64)
+        random = torch.Generator().manual_seed(0)
+        joints = torch.rand(2, data.skeleton.num_joints, 2, generator=random)
+        one = torch.zeros(1, dtype=torch.int64)
         clip = Clips(joints, one, one + 2, one + 1, one, one, one, data.skeleton, data.num_persons)
         views = [part for part in self.modules() if isinstance(part, View)]
         for view in views:
             try:
-                view(clip, torch.Generator().manual_seed(0))
+                view(clip, random)
             except InputError as error:
                 raise OptionError(f"{type(self).__name__}: {error}") from error
         if told := dict.fromkeys(line for view in views for line in view.planar):

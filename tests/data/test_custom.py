@@ -14,8 +14,10 @@ from skelcl.commands.data import import_poses
 from skelcl.data import Custom
 from skelcl.data.store import StoreError
 from skelcl.data.synthetic.poses import write_mediapipe
+from skelcl.encoders import LSTM
 from skelcl.errors import InputError
-from skelcl.transforms import View
+from skelcl.methods import ASCAL
+from skelcl.transforms import GaussianNoise, Normalize, Resize, Rotate, Shear, View
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 RUN = EXPERIMENTS / "pretrain" / "as_cal-nw_ucla.yaml"
@@ -160,6 +162,15 @@ def test_a_small_run_of_each_method_trains_on_flat_poses(skelcl, stores, caplog,
     }
     method = run.stem.partition("-")[0]
     assert told == ([f"two coordinates per joint: {lost[method]}"] if method in lost else [])
+
+
+def test_trying_the_views_in_the_plane_draws_nothing_from_the_caller(stores):
+    flat = Custom("flat", stores / "data", num_persons=2, test_share=0.5)
+    view = View(Resize(8), Normalize("agcn"), [Rotate(), Shear(), GaussianNoise()])
+    method = ASCAL(LSTM(flat.skeleton, 2, channels=2, hidden=4), view, view, queue_size=8)
+    state = torch.get_rng_state()
+    method._try_planar(flat)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_what_needs_depth_refuses_flat_poses_before_anything_is_computed(skelcl, stores, tmp_path, capfd):
