@@ -207,9 +207,9 @@ def _turn(vector: Tensor, axis: int) -> Tensor:
 
 def _turn_in_plane(vector: Tensor) -> Tensor:
     """The rotation that turns ``vector`` (N, 2) to +y, (N, 2, 2); identity for one without length."""
-    length = torch.linalg.vector_norm(vector, dim=1, keepdim=True)
-    up = torch.tensor([0.0, 1.0], dtype=vector.dtype, device=vector.device)
-    sine, cosine = torch.where(length < TINY, up, vector / length.clamp(min=TINY)).unbind(1)
+    length = torch.linalg.vector_norm(vector, dim=1)
+    still, (x, y) = length < TINY, (vector / length.clamp(min=TINY)[:, None]).unbind(1)
+    sine, cosine = torch.where(still, 0.0, x), torch.where(still, 1.0, y)
     return torch.stack([cosine, -sine, sine, cosine], 1).view(-1, 2, 2)
 
 
