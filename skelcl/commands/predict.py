@@ -190,6 +190,7 @@ def predict_clips(
                     about = {
                         "checkpoint": str(ckpt_path),
                         "labels_by": predictor.labels_by,
+                        "precision": predictor.precision,
                         "calibration": calibration and calibration.to_dict(),
                         "layout": reader.layout.name,
                         "synthesised": made_up,

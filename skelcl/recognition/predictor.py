@@ -218,7 +218,7 @@ class Predictor:
         return found
 
     def recognise_all(self, recordings: Iterable[tuple[Poses, PoseReader, str]]) -> Iterator[Recognition | InputError]:
-        """Recognise many recordings, whose windows are encoded together: several times faster than one by one.
+        """Recognise many recordings, whose windows are encoded together, which is faster than one by one.
 
         Args:
             recordings: Arguments of :meth:`recognise`. They are taken as they are needed, so many that the network has

@@ -71,5 +71,7 @@ def test_predict_takes_it(runs, tmp_path):
         output = tmp_path / f"{precision}.json"
         words = ["--ckpt_path", runs["ctr_gcn"], "--input", clip, "--output", output, "--precision", precision]
         run(["predict", *map(str, words), "--device=cpu", "--neighbours=0"])
-        found.append(np.array(json.loads(output.read_text())["clips"][0]["windows"][0]["features"]))
+        content = json.loads(output.read_text())
+        assert content["precision"] == precision
+        found.append(np.array(content["clips"][0]["windows"][0]["features"]))
     assert 0 < distance(*found) < TOLERANCE
