@@ -38,6 +38,7 @@ from skelcl.runs.interruption import PROGRAM, RERUN_HINT
 from skelcl.runs.loading import needed_data
 from skelcl.runs.matching import chosen_options, matching_options
 from skelcl.runs.trainer_options import (
+    WANDB,
     check_options,
     check_trainer,
     lightning_option_errors,
@@ -46,8 +47,6 @@ from skelcl.runs.trainer_options import (
 from skelcl.runs.trust import CONFIG_KEY, stored_config
 from skelcl.skeleton import LAYOUTS
 from skelcl.sweeps.definition import from_agent
-
-WANDB = "WandbLogger"
 
 
 class SaveConfig(SaveConfigCallback):

@@ -23,6 +23,7 @@ from skelcl.evaluation.gain import PRETRAINED, SCRATCH, Run
 from skelcl.evaluation.record import remarks
 from skelcl.files import atomic_write
 from skelcl.methods import FineTune, Method
+from skelcl.runs.trainer_options import WANDB
 from skelcl.runs.versions import newest_file, next_version, versions
 
 FINISHED = "finished"
@@ -119,7 +120,7 @@ def run_config(config: Mapping[str, Any], folder: Path, seed: int, ckpt_path: Pa
     for logger in _loggers(own):
         if "name" in logger["init_args"]:
             logger["init_args"]["name"] = str(folder.relative_to(save_dir))
-        if logger["class_path"].rpartition(".")[2] == "WandbLogger":
+        if logger["class_path"].rpartition(".")[2] == WANDB:
             variant = PRETRAINED if ckpt_path is not None else SCRATCH
             # Of wandb.init, which the logger hands them to.
             logger["dict_kwargs"] = {

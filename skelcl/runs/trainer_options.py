@@ -29,6 +29,8 @@ PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 """What clips, which stay in float32, can be trained in."""
 COUNTS = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")
 """What Lightning divides by."""
+WANDB = "WandbLogger"
+"""Class of Lightning's logger to W&B, whatever its path in a config."""
 LIBRARIES = {"lightning", "lightning_utilities", "pytorch_lightning", "torch", "jsonargparse"}
 CALLERS = {"skelcl.commands.lightning", "skelcl.runs.config", __name__}
 """Where Lightning is called: what fails below of no other code of ours, fails of the options."""
